@@ -1,0 +1,49 @@
+"""Speed beside the best peer: both sides in one run, compilation apart, the ratio first."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchResult:
+    """One comparison; ``ratio`` is the peer's time over ours, above 1 where we are faster."""
+
+    name: str
+    ours_s: float
+    peer: str
+    peer_s: float
+    compile_s: float
+    device: str
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Peer over ours."""
+        return self.peer_s / self.ours_s
+
+
+def first_call(fn: Callable[[], Any]) -> float:
+    """Seconds of one call, results ready: compilation and first execution of a jitted function."""
+    start = time.perf_counter()
+    jax.block_until_ready(fn())
+    return time.perf_counter() - start
+
+
+def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: int = 7) -> tuple[float, float]:
+    """Median seconds of each side, measured in turn so that a busy machine troubles both alike."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for fn, kept in zip((ours, peer), times, strict=True):
+            kept.append(first_call(fn))
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def device_name() -> str:
+    """The device that JAX computes on, in words."""
+    device = jax.devices()[0]
+    return f"{device.device_kind} ({device.platform})"

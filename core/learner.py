@@ -1,0 +1,292 @@
+"""Learners: pairs of pure functions, and the functions that compose them.
+
+A learner is to a training run what an optax transform is to a gradient::
+
+    init(key, batch)     -> state           # what is carried
+    update(state, batch) -> state, metrics  # one step; jit, scan, vmap and pmap come from outside
+
+Randomness is a function of (seed, step) alone: ``state.key`` never changes and step ``t`` uses
+``fold_in(state.key, t)``. However steps are grouped, scanned, resumed or spread over devices, step ``t`` of a seed
+draws the same numbers.
+
+The named axis ``DATA_AXIS`` is the only thing a learner knows of parallelism: where it is bound (by
+:func:`core.parallel.pmap_parallel`, or by hand with ``vmap(..., axis_name=DATA_AXIS)``) each replica sees its share
+of the batch and gradients are averaged over it; elsewhere the same code sees the whole batch.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+DATA_AXIS = "data"
+
+Params = PyTree[Array]
+Batch = PyTree[Any]
+Metrics = dict[str, Any]
+BatchAxes = Any
+"""A prefix of the batch, as ``in_axes`` of ``jax.vmap``: 0 where examples lie along axis 0, None where all share it."""
+
+
+class State(NamedTuple):
+    """What a gradient learner carries from step to step."""
+
+    step: Int[Array, ""]
+    """Updates done so far."""
+    key: Key[Array, ""]
+    """The run's key; never advanced, see :func:`step_key`."""
+    params: Params
+    opt_state: optax.OptState
+    extra: PyTree = ()
+    """What the method itself carries, if anything."""
+
+
+class LearnerLike(Protocol):
+    """Anything with ``init`` and ``update``; every function of this module that composes learners takes one."""
+
+    @property
+    def init(self) -> Callable[[Any, Batch], Any]:
+        """``(key, batch) -> state``."""
+        ...
+
+    @property
+    def update(self) -> Callable[[Any, Batch], tuple[Any, Metrics]]:
+        """``(state, batch) -> (state, metrics)``."""
+        ...
+
+
+class Learner(NamedTuple):
+    """A training step as a pair of pure functions."""
+
+    init: Callable[[Any, Batch], Any]
+    update: Callable[[Any, Batch], tuple[Any, Metrics]]
+
+
+class GradientLearner(NamedTuple):
+    """A learner whose update is ``apply(state, gradients(state, batch))``, open at that seam."""
+
+    init: Callable[[Any, Batch], State]
+    update: Callable[[State, Batch], tuple[State, Metrics]]
+    gradients: Callable[[State, Batch], tuple[Params, Metrics]]
+    apply: Callable[[State, Params], State]
+
+
+Loss = Callable[[Params, Any, Batch], tuple[Float[Array, ""], Metrics]]
+"""``(params, key, batch) -> (scalar, metrics)``; the scalar is a mean over the examples of the batch."""
+
+
+def axis_is_bound(axis_name: str = DATA_AXIS) -> bool:
+    """Whether the code is being traced inside a pmap, vmap or shard_map with this axis."""
+    try:
+        jax.lax.axis_size(axis_name)
+    except NameError:
+        return False
+    return True
+
+
+def mean_over_devices(tree: PyTree, axis_name: str = DATA_AXIS) -> PyTree:
+    """The mean of every leaf over the named axis; the tree itself where the axis is not bound."""
+    return jax.lax.pmean(tree, axis_name) if axis_is_bound(axis_name) else tree
+
+
+def average_gradients(axis_name: str = DATA_AXIS) -> optax.GradientTransformation:
+    """An optax transform which averages updates over the named axis where it is bound."""
+    return optax.stateless(lambda updates, params: mean_over_devices(updates, axis_name))
+
+
+def step_key(state: State) -> Key[Array, ""]:
+    """The key of the step about to be taken; distinct on every replica of a bound data axis."""
+    key = jax.random.fold_in(state.key, state.step)
+    return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS)) if axis_is_bound() else key
+
+
+def gradient_learner(
+    init_params: Callable[[Any, Batch], Params], loss: Loss, tx: optax.GradientTransformation
+) -> GradientLearner:
+    """A learner which descends ``loss`` with ``tx``.
+
+    Args:
+      init_params: ``(key, batch) -> params``; the batch serves for shapes, as in ``module.init``.
+      loss: ``(params, key, batch) -> (scalar, metrics)``, a mean over the batch's examples.
+      tx: the optimiser.
+
+    Returns:
+      A :class:`GradientLearner`. Its metrics are the loss's own and ``loss``, all averaged over replicas.
+    """
+    tx = optax.chain(average_gradients(), tx)
+
+    def init(key, batch) -> State:
+        params_key, run_key = jax.random.split(key)
+        params = init_params(params_key, batch)
+        return State(jnp.zeros((), jnp.int32), run_key, params, tx.init(params))
+
+    def gradients(state: State, batch: Batch) -> tuple[Params, Metrics]:
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params, step_key(state), batch)
+        return grads, {"loss": value, **metrics}
+
+    def apply(state: State, grads: Params) -> State:
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+    return _from_parts(init, gradients, apply)
+
+
+def _from_parts(init, gradients, apply) -> GradientLearner:
+    def update(state, batch):
+        grads, metrics = gradients(state, batch)
+        return apply(state, grads), mean_over_devices(metrics)
+
+    return GradientLearner(init, update, gradients, apply)
+
+
+def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = 0) -> GradientLearner:
+    """The same step in ``n`` passes over ``1/n`` of the batch each: the memory of a small batch, the gradient of all.
+
+    Exact where the loss is a mean over examples (not for losses across examples, such as contrastive ones).
+
+    Args:
+      learner: a gradient learner.
+      n: number of passes; must divide the batch size.
+      batch_axes: prefix of the batch telling which leaves hold examples along axis 0 (0) or are shared (None).
+    """
+
+    def gradients(state: State, batch: Batch) -> tuple[Params, Metrics]:
+        def part(index):
+            micro = map_examples(lambda leaf: jnp.reshape(leaf, (n, -1, *leaf.shape[1:]))[index], batch, batch_axes)
+            return learner.gradients(state._replace(key=jax.random.fold_in(state.key, index)), micro)
+
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part, 0))
+        total = jax.lax.fori_loop(0, n, lambda i, carry: jax.tree.map(jnp.add, carry, part(i)), zeros)
+        return jax.tree.map(lambda leaf: leaf / n, total)
+
+    return _from_parts(learner.init, gradients, learner.apply)
+
+
+class EmaState(NamedTuple):
+    """A learner's state and the moving average of its parameters."""
+
+    inner: Any
+    ema: Params
+
+    @property
+    def step(self) -> Int[Array, ""]:
+        """Updates done so far."""
+        return self.inner.step
+
+    @property
+    def key(self) -> Key[Array, ""]:
+        """The run's key."""
+        return self.inner.key
+
+    @property
+    def params(self) -> Params:
+        """The parameters being trained (the average is ``ema``)."""
+        return self.inner.params
+
+
+def with_ema(learner: LearnerLike, decay: float) -> Learner:
+    r"""Keeps the debiased moving average of the parameters beside the training state.
+
+    After step t, with m_0 = 0: m_t = decay m_{t-1} + (1 - decay) params_t, ema_t = m_t / (1 - decay^t); here in the
+    equivalent form without the auxiliary m, ema_t = ema_{t-1} + c_t (params_t - ema_{t-1}),
+    c_t = (1 - decay) / (1 - decay^t), so that ema_1 = params_1 whatever the initial value.
+    """
+
+    def init(key, batch) -> EmaState:
+        inner = learner.init(key, batch)
+        return EmaState(inner, jax.tree.map(jnp.array, inner.params))
+
+    def update(state: EmaState, batch: Batch) -> tuple[EmaState, Metrics]:
+        inner, metrics = learner.update(state.inner, batch)
+        weight = (1.0 - decay) / (1.0 - decay ** inner.step.astype(jnp.float32))
+        ema = jax.tree.map(lambda old, new: old + weight.astype(old.dtype) * (new - old), state.ema, inner.params)
+        return EmaState(inner, ema), metrics
+
+    return Learner(init, update)
+
+
+def with_sampler(learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch], batch_axes: BatchAxes = 0) -> Learner:
+    """A learner which draws its own batches on the device: its "batch" is the whole data set, the same at every step.
+
+    With it a run needs no input pipeline: an epoch is a scan, seeds are a vmap over keys with the data shared.
+
+    Args:
+      learner: the learner fed with the drawn batches.
+      sample: ``(data, key, step) -> batch``; pure. The key is the run's, so draws are a function of (seed, step).
+      batch_axes: which leaves of the drawn batch hold examples. Under a bound data axis every replica draws the same
+        global batch and keeps its share.
+    """
+
+    def draw(data, key, step):
+        batch = sample(data, key, step)
+        return local_share(batch, batch_axes) if axis_is_bound() else batch
+
+    def init(key, data):
+        return learner.init(key, draw(data, key, jnp.zeros((), jnp.int32)))
+
+    def update(state, data):
+        return learner.update(state, draw(data, state.key, state.step))
+
+    return Learner(init, update)
+
+
+def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None) -> Learner:
+    """``n`` independent runs as one program: state and metrics gain a leading axis of length ``n``.
+
+    Args:
+      learner: any learner.
+      n: number of runs.
+      batch_axes: None where all runs see the same batch, 0 where the batch has one slice per run; a prefix otherwise.
+
+    Returns:
+      A learner whose ``init`` takes either ``n`` stacked keys (see :func:`seed_keys`), so that run i equals the single
+      run with key i, or one key, from which run i gets ``fold_in(key, i)``.
+    """
+
+    def init(key, batch):
+        keys = key if jnp.ndim(key) else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
+        return jax.vmap(learner.init, in_axes=(0, batch_axes), axis_size=n)(keys, batch)
+
+    def update(state, batch):
+        return jax.vmap(learner.update, in_axes=(0, batch_axes), axis_size=n)(state, batch)
+
+    return Learner(init, update)
+
+
+def seed_keys(seeds) -> Key[Array, " seeds"]:
+    """One key per integer seed, equal to ``jax.random.key(seed)`` each."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds))
+
+
+def map_examples(fn: Callable[[Any], Any], batch: Batch, batch_axes: BatchAxes = 0) -> Batch:
+    """``fn`` of every leaf which holds examples along axis 0; the shared leaves unchanged."""
+    return jax.tree.map(
+        lambda axis, part: part if axis is None else jax.tree.map(fn, part),
+        batch_axes,
+        batch,
+        is_leaf=lambda node: node is None,
+    )
+
+
+def local_share(batch: Batch, batch_axes: BatchAxes = 0, axis_name: str = DATA_AXIS) -> Batch:
+    """This replica's equal share of a global batch, inside a bound axis.
+
+    Raises:
+      ValueError: where the batch size is not a multiple of the number of replicas.
+    """
+    devices, index = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
+
+    def share(leaf):
+        if leaf.shape[0] % devices:
+            raise ValueError(
+                f"a batch of {leaf.shape[0]} examples cannot be shared equally by {devices} devices; "
+                f"use a batch size that is a multiple of {devices}"
+            )
+        size = leaf.shape[0] // devices
+        return jax.lax.dynamic_slice_in_dim(leaf, index * size, size)
+
+    return map_examples(share, batch, batch_axes)

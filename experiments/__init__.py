@@ -1,0 +1,1 @@
+"""One module per paper (its data, baselines and table), and the command line."""

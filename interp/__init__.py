@@ -1,0 +1,1 @@
+"""Interpreting models and attributing their behaviour to training data."""
