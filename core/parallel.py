@@ -1,0 +1,190 @@
+"""Many devices: jit over a mesh, pmap over replicas, and one program over many hosts."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+from core.errors import ConfigError
+from core.learner import DATA_AXIS, Batch, BatchAxes, Learner, LearnerLike, Metrics, map_examples
+
+Rules = Sequence[tuple[str, P]]
+"""(regular expression, partition): the first whose expression is found in a parameter's path decides its sharding."""
+
+
+def data_mesh(devices: Sequence[jax.Device] | None = None, **axes: int) -> Mesh:
+    """A mesh whose data axis takes the devices that the further named axes (``model=2``) leave."""
+    devices = jax.devices() if devices is None else devices
+    rest = int(np.prod(list(axes.values()), initial=1))
+    if len(devices) % rest:
+        raise ConfigError(f"axes {axes} need a multiple of {rest} devices, there are {len(devices)}")
+    shape = (len(devices) // rest, *axes.values())
+    return jax.make_mesh(shape, (DATA_AXIS, *axes), axis_types=(AxisType.Auto,) * len(shape), devices=devices)
+
+
+def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = 0, rules: Rules = ()) -> Learner:
+    """The same learner on a mesh: examples spread over the data axis, state replicated or sharded by rules.
+
+    The compiler sees the global batch, so every loss is exact, losses across examples included.
+
+    Args:
+      learner: any learner.
+      mesh: see :func:`data_mesh`.
+      batch_axes: prefix of the batch telling which leaves hold examples (0) or are shared by all devices (None).
+      rules: sharding of parameters and of the optimiser's moments by path, e.g.
+        ``[("embedding$", P("model", None))]``; what no rule names is replicated.
+
+    Returns:
+      A learner whose ``init`` and ``update`` are jitted; ``update`` donates the state.
+    """
+
+    def state_sharding(state: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: _leaf_sharding(path, leaf, mesh, rules), state)
+
+    def init(key, batch):
+        sharding = state_sharding(jax.eval_shape(learner.init, key, batch))
+        return jax.jit(learner.init, out_shardings=sharding)(key, shard_batch(batch, mesh, batch_axes))
+
+    def update(state, batch) -> tuple[Any, Metrics]:
+        spread = NamedSharding(mesh, P(DATA_AXIS))
+        batch = map_examples(lambda leaf: jax.lax.with_sharding_constraint(leaf, spread), batch, batch_axes)
+        state, metrics = learner.update(state, batch)
+        return jax.lax.with_sharding_constraint(state, state_sharding(state)), metrics
+
+    return Learner(init, jax.jit(update, donate_argnums=0))
+
+
+def shard_batch(batch: Batch, mesh: Mesh, batch_axes: BatchAxes = 0) -> Batch:
+    """Puts a host's share of the global batch on its devices; leaves without examples go to all of them.
+
+    With one process the share is the whole batch.
+    """
+    spread, everywhere = NamedSharding(mesh, P(DATA_AXIS)), NamedSharding(mesh, P())
+
+    def place(axis, part):
+        sharding = everywhere if axis is None else spread
+        return jax.tree.map(lambda leaf: _place(leaf, sharding), part)
+
+    return jax.tree.map(place, batch_axes, batch, is_leaf=lambda node: node is None)
+
+
+def _place(leaf, sharding: NamedSharding):
+    if isinstance(leaf, jax.core.Tracer) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+        return leaf
+    if jax.process_count() == 1:
+        return jax.device_put(leaf, sharding)
+    return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+
+def _leaf_sharding(path, leaf, mesh: Mesh, rules: Rules) -> NamedSharding:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    spec = next((spec for pattern, spec in rules if re.search(pattern, name)), P())
+    if len(spec) > leaf.ndim:
+        raise ConfigError(f"sharding rule {spec} has {len(spec)} axes, but {name} has shape {tuple(leaf.shape)}")
+    for size, axis in zip(leaf.shape, spec, strict=False):
+        parts = int(np.prod([mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis or ())]))
+        if size % parts:
+            raise ConfigError(f"{name} of shape {tuple(leaf.shape)} does not divide into {parts} along axis {axis!r}")
+    return NamedSharding(mesh, spec)
+
+
+def pmap_parallel(learner: LearnerLike, batch_axes: BatchAxes = 0) -> Learner:
+    """Per-device replicas of the same learner; each sees its share of the batch and gradients are averaged.
+
+    Exact where the loss is a mean over examples; a loss across examples must gather them over
+    :data:`core.learner.DATA_AXIS` itself. The update is pmapped: drive it from the host (``loop="host"``), or pmap a
+    scanned learner, ``pmap_parallel(scan_steps(learner, k), None)``, where it draws its own batches.
+
+    Args:
+      learner: any learner.
+      batch_axes: prefix of the batch telling which leaves hold examples (0) or go to every device (None).
+
+    Returns:
+      A learner whose state has a leading device axis (see :func:`unreplicate`) and whose metrics have none.
+    """
+    devices = jax.local_device_count()
+    step = jax.pmap(learner.update, axis_name=DATA_AXIS, in_axes=(0, batch_axes), donate_argnums=0)
+
+    def init(key, batch):
+        state = jax.jit(learner.init)(key, batch)
+        return jax.pmap(lambda index, state: state, in_axes=(0, None))(np.arange(devices), state)
+
+    def update(state, batch) -> tuple[Any, Metrics]:
+        state, metrics = step(state, map_examples(split, batch, batch_axes))
+        return state, unreplicate(metrics)
+
+    def split(leaf):
+        if leaf.shape[0] % devices:
+            raise ConfigError(
+                f"a batch of {leaf.shape[0]} examples cannot be shared equally by {devices} devices; "
+                f"use a batch size that is a multiple of {devices}"
+            )
+        return jnp.reshape(leaf, (devices, -1, *leaf.shape[1:]))
+
+    return Learner(init, update)
+
+
+def unreplicate(tree: PyTree) -> PyTree:
+    """The first replica of a pmapped state or of its metrics."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def is_primary() -> bool:
+    """Whether this process is the one that writes records and logs."""
+    return jax.process_index() == 0
+
+
+def initialize(
+    coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> int:
+    """Joins the processes of a cluster into one JAX program; call it before any other use of JAX.
+
+    Explicit arguments come first, then ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``, then
+    what JAX finds out by itself on TPU pods, under Slurm and in Kubernetes. A lone process stays as it is.
+
+    Args:
+      coordinator_address: "host:port" of process 0.
+      num_processes: processes in all.
+      process_id: this one's number, from 0.
+
+    Returns:
+      The number of processes.
+
+    Raises:
+      ConfigError: where only some of the three are known.
+    """
+    explicit = {
+        "coordinator_address": coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS"),
+        "num_processes": _integer(num_processes, "JAX_NUM_PROCESSES"),
+        "process_id": _integer(process_id, "JAX_PROCESS_ID"),
+    }
+    missing = [name for name, value in explicit.items() if value is None]
+    if missing and len(missing) < len(explicit):
+        raise ConfigError(f"joining processes needs {', '.join(missing)} too (as a flag or JAX_{missing[0].upper()})")
+    if missing and not _in_a_cluster():
+        return 1
+    jax.distributed.initialize(**({} if missing else explicit))
+    return jax.process_count()
+
+
+def _integer(value: int | None, variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if value is not None or text is None:
+        return value
+    if not text.isdecimal():
+        raise ConfigError(f"{variable} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _in_a_cluster() -> bool:
+    """Whether JAX's own detection has something to find."""
+    return any(
+        name in os.environ for name in ("SLURM_PROCID", "TPU_WORKER_HOSTNAMES", "MEGASCALE_COORDINATOR_ADDRESS")
+    ) or {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= set(os.environ)
