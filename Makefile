@@ -1,42 +1,50 @@
-# `make demo` and `make test` do all of their own set-up.
-PYTHON ?= python3
+# `make demo` and `make test` do all of their own set-up; `make help` lists the rest.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PARTIAL := $(VENV)/.installing
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-DATA := $(or $(RELIC_DATA),$(wildcard ../shared/data))
-export RELIC_DATA := $(DATA)
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test test-all lint peers docs clean
+.PHONY: help demo test test-all lint peers docs clean
 
-demo: $(STAMP)
+demo: $(STAMP)  ## train and evaluate DCCF beside LightGCN, print the table, write runs/report.html
 	$(BIN)/relic demo
 
-test: lint
+test: $(STAMP)  ## the default tests
 	$(BIN)/pytest -n $(JOBS)
 
-test-all: lint
+test-all: peers  ## all tests: slow ones and comparisons with peers too
 	$(BIN)/pytest -n $(JOBS) -m ''
 
-lint: $(STAMP)
+lint: $(STAMP)  ## style, types and import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 
-peers: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[peers]'
+peers: $(STAMP)  ## the libraries that benchmarks compare with (PyTorch, diffrax)
+	$(PIP_INSTALL) --editable '.[peers]'
 
-docs: $(STAMP)
+docs: $(STAMP)  ## fill docs, README and RESULTS.md from the records under runs/
 	$(BIN)/relic docs
 
-# The stamp is written last: an interrupted install leaves none, and the next run repairs it.
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The stamp is written last. An interrupted install leaves PARTIAL behind, and the next run starts over.
 $(STAMP): pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "relic needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	@rm -f $(STAMP)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "relic needs Python 3.11 or newer; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test]'
+	@if [ -e $(PARTIAL) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); fi
+	@touch $(PARTIAL)
+	@echo "installing relic and what it needs into $(VENV) (a minute or two)"
+	@$(PIP_INSTALL) --editable '.[test]'
+	@rm -f $(PARTIAL)
 	@touch $(STAMP)
 
-clean:
+clean:  ## remove the environment, runs and caches
 	rm -rf $(VENV) runs .relic

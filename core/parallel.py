@@ -8,18 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.core import Tracer
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from core.errors import ConfigError
 from core.learner import DATA_AXIS, Batch, BatchAxes, Learner, LearnerLike, Metrics, map_examples
 
-Rules = Sequence[tuple[str, P]]
+P = PartitionSpec
+Rules = Sequence[tuple[str, PartitionSpec]]
 """(regular expression, partition): the first whose expression is found in a parameter's path decides its sharding."""
 
 
-def data_mesh(devices: Sequence[jax.Device] | None = None, **axes: int) -> Mesh:
+def data_mesh(devices: Sequence[Any] | None = None, **axes: int) -> Mesh:
     """A mesh whose data axis takes the devices that the further named axes (``model=2``) leave."""
     devices = jax.devices() if devices is None else devices
     rest = int(np.prod(list(axes.values()), initial=1))
@@ -76,7 +77,7 @@ def shard_batch(batch: Batch, mesh: Mesh, batch_axes: BatchAxes = 0) -> Batch:
 
 
 def _place(leaf, sharding: NamedSharding):
-    if isinstance(leaf, jax.core.Tracer) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+    if isinstance(leaf, Tracer) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
         return leaf
     if jax.process_count() == 1:
         return jax.device_put(leaf, sharding)
