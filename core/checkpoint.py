@@ -1,0 +1,245 @@
+"""Checkpoints that are whole or not there: Orbax writes them, a manifest of checksums vouches for them.
+
+A checkpoint is a folder ``step_00000100`` and a file ``step_00000100.json``. The file is written last, by renaming, and
+holds the size and checksum of every file in the folder: without it the checkpoint never finished, and what does not
+match it was damaged later. Either is reported and passed over.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from core.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every step of a save at this logger
+
+
+class Restored(NamedTuple):
+    """A checkpoint read back."""
+
+    step: int
+    state: PyTree
+    extra: Any
+    """What was saved beside the state, as JSON values."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, written in the background, the newest few kept."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder = folder
+        self._keep = keep
+        self._orbax = ocp.StandardCheckpointer()
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: concurrent.futures.Future | None = None
+
+    def save(self, step: int, state: PyTree, extra: Any = None) -> None:
+        """Begins to save a state; returns once it is copied from the device, so that it may be donated.
+
+        Raises:
+          CheckpointError: where this save cannot begin or the one before it failed.
+        """
+        self.wait()
+        path = self.path(step)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._orbax.save(path, _as_leaves(state), force=True)
+        except (OSError, ValueError) as error:
+            raise self._cannot_write(path, error) from error
+        self._pending = self._worker.submit(
+            self._finish, path, {"step": step, "leaves": _describe(state), "extra": extra}
+        )
+
+    def wait(self) -> None:
+        """Returns when everything begun is on disk.
+
+        Raises:
+          CheckpointError: where it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._cannot_write(self.folder, error) from error
+
+    def close(self) -> None:
+        """Waits, and frees the threads."""
+        try:
+            self.wait()
+        finally:
+            self._worker.shutdown()
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # wait() has reported what matters
+                self._orbax.close()
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.folder / f"step_{step:08d}"
+
+    def steps(self) -> list[int]:
+        """Steps with a finished checkpoint, newest first; not yet verified."""
+        found = (re.fullmatch(r"step_(\d{8})\.json", path.name) for path in self.folder.glob("step_*.json"))
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def newest_good(self) -> Path | None:
+        """The newest checkpoint that verifies, if any."""
+        return next((self.path(step) for step in self.steps() if self._verify(step) is not None), None)
+
+    def restore(self, like: PyTree) -> Restored | None:
+        """The newest good checkpoint, with the structure, types and shardings of ``like``; None if there is none.
+
+        Raises:
+          CheckpointError: where the checkpoint holds another kind of state.
+        """
+        for step in self.steps():
+            manifest = self._verify(step)
+            if manifest is None:
+                continue
+            self._require_same(manifest["leaves"], _describe(like), step)
+            leaves = self._orbax.restore(self.path(step), _abstract(like))
+            return Restored(step, _with_leaves(like, leaves), manifest["extra"])
+        return None
+
+    def clean(self) -> None:
+        """Removes what interrupted saves left behind."""
+        if jax.process_index() or not self.folder.exists():
+            return
+        finished = {self.path(step).name for step in self.steps()}
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name not in finished:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _finish(self, path: Path, manifest: dict[str, Any]) -> None:
+        self._orbax.wait_until_finished()
+        if jax.process_index():
+            return
+        write_atomically(_manifest(path), json.dumps({**manifest, "files": _checksums(path)}))
+        for step in self.steps()[self._keep :]:
+            _manifest(self.path(step)).unlink(missing_ok=True)
+            shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def _verify(self, step: int) -> dict[str, Any] | None:
+        """The manifest of an undamaged checkpoint; None, with a warning, for a damaged one."""
+        path = self.path(step)
+        try:
+            manifest = json.loads(_manifest(path).read_text())
+            found, expected = _checksums(path), manifest["files"]
+        except (OSError, ValueError, KeyError) as error:
+            logger.warning("checkpoint %s cannot be read (%s); trying the one before it", path, error)
+            return None
+        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        if wrong:
+            logger.warning("checkpoint %s is damaged (%s); trying the one before it", path, ", ".join(wrong))
+            return None
+        return manifest
+
+    def _require_same(self, saved: list, wanted: list, step: int) -> None:
+        saved_by_name, wanted_by_name = ({leaf[0]: leaf[1:] for leaf in leaves} for leaves in (saved, wanted))
+        for name in sorted(saved_by_name.keys() | wanted_by_name.keys()):
+            if saved_by_name.get(name) != wanted_by_name.get(name):
+                raise CheckpointError(
+                    f"{self.path(step)} holds another kind of state: {name} is {_spell(saved_by_name.get(name))} there "
+                    f"and {_spell(wanted_by_name.get(name))} in this run; use another workdir or delete this one"
+                )
+
+    def _cannot_write(self, path: Path, error: Exception) -> CheckpointError:
+        good = self.newest_good()
+        reason = "the disk is full" if _is_full(error) else str(error).strip().splitlines()[0]
+        last = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint"
+        return CheckpointError(
+            f"cannot write a checkpoint to {path}: {reason}; {last}; free space and run again, or name another workdir"
+        )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file that is either as before or whole, whatever happens meanwhile."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(fresh, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _manifest(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _checksums(folder: Path) -> dict[str, list]:
+    """Size and digest of every file below a folder."""
+    sums = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, hashlib.blake2b).hexdigest()[:32]
+        sums[str(path.relative_to(folder))] = [path.stat().st_size, digest]
+    if not sums:
+        raise FileNotFoundError(f"no files in {folder}")
+    return sums
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _map_leaves(fn: Callable[[Any], Any], state: PyTree) -> dict[str, Any]:
+    """Leaves under numbered names: structure is the program's, the file holds arrays; keys as their raw data."""
+    leaves = (jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state))
+    return {f"leaf_{i:05d}": fn(leaf) for i, leaf in enumerate(leaves)}
+
+
+def _as_leaves(state: PyTree) -> dict[str, Any]:
+    return _map_leaves(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), state)
+
+
+def _abstract(state: PyTree) -> dict[str, Any]:
+    return _map_leaves(
+        lambda leaf: (
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+            if isinstance(leaf, jax.Array)
+            else np.asarray(leaf)
+        ),
+        state,
+    )
+
+
+def _with_leaves(like: PyTree, leaves: dict[str, Any]) -> PyTree:
+    flat, structure = jax.tree.flatten(like)
+    restored = [
+        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(old)) if _is_key(old) else leaf
+        for old, (_, leaf) in zip(flat, sorted(leaves.items()), strict=True)
+    ]
+    return structure.unflatten(restored)
+
+
+def _describe(state: PyTree) -> list[list]:
+    """Path, shape and type of every leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return [[jax.tree_util.keystr(path), list(np.shape(leaf)), str(leaf.dtype)] for path, leaf in leaves]
+
+
+def _spell(leaf: list | None) -> str:
+    return "absent" if leaf is None else f"{leaf[1]}{leaf[0]}"
+
+
+def _is_full(error: BaseException) -> bool:
+    text = f"{error} {error.__cause__ or ''}"
+    return "No space left" in text or "File too large" in text or "RESOURCE_EXHAUSTED" in text

@@ -1,0 +1,330 @@
+import errno
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from core.checkpoint import Checkpoints
+from core.errors import CheckpointError, ConfigError, NonFiniteError
+from core.fit import fit
+from core.learner import gradient_learner, replicate_seeds, seed_keys, with_sampler
+from core.parallel import data_mesh, data_parallel, pmap_parallel, unreplicate
+from tests.core.fit_process import DATA, STEPS, digest, draw, init, loss, train
+from tests.examples import regression
+
+ROOT = Path(__file__).resolve().parents[2]
+LEARNER = with_sampler(gradient_learner(init, loss, optax.adam(3e-3)), draw)
+
+
+def quick(steps, workdir=None, learner=LEARNER, data=DATA, **options):
+    return fit(learner, data, key=jax.random.key(0), steps=steps, workdir=workdir, **{"chunk": 5, **options})
+
+
+@pytest.fixture(scope="module", params=["sampler", "iterator"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(kind):
+    return digest(train(None, kind))
+
+
+def test_files_do_not_change_the_result_and_a_finished_run_returns_at_once(kind, uninterrupted, tmp_path):
+    assert digest(train(tmp_path, kind)) == uninterrupted
+    assert digest(train(tmp_path, kind)) == uninterrupted
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(kind, uninterrupted, tmp_path):
+    train(tmp_path, kind, steps=STEPS // 2)
+    assert digest(train(tmp_path, kind)) == uninterrupted
+
+
+def test_chunks_change_nothing_but_rounding():
+    finals = [quick(20, chunk=chunk).state.params for chunk in (1, 5, 50)]
+    for final in finals[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), final, finals[0])
+
+
+def test_history_has_a_row_per_chunk_and_evaluations_at_their_steps():
+    _, history = quick(20, evaluate=lambda state: {"steps": int(state.step)}, evaluate_every=10)
+    assert [row["step"] for row in history] == [5, 10, 15, 20]
+    assert [row.get("steps") for row in history] == [None, 10, None, 20]
+    assert all(np.isfinite(row["loss"]) for row in history)
+
+
+@pytest.mark.parametrize(("steps", "options", "lengths"), [(20, {}, 1), (23, {}, 2), (24, {"evaluate_every": 8}, 1)])
+def test_one_compilation_per_chunk_length(steps, options, lengths):
+    traces = []
+
+    def update(state, batch):
+        traces.append(1)
+        return LEARNER.update(state, batch)
+
+    quick(steps, learner=LEARNER._replace(update=update), **options)
+    assert len(traces) == lengths
+
+
+def test_data_are_an_argument_and_not_a_constant_of_the_program(monkeypatch):
+    big = {"x": np.random.default_rng(0).normal(size=(50_000, 4)).astype(np.float32)}
+    texts, jit = [], jax.jit
+
+    def spy(fn, **options):
+        def call(*args):
+            texts.append(jit(fn, **options).lower(*args).as_text())
+            return jit(fn, **options)(*args)
+
+        return call if options.get("donate_argnums") == 0 else jit(fn, **options)
+
+    monkeypatch.setattr("core.fit.jax.jit", spy)
+    quick(5, data=big)
+    assert len(texts) == 1
+    assert len(texts[0]) < 200_000
+
+
+def test_seeds_in_one_program_resume_to_the_same_bits(tmp_path):
+    many = replicate_seeds(LEARNER, 3)
+    options = {"key": seed_keys([1, 2, 3]), "chunk": 5}
+    whole = fit(many, DATA, steps=20, **options)
+    fit(many, DATA, steps=10, workdir=tmp_path, **options)
+    resumed = fit(many, DATA, steps=20, workdir=tmp_path, **options)
+    assert digest(resumed) == digest(whole)
+    assert len(whole.history[0]["loss"]) == 3
+
+
+def test_sharded_state_is_restored_with_its_sharding(tmp_path):
+    example = regression()
+    rules = [("Dense_0/kernel$", jax.sharding.PartitionSpec(None, "model"))]
+    learner = data_parallel(example.learner, data_mesh(model=2), example.batch_axes, rules)
+    quick(5, tmp_path, learner, example.batch)
+    state, _ = quick(10, tmp_path, learner, example.batch)
+    kernel = state.params["params"]["Dense_0"]["kernel"]
+    assert kernel.sharding.spec == rules[0][1]
+    whole, _ = quick(10, None, learner, example.batch)
+    np.testing.assert_array_equal(kernel, whole.params["params"]["Dense_0"]["kernel"])
+
+
+def test_pmapped_replicas_are_driven_from_the_host_and_resume(tmp_path):
+    example = regression()
+    learner = pmap_parallel(example.learner, example.batch_axes)
+    quick(5, tmp_path, learner, example.batch, loop="host")
+    state, _ = quick(10, tmp_path, learner, example.batch, loop="host")
+    whole, _ = quick(10, None, learner, example.batch, loop="host")
+    jax.tree.map(np.testing.assert_array_equal, unreplicate(state.params), unreplicate(whole.params))
+
+
+def damage_truncate(folder, manifest):
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def damage_flip(folder, manifest):
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def damage_delete(folder, manifest):
+    next(p for p in folder.rglob("*") if p.is_file()).unlink()
+
+
+def damage_manifest(folder, manifest):
+    os.truncate(manifest, 30)
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_flip, damage_delete, damage_manifest])
+def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(damage, tmp_path, caplog):
+    quick(20, tmp_path, checkpoint_every=10)
+    folder = tmp_path / "checkpoints"
+    damage(folder / "step_00000020", folder / "step_00000020.json")
+    with caplog.at_level(logging.WARNING):
+        resumed = quick(20, tmp_path, checkpoint_every=10)
+    assert "step_00000020" in caplog.text
+    assert "trying the one before it" in caplog.text
+    assert digest(resumed) == digest(quick(20, checkpoint_every=10))
+
+
+def test_a_checkpoint_without_manifest_never_finished(tmp_path):
+    quick(20, tmp_path, checkpoint_every=10)
+    (tmp_path / "checkpoints" / "step_00000020.json").unlink()
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [10]
+    assert digest(quick(20, tmp_path, checkpoint_every=10)) == digest(quick(20))
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    quick(40, tmp_path, checkpoint_every=5, keep=3)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [40, 35, 30]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 6
+
+
+def exploding(at):
+    def loss(params, key, batch):
+        value = jnp.sum(params["w"])
+        return jnp.where(params["n"] >= at, jnp.nan, value), {}
+
+    learner = gradient_learner(lambda key, batch: {"w": jnp.ones(2), "n": jnp.zeros(())}, loss, optax.sgd(0.1))
+
+    def update(state, batch):
+        state, metrics = learner.update(state, batch)
+        return state._replace(params={**state.params, "n": state.step.astype(jnp.float32)}), metrics
+
+    return learner._replace(update=update)
+
+
+def test_a_non_finite_loss_stops_with_step_metric_and_last_good_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteError, match=r"'loss' is not finite at step 13; .*step_00000010.*learning rate"):
+        quick(40, tmp_path, exploding(12), checkpoint_every=5)
+    assert Checkpoints(tmp_path / "checkpoints").steps()[0] == 10
+
+
+def test_of_many_seeds_the_one_that_diverged_is_named():
+    many = replicate_seeds(LEARNER, 3)
+    data = {"x": jnp.asarray(DATA["x"])}
+
+    def update(state, batch):
+        state, metrics = many.update(state, batch)
+        bad = (jnp.arange(3) == 1) & (state.step[0] > 7)
+        return state, {**metrics, "loss": jnp.where(bad, jnp.inf, metrics["loss"])}
+
+    with pytest.raises(NonFiniteError, match="'loss' of run 1 is not finite at step 8; there is no checkpoint"):
+        fit(many._replace(update=update), data, key=seed_keys([1, 2, 3]), steps=20, chunk=5)
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
+    def update(state, batch):
+        state, metrics = LEARNER.update(state, batch)
+        bad = jnp.where(state.step == 10, jnp.nan, 1.0)
+        return state._replace(params=jax.tree.map(lambda leaf: leaf * bad, state.params)), metrics
+
+    with pytest.raises(NonFiniteError, match=r"\.params.* of the state is not finite at step 10; .*step_00000005"):
+        quick(10, tmp_path, LEARNER._replace(update=update), checkpoint_every=5)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [5]
+
+
+def test_a_workdir_of_another_run_is_refused_with_both_values(tmp_path):
+    quick(5, tmp_path, identity={"lr": 0.1, "seed": 0})
+    with pytest.raises(CheckpointError, match=r"lr is 0\.1 there and 0\.2 here"):
+        quick(5, tmp_path, identity={"lr": 0.2, "seed": 0})
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_leaf(tmp_path):
+    quick(5, tmp_path)
+    with pytest.raises(CheckpointError, match=r"holds another kind of state: .*opt_state.* absent in this run"):
+        quick(10, tmp_path, exploding(99))
+
+
+def test_a_shorter_run_than_the_saved_one_is_refused(tmp_path):
+    quick(20, tmp_path)
+    with pytest.raises(ConfigError, match="20 steps, longer than the 10 asked for"):
+        quick(10, tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"chunk": 0}, {"evaluate_every": -1}])
+def test_senseless_lengths_are_refused(options):
+    with pytest.raises(ConfigError, match="must be at least 1"):
+        quick(**{"steps": 5, **options})
+
+
+def test_an_unusable_workdir_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write to workdir"):
+        quick(5, tmp_path / "file" / "run")
+
+
+def test_two_processes_cannot_use_one_workdir(tmp_path):
+    seen = []
+
+    def evaluate(state):
+        with pytest.raises(CheckpointError, match="another process is running"):
+            quick(5, tmp_path)
+        seen.append(1)
+        return {}
+
+    quick(5, tmp_path, evaluate=evaluate)
+    assert seen
+
+
+def test_fit_runs_outside_of_the_main_thread(tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(quick(5, tmp_path)))
+    thread.start()
+    thread.join()
+    assert len(results) == 1
+
+
+def test_tensorboard_files_are_written_on_request(tmp_path):
+    quick(5, tmp_path, tensorboard=True)
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_torn_line_of_metrics_costs_nothing_else(tmp_path):
+    quick(10, tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 15, "lo')
+    resumed = quick(20, tmp_path)
+    assert resumed.history == quick(20).history
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert sum(line.startswith("{") and line.endswith("}") for line in lines) == len(lines) - 1
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np, jax, optax
+from core.errors import CheckpointError
+from tests.core.test_fit import LEARNER, DATA, quick
+quick(10, sys.argv[1], checkpoint_every=10)
+if sys.argv[2] == "limit":
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+else:
+    file = open(sys.argv[1] + "/ballast", "wb", buffering=0)
+    try:
+        while True: file.write(b"0" * 4096)
+    except OSError: pass
+try:
+    quick(40, sys.argv[1], checkpoint_every=10)
+except CheckpointError as error:
+    print(error)
+"""
+
+
+def run_on_full_disk(folder, how, *prefix):
+    command = [*prefix, sys.executable, "-c", FULL, str(folder), how]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert "run again" in result.stdout, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_a_file_that_cannot_grow_is_a_clear_error_and_the_last_good_checkpoint_serves(tmp_path):
+    message = run_on_full_disk(tmp_path, "limit")
+    assert str(tmp_path) in message
+    assert digest(quick(40, tmp_path, checkpoint_every=10)) == digest(quick(40))
+
+
+def test_a_full_disk_is_a_clear_error_and_the_last_good_checkpoint_serves(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        message = run_on_full_disk(disk, "ballast")
+        assert os.strerror(errno.ENOSPC) in message or "disk is full" in message
+        copy = tmp_path / "copy"
+        shutil.copytree(disk, copy, ignore=shutil.ignore_patterns("ballast"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert json.loads((copy / "checkpoints" / "step_00000010.json").read_text())["step"] == 10
+    assert digest(quick(40, copy, checkpoint_every=10)) == digest(quick(40))
