@@ -1,0 +1,120 @@
+"""Batches that are functions of (seed, step): shuffled epochs on the device, or through Grain on the host."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grain.python as grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key, PyTree
+
+from core.errors import ConfigError, DataError
+
+_ROUNDS = 6
+_STREAM = 0xFFFFFFFE
+"""Sets these keys apart from the loss's, which are ``fold_in(key, step)``; no run has so many steps."""
+
+
+def epoch_sampler(batch_size: int) -> Callable[[PyTree, Key[Array, ""], Int[Array, ""]], PyTree]:
+    """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: shuffled epochs of arrays on the device.
+
+    Every epoch visits each example at most once, in an order of its own; the examples of the last partial batch of an
+    epoch are left out of it. Nothing is carried from step to step and no permutation is stored.
+    """
+
+    def sample(data: PyTree, key: Key[Array, ""], step: Int[Array, ""]) -> PyTree:
+        size = num_examples(data)
+        if batch_size > size:
+            raise ConfigError(f"a batch of {batch_size} examples cannot be drawn from {size}; lower the batch size")
+        epoch, index = jnp.divmod(step, size // batch_size)
+        key = jax.random.fold_in(jax.random.fold_in(key, _STREAM), epoch)
+        chosen = permuted(key, index * batch_size + jnp.arange(batch_size), size)
+        return jax.tree.map(lambda leaf: leaf[chosen], data)
+
+    return sample
+
+
+def num_examples(data: PyTree) -> int:
+    """The common length of all leaves along axis 0."""
+    sizes = {
+        jax.tree_util.keystr(path, simple=True): np.shape(leaf)[:1]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(data)
+    }
+    if not sizes or len(set(sizes.values())) != 1 or () in sizes.values():
+        raise DataError(f"all arrays must have one example per row, but their lengths are {sizes}")
+    return next(iter(sizes.values()))[0]
+
+
+def permuted(key: Key[Array, ""], index: Int[Array, " n"], size: int) -> Int[Array, " n"]:
+    """Where a random permutation of 0, ..., size - 1 sends each index, in constant memory.
+
+    A Feistel network permutes the numbers of an even count of bits; walking its cycles from an index until it comes
+    back below ``size`` permutes the numbers below ``size`` (Black and Rogaway, Ciphers with arbitrary finite domains,
+    CT-RSA 2002).
+    """
+    half = max(1, -(-max(size - 1, 1).bit_length() // 2))
+    mask = jnp.uint32((1 << half) - 1)
+    round_keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
+
+    def encrypt(value):
+        left, right = value >> half, value & mask
+        for k in range(_ROUNDS):
+            left, right = right, left ^ (_mix(right ^ round_keys[k]) & mask)
+        return (left << half) | right
+
+    def walk(value):
+        return jnp.where(value < size, value, encrypt(value))
+
+    start = encrypt(index.astype(jnp.uint32))
+    return jax.lax.while_loop(lambda value: jnp.any(value >= size), walk, start).astype(jnp.int32)
+
+
+def _mix(value: Int[Array, "..."]) -> Int[Array, "..."]:
+    """A bijective hash of 32 bits (the finaliser of MurmurHash3)."""
+    value = (value ^ (value >> 16)) * jnp.uint32(0x85EBCA6B)
+    value = (value ^ (value >> 13)) * jnp.uint32(0xC2B2AE35)
+    return value ^ (value >> 16)
+
+
+class GrainBatches:
+    """Shuffled, batched examples of a random-access source, through Grain; resumes at any batch exactly.
+
+    Args:
+      source: anything with ``len`` and indexing, e.g. ``tfds.data_source(...)["train"]``.
+      batch_size: examples per batch of this process; incomplete batches are dropped.
+      seed: of the shuffling; every epoch has an order of its own.
+      shard: this process's number and how many there are; JAX's own if None.
+      workers: processes that read ahead; 0 reads in this one.
+    """
+
+    def __init__(
+        self,
+        source: Sequence[Any],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shard: tuple[int, int] | None = None,
+        workers: int = 0,
+    ):
+        number, count = shard or (jax.process_index(), jax.process_count())
+        if len(source) // count < batch_size:
+            raise ConfigError(f"a batch of {batch_size} examples cannot be drawn from {len(source)} in {count} shards")
+        data = grain.MapDataset.source(source).seed(seed).shuffle()[number::count]
+        data = data.batch(batch_size, drop_remainder=True).repeat(None)
+        self._iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=0 if not workers else 16)))
+
+    def __iter__(self) -> "GrainBatches":
+        return self
+
+    def __next__(self) -> PyTree:
+        """The next batch: leaves stacked along a new axis 0."""
+        return next(self._iterator)
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, as JSON values."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes to a position."""
+        self._iterator.set_state(state)
