@@ -12,7 +12,7 @@ from core.datasets.implicit import BUILDERS, AmazonBeauty, Gowalla, LastfmCf, pr
 from core.datasets.interactions import Interactions, from_table, load, split_last, validate
 from core.datasets.raw import Source, download, find, read_npz, read_rows
 from core.errors import DataError
-from experiments.data import list_datasets, prepare
+from experiments.datasets import where
 
 REAL = data_dir()
 needs_data = pytest.mark.skipif(REAL is None, reason="no data directory: set RELIC_DATA to the raw files")
@@ -196,7 +196,7 @@ def test_a_damaged_download_in_the_cache_is_fetched_again(tmp_path, server):
     ],
 )
 def test_counts_are_those_of_the_published_sets(name, counts):
-    found = prepare(name)
+    found = load(name).statistics()
     columns = ("users", "items", "train", "test", "users_without_training_items")
     assert tuple(found[column] for column in columns) == counts
     if name.startswith("amazon"):
@@ -294,9 +294,8 @@ def test_validate_names_the_source():
         )
 
 
-def test_the_list_says_where_each_set_is(tmp_path):
+def test_raw_files_are_found_before_anything_is_fetched(tmp_path):
     write(tmp_path)
-    found = {row["name"]: row["found"] for row in list_datasets(tmp_path)}
-    assert found["lastfm_cf"] == str(tmp_path / "lastfm_cf")
-    assert found["gowalla"] == "to be downloaded"
-    assert set(found) == set(BUILDERS)
+    assert where(LastfmCf, tmp_path) == tmp_path / "lastfm_cf"
+    assert where(Gowalla, tmp_path) is None
+    assert all(name == builder.name for name, builder in BUILDERS.items())
