@@ -1,16 +1,16 @@
 """Checkpoints that are whole or not there: Orbax writes them, a manifest of checksums vouches for them.
 
 A checkpoint is a folder ``step_00000100`` and a file ``step_00000100.json``. The file is written last, by renaming, and
-holds the size and checksum of every file in the folder: without it the checkpoint never finished, and what does not
-match it was damaged later. Either is reported and passed over.
+holds the size and checksum of every file in the folder, and its own: without it the checkpoint never finished and is
+passed over; what does not match it was damaged later, which is reported too.
 """
 
+import base64
 import concurrent.futures
 import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from core.errors import CheckpointError
+from core.workdir import write_atomically
 
 logger = logging.getLogger(__name__)
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every step of a save at this logger
@@ -35,7 +36,7 @@ class Restored(NamedTuple):
     step: int
     state: PyTree
     extra: Any
-    """What was saved beside the state, as JSON values."""
+    """What was saved beside the state: JSON values or bytes."""
 
 
 class Checkpoints:
@@ -56,17 +57,18 @@ class Checkpoints:
         """
         self.wait()
         path = self.path(step)
+        beside = json.dumps({"step": step, "leaves": _describe(state), "extra": _to_json(extra)})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                _manifest(path).unlink(missing_ok=True)
             self._orbax.save(path, _as_leaves(state), force=True)
         except (OSError, ValueError) as error:
             raise self._cannot_write(path, error) from error
-        self._pending = self._worker.submit(
-            self._finish, path, {"step": step, "leaves": _describe(state), "extra": extra}
-        )
+        self._pending = self._worker.submit(self._finish, path, json.loads(beside))
 
     def wait(self) -> None:
-        """Returns when everything begun is on disk.
+        """Returns when everything begun is on disk, for all processes of the run.
 
         Raises:
           CheckpointError: where it could not be written.
@@ -78,6 +80,10 @@ class Checkpoints:
             pending.result()
         except (OSError, ValueError, RuntimeError) as error:
             raise self._cannot_write(self.folder, error) from error
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("checkpoint")
 
     def close(self) -> None:
         """Waits, and frees the threads."""
@@ -113,34 +119,35 @@ class Checkpoints:
                 continue
             self._require_same(manifest["leaves"], _describe(like), step)
             leaves = self._orbax.restore(self.path(step), _abstract(like))
-            return Restored(step, _with_leaves(like, leaves), manifest["extra"])
+            return Restored(step, _with_leaves(like, leaves), _from_json(manifest["extra"]))
         return None
 
     def clean(self) -> None:
         """Removes what interrupted saves left behind."""
         if jax.process_index() or not self.folder.exists():
             return
-        finished = {self.path(step).name for step in self.steps()}
-        for path in self.folder.iterdir():
-            if path.is_dir() and path.name not in finished:
-                shutil.rmtree(path, ignore_errors=True)
+        finished = {path for step in self.steps() for path in (self.path(step), _manifest(self.path(step)))}
+        for path in set(self.folder.iterdir()) - finished:
+            _remove(path)
 
     def _finish(self, path: Path, manifest: dict[str, Any]) -> None:
         self._orbax.wait_until_finished()
         if jax.process_index():
             return
-        write_atomically(_manifest(path), json.dumps({**manifest, "files": _checksums(path)}))
-        for step in self.steps()[self._keep :]:
-            _manifest(self.path(step)).unlink(missing_ok=True)
-            shutil.rmtree(self.path(step), ignore_errors=True)
+        text = json.dumps({**manifest, "files": _checksums(path)})
+        write_atomically(_manifest(path), f"{_digest(text.encode())}\n{text}")
+        damaged = [step for step in self.steps() if step > manifest["step"]]  # the run went on from one before them
+        for step in damaged + self.steps()[len(damaged) + self._keep :]:
+            _remove(_manifest(self.path(step)))
+            _remove(self.path(step))
 
     def _verify(self, step: int) -> dict[str, Any] | None:
         """The manifest of an undamaged checkpoint; None, with a warning, for a damaged one."""
         path = self.path(step)
         try:
-            manifest = json.loads(_manifest(path).read_text())
+            manifest = _read_manifest(path)
             found, expected = _checksums(path), manifest["files"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             logger.warning("checkpoint %s cannot be read (%s); trying the one before it", path, error)
             return None
         wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
@@ -160,28 +167,41 @@ class Checkpoints:
 
     def _cannot_write(self, path: Path, error: Exception) -> CheckpointError:
         good = self.newest_good()
-        reason = "the disk is full" if _is_full(error) else str(error).strip().splitlines()[0]
+        reason = "the disk is full" if _is_full(error) else (str(error).strip() or repr(error)).splitlines()[0]
         last = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint"
         return CheckpointError(
             f"cannot write a checkpoint to {path}: {reason}; {last}; free space and run again, or name another workdir"
         )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file that is either as before or whole, whatever happens meanwhile."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(fresh, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
 def _manifest(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _to_json(extra: Any) -> dict[str, Any]:
+    return {"base64": base64.b64encode(extra).decode()} if isinstance(extra, bytes) else {"json": extra}
+
+
+def _from_json(packed: dict[str, Any]) -> Any:
+    return base64.b64decode(packed["base64"]) if "base64" in packed else packed["json"]
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    digest, _, text = _manifest(path).read_bytes().partition(b"\n")
+    if digest.decode() != _digest(text):
+        raise ValueError("its manifest is damaged")
+    return json.loads(text)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _checksums(folder: Path) -> dict[str, list]:
@@ -189,20 +209,21 @@ def _checksums(folder: Path) -> dict[str, list]:
     sums = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, hashlib.blake2b).hexdigest()[:32]
+            digest = hashlib.file_digest(file, hashlib.blake2b).hexdigest()
         sums[str(path.relative_to(folder))] = [path.stat().st_size, digest]
     if not sums:
         raise FileNotFoundError(f"no files in {folder}")
     return sums
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf holds typed random keys."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _map_leaves(fn: Callable[[Any], Any], state: PyTree) -> dict[str, Any]:
     """Leaves under numbered names: structure is the program's, the file holds arrays; keys as their raw data."""
-    leaves = (jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state))
+    leaves = (jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in jax.tree.leaves(state))
     return {f"leaf_{i:05d}": fn(leaf) for i, leaf in enumerate(leaves)}
 
 
@@ -224,7 +245,7 @@ def _abstract(state: PyTree) -> dict[str, Any]:
 def _with_leaves(like: PyTree, leaves: dict[str, Any]) -> PyTree:
     flat, structure = jax.tree.flatten(like)
     restored = [
-        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(old)) if _is_key(old) else leaf
+        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(old)) if is_key(old) else leaf
         for old, (_, leaf) in zip(flat, sorted(leaves.items()), strict=True)
     ]
     return structure.unflatten(restored)

@@ -1,12 +1,11 @@
 """The training loop: chunks of steps, metrics once per chunk, checkpoints in the background, exact resume."""
 
 import contextlib
-import fcntl
-import json
-import math
+import copy
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -15,14 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from core.checkpoint import Checkpoints, write_atomically
-from core.errors import CheckpointError, ConfigError, NonFiniteError, Preempted
+from core.checkpoint import Checkpoints, is_key
+from core.errors import ConfigError, NonFiniteError, Preempted
 from core.history import History, Row
 from core.learner import LearnerLike
 from core.loop import Loop, scan_steps
+from core.workdir import claimed
 
 EXIT_PREEMPTED = 75
 """The exit status of a process that saved its state because it was asked to stop (EX_TEMPFAIL: try again)."""
+
+SAVE_SECONDS = 60.0
+"""Time between checkpoints where no number of steps is given: a kill costs so much work at most, and a chunk."""
 
 
 @runtime_checkable
@@ -34,7 +37,7 @@ class HostBatches(Protocol):
         ...
 
     def get_state(self) -> Any:
-        """The position, as JSON values."""
+        """The position, as JSON values or bytes."""
         ...
 
     def set_state(self, state: Any) -> None:
@@ -76,13 +79,14 @@ def fit(
       key: the run's key; ``n`` stacked keys for :func:`core.learner.replicate_seeds`.
       steps: updates in all.
       workdir: a folder of the run's own for checkpoints and metrics; None keeps everything in memory.
-      chunk: at most so many updates are dispatched at once; the length used divides the two intervals below.
-      checkpoint_every: steps between checkpoints; about a tenth of the run if None. The end is always saved.
+      chunk: at most so many updates are dispatched at once; see :func:`chunk_length`.
+      checkpoint_every: steps between checkpoints, which are taken at the end of a chunk; one a minute if None. The end
+        of the run is always saved.
       keep: number of checkpoints kept.
       evaluate: ``state -> metrics``, called on the host every ``evaluate_every`` steps and at the end.
       evaluate_every: steps between evaluations; only at the end if None.
       loop: how a chunk is run; "host" for pmapped learners and for convolutional nets on the CPU.
-      identity: what the run is, in JSON values; a workdir of another run is refused.
+      identity: what the run is, in JSON values; a workdir of another identity or key is refused.
       progress: called with (steps done, steps in all).
       tensorboard: whether to write TensorBoard files into the workdir too.
 
@@ -92,35 +96,32 @@ def fit(
       Preempted: where SIGTERM or Ctrl-C asked to stop; the state was saved.
     """
     folder = Path(workdir) if workdir is not None else None
-    length = _chunk_length(steps, chunk, checkpoint_every, evaluate_every)
     host = data if isinstance(data, HostBatches) else None
+    chunks = _Chunks.plan(steps, chunk, checkpoint_every, evaluate_every)
     with contextlib.ExitStack() as stack:
+        stop, checkpoints = _StopRequest(), None
         if folder:
-            stack.enter_context(_claimed(folder, identity))
-        stop = stack.enter_context(_StopRequest()) if folder else _StopRequest()
+            stack.enter_context(claimed(folder, {**(identity or {}), "key": _key_words(key)}))
+            stack.enter_context(stop)
+            checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", keep)))
         history = stack.enter_context(contextlib.closing(History(folder, tensorboard=tensorboard)))
-        checkpoints = (
-            stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", keep))) if folder else None
-        )
-        run = _Run(learner, None if host else jax.device_put(data), host, loop, history, checkpoints)
+        run = _Run(learner, None if host else _on_device(data), host, loop, history, checkpoints)
         run.start(key, steps)
-        save_every = checkpoint_every or length * max(1, steps // (10 * length))
-        while run.step < steps:
-            run.advance(min(length - run.step % length, steps - run.step))
+        while run.step < steps and not stop.agreed():
+            before, due = run.step, chunks.after(run.step)
+            run.advance(due - before)
             if progress:
-                progress(run.step, steps)
-            ended = run.step == steps
-            if evaluate and (ended or (evaluate_every and run.step % evaluate_every == 0)):
+                progress(due, steps)
+            if evaluate and (due == steps or _crosses(before, due, evaluate_every)):
                 run.settle()
-                history.add(run.step, evaluate(run.state))
-            stopping = stop.agreed()
-            if checkpoints and (ended or stopping or run.step % save_every == 0):
+                history.add(due, evaluate(run.state))
+            if due == steps or run.is_save_due(before, checkpoint_every):
                 run.save()
-            if stopping and not ended:
-                assert checkpoints is not None
-                checkpoints.wait()
-                raise Preempted(f"asked to stop: saved step {run.step} of {steps} to {checkpoints.path(run.step)}")
-        run.settle()
+        if checkpoints:
+            checkpoints.wait()
+        if stop.agreed():
+            run.save()
+            raise Preempted(f"asked to stop: saved step {run.step} of {steps} in {folder}")
     return Fit(run.state, history.rows)
 
 
@@ -133,22 +134,25 @@ class _Run:
         self.history, self.checkpoints = history, checkpoints
         self.state: Any = None
         self.step = 0
+        self._saved: int | None = None
+        self._saved_at = time.monotonic()
+        self._never_finite: frozenset[str] = frozenset()
         self._updates: dict[int, Callable] = {}
         self._unread: tuple[int, int, Any] | None = None
 
     def start(self, key: jax.Array, steps: int) -> None:
         """A new state, or that of the newest good checkpoint."""
-        self.state = self.learner.init(key, self._first_batch())
-        if not self.checkpoints:
-            return
-        restored = self.checkpoints.restore(self.state)
-        self.checkpoints.clean()
+        self.state = _owned(self.learner.init(key, self._first_batch()))
+        self._never_finite = frozenset(non_finite(self.state))  # by design: a best loss so far, say
+        restored = self.checkpoints.restore(self.state) if self.checkpoints else None
+        if self.checkpoints:
+            self.checkpoints.clean()
         if restored is None:
             return
-        self.step, self.state = restored.step, restored.state
+        self.step, self.state, self._saved = restored.step, restored.state, restored.step
         if self.step > steps:
             raise ConfigError(
-                f"{self.checkpoints.folder.parent} holds a run of {self.step} steps, longer than the {steps} asked for;"
+                f"the workdir holds a run of {self.step} steps, longer than the {steps} asked for;"
                 " ask for as many or use another workdir"
             )
         if self.host:
@@ -172,13 +176,25 @@ class _Run:
             self._read(*unread)
 
     def save(self) -> None:
-        """Begins a checkpoint of the state, which must be finite."""
-        assert self.checkpoints is not None
+        """Makes sure that the state is finite and, with a workdir, begins a checkpoint of it unless there is one."""
         self.settle()
-        bad = first_non_finite(self.state)
+        if self._saved == self.step:
+            return
+        bad = [name for name in non_finite(self.state) if name not in self._never_finite]
         if bad:
-            raise self._non_finite(self.step, f"{bad} of the state")
-        self.checkpoints.save(self.step, self.state, self.host.get_state() if self.host else None)
+            raise self._non_finite(self.step, f"{bad[0]} of the state")
+        if self.checkpoints:
+            self.history.sync()
+            self.checkpoints.save(self.step, self.state, self.host.get_state() if self.host else None)
+        self._saved, self._saved_at = self.step, time.monotonic()
+
+    def is_save_due(self, before: int, every: int | None) -> bool:
+        """Whether the chunk since step ``before`` completed an interval, in steps or in time."""
+        if not self.checkpoints:
+            return False
+        if every:
+            return _crosses(before, self.step, every)
+        return _any_process(time.monotonic() - self._saved_at >= SAVE_SECONDS)
 
     def _compile(self, k: int) -> Callable:
         update = scan_steps(self.learner, k, stacked=self.host is not None, loop=self.loop).update
@@ -187,14 +203,20 @@ class _Run:
     def _first_batch(self) -> PyTree:
         if not self.host:
             return self.data
-        here = self.host.get_state()
-        batch = next(self.host)
+        here = copy.deepcopy(self.host.get_state())
+        batch = self._next_batch()
         self.host.set_state(here)
         return batch
 
     def _next_batches(self, k: int) -> PyTree:
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *[self._next_batch() for _ in range(k)])
+
+    def _next_batch(self) -> PyTree:
         assert self.host is not None
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *(next(self.host) for _ in range(k)))
+        try:
+            return next(self.host)
+        except StopIteration:
+            raise ConfigError(f"the batches ended after step {self.step}; repeat them or ask for fewer steps") from None
 
     def _read(self, start: int, k: int, metrics: Any) -> None:
         metrics = jax.device_get(metrics)
@@ -216,71 +238,79 @@ class _Run:
         )
 
 
+def _on_device(data: PyTree) -> PyTree:
+    """Arrays of the host go to the device once and for all; those of a mesh stay where they are."""
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), data)
+
+
+@jax.jit
+def _owned(state: PyTree) -> PyTree:
+    """Arrays that are no one else's, since updates consume them, and of strong types, which is what files give back."""
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if is_key(leaf) else jnp.array(leaf, jnp.result_type(leaf)), state)
+
+
 @jax.jit
 def _all_finite(leaves: list[jax.Array]) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
 
 
-def first_non_finite(state: PyTree) -> str | None:
-    """The path of the first leaf that holds a NaN or infinity, if any does."""
+def non_finite(state: PyTree) -> list[str]:
+    """The paths of the leaves that hold a NaN or infinity."""
     named = [
         (jax.tree_util.keystr(path), leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
     if not named:
-        return None
+        return []
     finite = jax.device_get(_all_finite([leaf for _, leaf in named]))
-    return next((name for (name, _), good in zip(named, finite, strict=True) if not good), None)
+    return [name for (name, _), good in zip(named, finite, strict=True) if not good]
 
 
-def _chunk_length(steps: int, chunk: int, *intervals: int | None) -> int:
-    """The largest length up to ``chunk`` which divides every interval."""
-    for name, value in (("steps", steps), ("chunk", chunk), *(("interval", i) for i in intervals if i is not None)):
-        if value < 1:
-            raise ConfigError(f"{name} must be at least 1, not {value}")
-    period = math.gcd(*(i for i in intervals if i is not None))
-    if not period:
-        return min(chunk, steps)
-    return max(divisor for divisor in range(1, min(chunk, period) + 1) if period % divisor == 0)
+class _Chunks(NamedTuple):
+    """Where chunks end: every ``length`` steps, anew after each multiple of ``period``, and at the end of the run."""
+
+    steps: int
+    length: int
+    period: int
+
+    @classmethod
+    def plan(cls, steps: int, chunk: int, checkpoint_every: int | None, evaluate_every: int | None) -> "_Chunks":
+        named = {
+            "steps": steps,
+            "chunk": chunk,
+            "checkpoint_every": checkpoint_every,
+            "evaluate_every": evaluate_every,
+        }
+        for name, value in named.items():
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}")
+        period = evaluate_every or checkpoint_every or chunk
+        if checkpoint_every and period % checkpoint_every == 0:
+            period = checkpoint_every
+        return cls(steps, chunk_length(min(chunk, checkpoint_every or chunk), period), period)
+
+    def after(self, step: int) -> int:
+        """The end of the chunk that begins at a step."""
+        within = step % self.period
+        return min(self.steps, step + min(self.length - within % self.length, self.period - within))
 
 
-@contextlib.contextmanager
-def _claimed(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[None]:
-    """Makes sure that the folder can be written, is this run's and is used by no other process at the same time."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / f".lock-{jax.process_index()}", "w")  # noqa: SIM115 - held until the run ends
-    except OSError as error:
-        raise CheckpointError(f"cannot write to workdir {folder}: {error.strerror}; name another") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CheckpointError(f"another process is running in workdir {folder}; wait or name another") from error
-        _require_identity(folder / "identity.json", identity)
-        yield
+def chunk_length(chunk: int, period: int) -> int:
+    """The largest divisor of ``period`` from ``chunk / 2`` to ``chunk``, so that all chunks are equal and compile once.
+
+    Where there is none it is ``chunk``, and the last chunk of each period is shorter and compiled apart.
+    """
+    largest = min(chunk, period)
+    return next((length for length in range(largest, (chunk - 1) // 2, -1) if period % length == 0), largest)
 
 
-def _require_identity(path: Path, identity: Mapping[str, Any] | None) -> None:
-    if identity is None:
-        return
-    ours = json.loads(json.dumps(identity))
-    if not path.exists():
-        if jax.process_index() == 0:
-            write_atomically(path, json.dumps(ours, indent=1))
-        return
-    theirs = json.loads(path.read_text())
-    differing = [
-        f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
-        for name in sorted(theirs.keys() | ours.keys())
-        if theirs.get(name) != ours.get(name)
-    ]
-    if differing:
-        raise CheckpointError(
-            f"workdir {path.parent} belongs to another run: {'; '.join(differing)};"
-            " use another workdir or delete this one"
-        )
+def _crosses(before: int, after: int, interval: int | None) -> bool:
+    return interval is not None and before // interval < after // interval
+
+
+def _key_words(key: jax.Array) -> list:
+    return np.asarray(jax.random.key_data(key)).tolist()
 
 
 class _StopRequest:
@@ -301,13 +331,17 @@ class _StopRequest:
 
     def agreed(self) -> bool:
         """Whether any process of the run was asked to stop."""
-        if jax.process_count() == 1:
-            return self._asked
-        from jax.experimental import multihost_utils
-
-        return bool(np.any(multihost_utils.process_allgather(np.asarray(self._asked))))
+        return _any_process(self._asked)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True
+
+
+def _any_process(flag: bool) -> bool:
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from core.errors import CheckpointError
@@ -17,13 +18,14 @@ class History:
     """Rows of metrics by step, kept in memory and, with a folder, in ``metrics.jsonl`` and for TensorBoard.
 
     The file is append-only: a run that goes back to a checkpoint appends its steps anew, and readers keep the newest
-    row of a step.
+    row of a step. Of several processes the first writes.
     """
 
     def __init__(self, folder: Path | None, *, tensorboard: bool = False):
         self._rows: dict[int, Row] = {}
         self._path = folder / "metrics.jsonl" if folder else None
-        self._writer = _summary_writer(folder) if folder and tensorboard else None
+        self._writes = jax.process_index() == 0
+        self._writer = _summary_writer(folder) if folder and tensorboard and self._writes else None
 
     def resume(self, step: int) -> None:
         """Takes up the rows of an earlier part of the run, up to a step."""
@@ -37,11 +39,17 @@ class History:
         """Notes metrics of a step: numbers, or arrays (one number per seed, say)."""
         row = {"step": step, **{name: np.asarray(value).tolist() for name, value in metrics.items()}}
         self._merge(row)
-        if self._path:
+        if self._path and self._writes:
             _append_line(self._path, json.dumps(row))
         if self._writer:
             for name, value in metrics.items():
                 self._writer.add_scalar(name, float(np.mean(value)), step)
+
+    def sync(self) -> None:
+        """Returns when the rows are on disk, so that a checkpoint which outlives a power cut finds them."""
+        if self._path and self._writes and self._path.exists():
+            with open(self._path, "rb") as file:
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Flushes what TensorBoard has not yet been given."""

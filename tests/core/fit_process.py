@@ -57,6 +57,7 @@ def train(workdir, kind: str, *, steps: int = STEPS, pause: float = 0.0, evaluat
     learner = with_ema(gradient_learner(init, loss, optax.adam(3e-3)), 0.9)
     data = Windows() if kind == "iterator" else DATA
     learner = learner if kind == "iterator" else with_sampler(learner, draw)
+    learner = learner._replace(init=jax.jit(learner.init))  # a process to be killed should be at work soon
     return fit(
         learner,
         data,

@@ -6,28 +6,31 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 
-from core.batches import GrainBatches, epoch_sampler, num_examples, permuted
+from core.batches import GrainBatches, common_length, epoch_sampler, permuted
 from core.errors import ConfigError, DataError
 from core.fit import fit
 from core.learner import gradient_learner, replicate_seeds, seed_keys, with_sampler
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(1, 300), st.integers(0, 2**31))
 def test_permuted_is_a_permutation_of_any_size(size, seed):
     image = permuted(jax.random.key(seed), jnp.arange(size), size)
     assert sorted(image.tolist()) == list(range(size))
 
 
-def test_every_image_is_equally_likely_at_every_index():
-    size, draws = 6, 6000
-    images = jax.vmap(lambda key: permuted(key, jnp.arange(size), size))(jax.random.split(jax.random.key(0), draws))
-    counts = np.stack([np.bincount(images[:, i], minlength=size) for i in range(size)])
-    expected = draws / size
-    statistic = np.sum((counts - expected) ** 2 / expected)
-    assert statistic < 52.6  # 0.001 quantile of chi-square with 25 degrees of freedom
+@pytest.mark.parametrize("size", [3, 6, 8, 16])
+def test_every_pair_of_images_is_equally_likely(size):
+    draws = 20_000
+    keys = jax.random.split(jax.random.key(0), draws)
+    images = jax.vmap(lambda key: permuted(key, jnp.arange(size), size))(keys)
+    counts = np.bincount(images[:, 0] * size + images[:, 1], minlength=size**2).reshape(size, size)
+    off_diagonal = counts[~np.eye(size, dtype=bool)]
+    assert not counts.trace()
+    assert scipy.stats.chisquare(off_diagonal).pvalue > 0.001
 
 
 def test_an_epoch_visits_every_example_once_and_epochs_differ():
@@ -46,6 +49,19 @@ def test_the_last_partial_batch_is_left_out_and_no_example_repeats():
     assert len(set(seen.tolist())) == 8
 
 
+def test_padding_behind_the_examples_is_never_drawn():
+    sample = jax.jit(epoch_sampler(3, num_examples=9))
+    seen = np.concatenate([sample(jnp.arange(16), jax.random.key(0), step) for step in range(3)])
+    assert sorted(seen) == list(range(9))
+    with pytest.raises(ConfigError, match="17 examples cannot be drawn from 16"):
+        epoch_sampler(3, num_examples=17)(jnp.arange(16), jax.random.key(0), 0)
+
+
+def test_arrays_of_the_host_closed_over_by_a_jitted_step_are_drawn_from():
+    data, sample = np.arange(8), epoch_sampler(8)
+    assert sorted(jax.jit(lambda key, step: sample(data, key, step))(jax.random.key(0), 1)) == list(range(8))
+
+
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(ConfigError, match="13 examples cannot be drawn from 12"):
         epoch_sampler(13)(jnp.arange(12), jax.random.key(0), 0)
@@ -53,7 +69,7 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 def test_arrays_of_unequal_length_are_refused_by_name():
     with pytest.raises(DataError, match=r"'y': \(3,\)"):
-        num_examples({"x": jnp.zeros(4), "y": jnp.zeros(3)})
+        common_length({"x": jnp.zeros(4), "y": jnp.zeros(3)})
 
 
 def mean_learner():
@@ -102,6 +118,21 @@ def test_processes_read_disjoint_shares():
     ]
     assert not shares[0] & shares[1]
     assert len(shares[0] | shares[1]) == 20
+
+
+def test_processes_begin_each_epoch_together_where_shares_are_unequal():
+    source = [{"x": np.float32(i)} for i in range(11)]
+    first, second = (GrainBatches(source, 1, shard=(i, 2)) for i in (0, 1))
+    for _ in range(6):
+        epoch = [float(next(b)["x"][0]) for _ in range(5) for b in (first, second)]
+        assert len(set(epoch)) == 10
+
+
+def test_threads_change_nothing():
+    batches = [GrainBatches(SOURCE, 6, seed=2, threads=threads) for threads in (0, 3)]
+    for _ in range(7):
+        np.testing.assert_array_equal(*(next(b)["x"] for b in batches))
+    assert batches[0].get_state() == batches[1].get_state()
 
 
 def test_too_few_examples_for_a_batch_are_refused():

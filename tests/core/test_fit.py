@@ -1,8 +1,10 @@
+import contextlib
 import errno
-import json
+import functools
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.checkpoint import Checkpoints
-from core.errors import CheckpointError, ConfigError, NonFiniteError
-from core.fit import fit
+from core.errors import CheckpointError, ConfigError, NonFiniteError, Preempted
+from core.fit import _Chunks, chunk_length, fit
 from core.learner import gradient_learner, replicate_seeds, seed_keys, with_sampler
 from core.parallel import data_mesh, data_parallel, pmap_parallel, unreplicate
 from tests.core.fit_process import DATA, STEPS, digest, draw, init, loss, train
@@ -28,6 +32,12 @@ LEARNER = with_sampler(gradient_learner(init, loss, optax.adam(3e-3)), draw)
 
 def quick(steps, workdir=None, learner=LEARNER, data=DATA, **options):
     return fit(learner, data, key=jax.random.key(0), steps=steps, workdir=workdir, **{"chunk": 5, **options})
+
+
+@functools.cache
+def whole(steps):
+    """The uninterrupted run."""
+    return quick(steps)
 
 
 @pytest.fixture(scope="module", params=["sampler", "iterator"])
@@ -73,6 +83,29 @@ def test_one_compilation_per_chunk_length(steps, options, lengths):
 
     quick(steps, learner=LEARNER._replace(update=update), **options)
     assert len(traces) == lengths
+
+
+@given(st.integers(1, 60), st.integers(1, 400))
+@settings(deadline=None)
+def test_chunks_are_equal_where_a_divisor_allows_and_never_needlessly_short(chunk, period):
+    length = chunk_length(chunk, period)
+    assert length <= chunk
+    assert 2 * length >= min(chunk, period)
+    assert period % length == 0 or all(period % n for n in range((chunk + 1) // 2, chunk + 1))
+
+
+@given(st.integers(1, 500), st.integers(1, 60), *[st.none() | st.integers(1, 200)] * 2)
+@settings(deadline=None)
+def test_chunks_end_at_every_evaluation_and_compile_at_most_three_lengths(steps, chunk, save, evaluate):
+    chunks, ends = _Chunks.plan(steps, chunk, save, evaluate), [0]
+    while ends[-1] < steps:
+        ends.append(chunks.after(ends[-1]))
+    lengths = np.diff(ends)
+    assert ends[-1] == steps
+    assert lengths.min() >= 1
+    assert lengths.max() <= min(chunk, save or chunk)
+    assert len(set(lengths)) <= 3
+    assert not evaluate or set(range(0, steps + 1, evaluate)) <= set(ends)
 
 
 def test_data_are_an_argument_and_not_a_constant_of_the_program(monkeypatch):
@@ -152,20 +185,44 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(damag
         resumed = quick(20, tmp_path, checkpoint_every=10)
     assert "step_00000020" in caplog.text
     assert "trying the one before it" in caplog.text
-    assert digest(resumed) == digest(quick(20, checkpoint_every=10))
+    assert digest(resumed) == digest(whole(20))
 
 
 def test_a_checkpoint_without_manifest_never_finished(tmp_path):
     quick(20, tmp_path, checkpoint_every=10)
     (tmp_path / "checkpoints" / "step_00000020.json").unlink()
     assert Checkpoints(tmp_path / "checkpoints").steps() == [10]
-    assert digest(quick(20, tmp_path, checkpoint_every=10)) == digest(quick(20))
+    assert digest(quick(20, tmp_path, checkpoint_every=10)) == digest(whole(20))
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     quick(40, tmp_path, checkpoint_every=5, keep=3)
     assert Checkpoints(tmp_path / "checkpoints").steps() == [40, 35, 30]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 6
+
+
+def test_damaged_checkpoints_do_not_count_among_those_kept(tmp_path):
+    quick(20, tmp_path, checkpoint_every=10)
+    folder = tmp_path / "checkpoints"
+    damage_delete(folder / "step_00000020", None)
+    (folder / ".step_00000020.json.123").write_text("torn by a kill")
+
+    def interrupt(done, total):
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(20, tmp_path, checkpoint_every=5, progress=interrupt)
+    assert Checkpoints(folder).steps() == [15, 10]
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_without_an_interval_checkpoints_are_taken_by_the_clock(tmp_path, monkeypatch):
+    quick(20, tmp_path / "seldom", keep=9)
+    monkeypatch.setattr("core.fit.SAVE_SECONDS", 0.0)
+    quick(20, tmp_path / "often", keep=9)
+    assert Checkpoints(tmp_path / "seldom" / "checkpoints").steps() == [20]
+    assert Checkpoints(tmp_path / "often" / "checkpoints").steps() == [20, 15, 10, 5]
 
 
 def exploding(at):
@@ -218,6 +275,12 @@ def test_a_workdir_of_another_run_is_refused_with_both_values(tmp_path):
         quick(5, tmp_path, identity={"lr": 0.2, "seed": 0})
 
 
+def test_a_workdir_of_another_key_is_refused(tmp_path):
+    quick(5, tmp_path)
+    with pytest.raises(CheckpointError, match=r"key is \[0, 0\] there and \[0, 1\] here"):
+        fit(LEARNER, DATA, key=jax.random.key(1), steps=5, workdir=tmp_path)
+
+
 def test_a_checkpoint_of_another_model_is_refused_by_leaf(tmp_path):
     quick(5, tmp_path)
     with pytest.raises(CheckpointError, match=r"holds another kind of state: .*opt_state.* absent in this run"):
@@ -240,6 +303,22 @@ def test_an_unusable_workdir_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write to workdir"):
         quick(5, tmp_path / "file" / "run")
+
+
+def test_a_request_to_stop_during_the_last_chunk_is_not_lost(tmp_path):
+    with pytest.raises(Preempted, match="saved step 10 of 10"):
+        quick(10, tmp_path, progress=lambda done, total: done == total and os.kill(os.getpid(), signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert digest(quick(10, tmp_path)) == digest(whole(10))
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path):
+    def impatient(done, total):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(10, tmp_path, progress=impatient)
 
 
 def test_two_processes_cannot_use_one_workdir(tmp_path):
@@ -273,25 +352,17 @@ def test_a_torn_line_of_metrics_costs_nothing_else(tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 15, "lo')
     resumed = quick(20, tmp_path)
-    assert resumed.history == quick(20).history
+    assert resumed.history == whole(20).history
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert sum(line.startswith("{") and line.endswith("}") for line in lines) == len(lines) - 1
 
 
-FULL = """
-import resource, signal, sys
-import numpy as np, jax, optax
+LIMITED = """
+import resource, sys
 from core.errors import CheckpointError
-from tests.core.test_fit import LEARNER, DATA, quick
+from tests.core.test_fit import quick
 quick(10, sys.argv[1], checkpoint_every=10)
-if sys.argv[2] == "limit":
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
-else:
-    file = open(sys.argv[1] + "/ballast", "wb", buffering=0)
-    try:
-        while True: file.write(b"0" * 4096)
-    except OSError: pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 try:
     quick(40, sys.argv[1], checkpoint_every=10)
 except CheckpointError as error:
@@ -299,32 +370,34 @@ except CheckpointError as error:
 """
 
 
-def run_on_full_disk(folder, how, *prefix):
-    command = [*prefix, sys.executable, "-c", FULL, str(folder), how]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert "run again" in result.stdout, result.stdout + result.stderr
-    return result.stdout
-
-
 def test_a_file_that_cannot_grow_is_a_clear_error_and_the_last_good_checkpoint_serves(tmp_path):
-    message = run_on_full_disk(tmp_path, "limit")
-    assert str(tmp_path) in message
-    assert digest(quick(40, tmp_path, checkpoint_every=10)) == digest(quick(40))
+    command = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert str(tmp_path) in result.stdout, result.stderr
+    assert "free space and run again" in result.stdout
+    assert digest(quick(40, tmp_path, checkpoint_every=10)) == digest(whole(40))
 
 
-def test_a_full_disk_is_a_clear_error_and_the_last_good_checkpoint_serves(tmp_path):
+@pytest.fixture
+def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
-    mounted = subprocess.run(mount, capture_output=True, check=False)
-    if mounted.returncode:
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
-    try:
-        message = run_on_full_disk(disk, "ballast")
-        assert os.strerror(errno.ENOSPC) in message or "disk is full" in message
-        copy = tmp_path / "copy"
-        shutil.copytree(disk, copy, ignore=shutil.ignore_patterns("ballast"))
-    finally:
-        subprocess.run(["umount", disk], check=True)
-    assert json.loads((copy / "checkpoints" / "step_00000010.json").read_text())["step"] == 10
-    assert digest(quick(40, copy, checkpoint_every=10)) == digest(quick(40))
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_a_clear_error_and_the_last_good_checkpoint_serves(small_disk, tmp_path):
+    quick(10, small_disk, checkpoint_every=10)
+    with contextlib.suppress(OSError), open(small_disk / "ballast", "wb", buffering=0) as ballast:
+        while ballast.write(b"0" * 4096):
+            pass
+    with pytest.raises(CheckpointError, match="free space and run again") as error:
+        quick(40, small_disk, checkpoint_every=10)
+    assert os.strerror(errno.ENOSPC) in str(error.value) or "disk is full" in str(error.value)
+    copy = tmp_path / "copy"
+    shutil.copytree(small_disk, copy, ignore=shutil.ignore_patterns("ballast"))
+    assert Checkpoints(copy / "checkpoints").newest_good() == copy / "checkpoints" / "step_00000010"
+    assert digest(quick(40, copy, checkpoint_every=10)) == digest(whole(40))

@@ -38,10 +38,12 @@ def survive(workdir, kind, kills, seed):
     chance, killed = random.Random(seed), 0
     while killed < kills:
         process = start(workdir, kind)
-        wait_until_training(workdir, process)
-        time.sleep(chance.uniform(0.0, 0.35))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        try:
+            wait_until_training(workdir, process)
+            time.sleep(chance.uniform(0.0, 0.35))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
         assert process.returncode == -signal.SIGKILL, f"the run ended before kill {killed + 1}; lengthen it"
         killed += 1
     out, err = start(workdir, kind, pause=0.0).communicate(timeout=120)
@@ -55,6 +57,7 @@ def test_a_killed_run_ends_in_the_same_bits(kind, kills, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 25 processes, one after the other
 @pytest.mark.parametrize("kind", ["sampler", "iterator"])
 def test_a_run_killed_twenty_times_ends_in_the_same_bits(kind, tmp_path):
     expected, kills, seed = digest(train(None, kind)), 0, 0
@@ -63,13 +66,13 @@ def test_a_run_killed_twenty_times_ends_in_the_same_bits(kind, tmp_path):
         kills, seed = kills + 4, seed + 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_asked_to_stop_saves_exits_with_its_own_status_and_resumes(number, tmp_path):
-    process = start(tmp_path, "sampler")
-    wait_until_training(tmp_path, process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == EXIT_PREEMPTED, err
-    assert "asked to stop: saved step" in err
+def test_a_run_asked_to_stop_saves_exits_with_its_own_status_and_resumes(tmp_path):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = start(tmp_path, "sampler")
+        wait_until_training(tmp_path, process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == EXIT_PREEMPTED, err
+        assert "asked to stop: saved step" in err
     out, err = start(tmp_path, "sampler", pause=0.0).communicate(timeout=120)
     assert out.strip() == digest(train(None, "sampler")), err
