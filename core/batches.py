@@ -11,31 +11,41 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from core.errors import ConfigError, DataError
 
-_ROUNDS = 6
+_ROUNDS = 10
+"""With 6, pairs of images are visibly uneven for 8 examples; from 8 on no test of 40,000 permutations tells."""
 _STREAM = 0xFFFFFFFE
 """Sets these keys apart from the loss's, which are ``fold_in(key, step)``; no run has so many steps."""
 
 
-def epoch_sampler(batch_size: int) -> Callable[[PyTree, Key[Array, ""], Int[Array, ""]], PyTree]:
+def epoch_sampler(
+    batch_size: int, num_examples: int | None = None
+) -> Callable[[PyTree, Key[Array, ""], Int[Array, ""]], PyTree]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: shuffled epochs of arrays on the device.
 
     Every epoch visits each example at most once, in an order of its own; the examples of the last partial batch of an
     epoch are left out of it. Nothing is carried from step to step and no permutation is stored.
+
+    Args:
+      batch_size: examples per batch.
+      num_examples: draw from the first this many rows only, where the others are padding; from all if None.
     """
 
     def sample(data: PyTree, key: Key[Array, ""], step: Int[Array, ""]) -> PyTree:
-        size = num_examples(data)
+        rows = common_length(data)
+        size = rows if num_examples is None else num_examples
+        if size > rows:
+            raise ConfigError(f"{size} examples cannot be drawn from {rows}; lower num_examples")
         if batch_size > size:
             raise ConfigError(f"a batch of {batch_size} examples cannot be drawn from {size}; lower the batch size")
         epoch, index = jnp.divmod(step, size // batch_size)
         key = jax.random.fold_in(jax.random.fold_in(key, _STREAM), epoch)
         chosen = permuted(key, index * batch_size + jnp.arange(batch_size), size)
-        return jax.tree.map(lambda leaf: leaf[chosen], data)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], data)
 
     return sample
 
 
-def num_examples(data: PyTree) -> int:
+def common_length(data: PyTree) -> int:
     """The common length of all leaves along axis 0."""
     sizes = {
         jax.tree_util.keystr(path, simple=True): np.shape(leaf)[:1]
@@ -83,9 +93,10 @@ class GrainBatches:
     Args:
       source: anything with ``len`` and indexing, e.g. ``tfds.data_source(...)["train"]``.
       batch_size: examples per batch of this process; incomplete batches are dropped.
-      seed: of the shuffling; every epoch has an order of its own.
-      shard: this process's number and how many there are; JAX's own if None.
-      workers: processes that read ahead; 0 reads in this one.
+      seed: of the shuffling; every epoch has an order of its own, the same in all processes.
+      shard: this process's number and how many there are; JAX's own if None. All shards of an epoch are equally long,
+        so that processes start each epoch at the same step and never hold the same example in one.
+      threads: how many read ahead; the batches are the same for any number. 0 reads when a batch is asked for.
     """
 
     def __init__(
@@ -95,14 +106,15 @@ class GrainBatches:
         *,
         seed: int = 0,
         shard: tuple[int, int] | None = None,
-        workers: int = 0,
+        threads: int = 0,
     ):
         number, count = shard or (jax.process_index(), jax.process_count())
-        if len(source) // count < batch_size:
+        size = len(source) // count
+        if size < batch_size:
             raise ConfigError(f"a batch of {batch_size} examples cannot be drawn from {len(source)} in {count} shards")
-        data = grain.MapDataset.source(source).seed(seed).shuffle()[number::count]
+        data = grain.MapDataset.source(source).seed(seed).shuffle()[number : size * count : count]
         data = data.batch(batch_size, drop_remainder=True).repeat(None)
-        self._iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=0 if not workers else 16)))
+        self._iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads)))
 
     def __iter__(self) -> "GrainBatches":
         return self

@@ -1,29 +1,42 @@
 """TFDS builders of the implicit-feedback data sets, one record per user, written as ArrayRecord."""
 
-import contextlib
-import fcntl
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from core.datasets import cache_dir, interactions
-from core.datasets.interactions import Interactions
-from core.datasets.raw import Source, digest, find, read_npz, read_rows
+from core.datasets.interactions import (
+    Interactions,
+    from_rows,
+    group_pairs,
+    require_pointers,
+    require_range,
+    split_last,
+    validate,
+)
+from core.datasets.prepared import prepared, records
+from core.datasets.raw import Source, find, read_npz, read_rows, require_lines, verify
 from core.errors import DataError
 
-FIELDS = ("train_indptr", "train_items", "test_indptr", "test_items", "shape")
 LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/947ca2b3b1d2d3545b114145710cb06c4e57b3d2/data"
 SEQUENCES = "https://raw.githubusercontent.com/Wenyueh/LLM-RecSys-ID/2200ad9fef647ef755c01d6d7e5c5de3082606c5/data"
+
+
+class Rows(NamedTuple):
+    """Training and test items of each user: oldest first where the data set is ordered in time."""
+
+    train: list[np.ndarray]
+    test: list[np.ndarray]
+    num_items: int
 
 
 class ImplicitBuilder(tfds.core.GeneratorBasedBuilder):
     """What the four data sets share: a record per user with her training and test items."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    """To be raised whenever the records change: prepared sets of another version are not read."""
     LOCAL: ClassVar[str]
     """Name of the npz file in the data directory."""
     SOURCES: ClassVar[tuple[Source, ...]]
@@ -31,14 +44,16 @@ class ImplicitBuilder(tfds.core.GeneratorBasedBuilder):
     HOMEPAGE: ClassVar[str]
     LICENCE: ClassVar[str]
     CITATION: ClassVar[str]
+    ORDERED: ClassVar[bool] = False
+    """Whether a user's items are in the order of time."""
 
-    @staticmethod
-    def parse_local(path: Path) -> Interactions:
+    @classmethod
+    def parse_local(cls, path: Path) -> Rows:
         """Reads the npz file."""
         raise NotImplementedError
 
-    @staticmethod
-    def parse_sources(paths: list[Path]) -> Interactions:
+    @classmethod
+    def parse_sources(cls, paths: list[Path]) -> Rows:
         """Reads the files as published."""
         raise NotImplementedError
 
@@ -48,9 +63,14 @@ class ImplicitBuilder(tfds.core.GeneratorBasedBuilder):
         return find(cls.name, [cls.LOCAL], cls.SOURCES, explicit)
 
     @classmethod
-    def parse(cls, paths: list[Path]) -> Interactions:
-        """The validated interactions of raw files of either kind."""
-        return cls.parse_local(paths[0]) if paths[0].name == cls.LOCAL else cls.parse_sources(paths)
+    def parse(cls, paths: list[Path]) -> Rows:
+        """The validated rows of raw files of either kind."""
+        local = paths[0].name == cls.LOCAL
+        rows = cls.parse_local(paths[0]) if local else cls.parse_sources(paths)
+        from_rows(*rows, " and ".join(map(str, paths)))
+        if not local:
+            verify(paths, cls.SOURCES)
+        return rows
 
     def _info(self) -> tfds.core.DatasetInfo:
         items = tfds.features.Tensor(shape=(None,), dtype=np.int32)
@@ -70,32 +90,35 @@ class ImplicitBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         del dl_manager
-        data = self.parse(self._raw or self.locate())
+        rows = self.parse(self._raw or self.locate())
         assert self.info.metadata is not None
-        self.info.metadata["items"] = data.shape[1]
-        return {"users": _records(data)}
+        self.info.metadata["items"] = rows.num_items
+        return {"users": _records(rows)}
 
     def _generate_examples(self) -> Iterator:
         raise NotImplementedError("records come with the split")
 
 
-def _records(data: Interactions) -> Iterator[tuple[int, dict[str, Any]]]:
-    for user in range(data.shape[0]):
-        train = data.train_items[data.train_indptr[user] : data.train_indptr[user + 1]]
-        test = data.test_items[data.test_indptr[user] : data.test_indptr[user + 1]]
-        yield user, {"user": user, "train": train, "test": test}
+def _records(rows: Rows) -> Iterator[tuple[int, dict[str, Any]]]:
+    for user, (train, test) in enumerate(zip(rows.train, rows.test, strict=True)):
+        yield user, {"user": user, "train": train.astype(np.int32), "test": test.astype(np.int32)}
 
 
-def _parse_split(path: Path) -> Interactions:
-    """An npz file with rows of training and test items."""
-    arrays = read_npz(path, FIELDS)
-    if arrays["shape"].shape != (2,):
-        raise DataError(f"{path}: field 'shape' has shape {arrays['shape'].shape}, not (2,)")
-    users, items = arrays.pop("shape").tolist()
-    return interactions.validate(Interactions(**arrays, shape=(users, items)), str(path))
+class _SplitBuilder(ImplicitBuilder):
+    """Sets of items, divided into training and test by those who published them."""
+
+    @classmethod
+    def parse_local(cls, path: Path) -> Rows:
+        arrays = read_npz(path, ("train_indptr", "train_items", "test_indptr", "test_items", "shape"))
+        if arrays["shape"].shape != (2,):
+            raise DataError(f"{path}: field 'shape' has shape {arrays['shape'].shape}, not (2,)")
+        users, items = arrays.pop("shape").tolist()
+        data = validate(Interactions(**arrays, shape=(users, items)), str(path))
+        train = np.split(data.train_items, data.train_indptr[1:-1])
+        return Rows(train, np.split(data.test_items, data.test_indptr[1:-1]), items)
 
 
-class LastfmCf(ImplicitBuilder):
+class LastfmCf(_SplitBuilder):
     """Last.FM artists."""
 
     name = "lastfm_cf"
@@ -108,17 +131,22 @@ class LastfmCf(ImplicitBuilder):
     HOMEPAGE = "https://grouplens.org/datasets/hetrec-2011/"
     LICENCE = "non-commercial use (HetRec 2011, GroupLens and Last.fm)"
     CITATION = "Cantador, Brusilovsky, Kuflik: HetRec 2011, RecSys 2011"
+    USERS, ITEMS = 1892, 4489
 
-    parse_local = staticmethod(_parse_split)
-
-    @staticmethod
-    def parse_sources(paths: list[Path]) -> Interactions:
+    @classmethod
+    def parse_sources(cls, paths: list[Path]) -> Rows:
         """Lines of user, artist and play count, numbered from 1."""
-        train, test = (np.stack(read_rows(path, columns=3, keep=2)) - 1 for path in paths)
-        return interactions.from_pairs(train, test, (1892, 4489), " and ".join(map(str, paths)))
+        return Rows(cls._grouped(paths[0]), cls._grouped(paths[1]), cls.ITEMS)
+
+    @classmethod
+    def _grouped(cls, path: Path) -> list[np.ndarray]:
+        pairs = read_rows(path, columns=3, keep=2)
+        require_lines([pair[:1] for pair in pairs], 1, cls.USERS, path, "user")
+        require_lines([pair[1:] for pair in pairs], 1, cls.ITEMS, path, "item")
+        return group_pairs(np.stack(pairs) - 1, cls.USERS)
 
 
-class Gowalla(ImplicitBuilder):
+class Gowalla(_SplitBuilder):
     """Gowalla check-ins."""
 
     name = "gowalla"
@@ -131,24 +159,36 @@ class Gowalla(ImplicitBuilder):
     HOMEPAGE = "https://snap.stanford.edu/data/loc-gowalla.html"
     LICENCE = "none stated (SNAP loc-gowalla; the NGCF repository is MIT)"
     CITATION = "Cho, Myers, Leskovec: Friendship and Mobility, KDD 2011; Wang et al.: NGCF, SIGIR 2019"
+    USERS, ITEMS = 29858, 40981
 
-    parse_local = staticmethod(_parse_split)
-
-    @staticmethod
-    def parse_sources(paths: list[Path]) -> Interactions:
+    @classmethod
+    def parse_sources(cls, paths: list[Path]) -> Rows:
         """A symmetric adjacency matrix in CSR form for training; lines of a user and her items for the test."""
-        users, items, source = 29858, 40981, " and ".join(map(str, paths))
-        adjacency = read_npz(paths[0], ("indptr", "indices"))
-        indptr = adjacency["indptr"]
-        if indptr.shape != (users + items + 1,):
-            raise DataError(f"{paths[0]}: field 'indptr' has shape {indptr.shape}, not ({users + items + 1},)")
-        train = [adjacency["indices"][indptr[u] : indptr[u + 1]] - users for u in range(users)]
-        test = [np.zeros(0, np.int64)] * users
-        for row in read_rows(paths[1]):
-            if not 0 <= row[0] < users:
-                raise DataError(f"{paths[1]}: user {row[0]} is outside of 0 to {users - 1}")
-            test[row[0]] = row[1:]
-        return interactions.from_rows(train, test, items, source)
+        return Rows(cls.neighbours(paths[0]), cls.listed(paths[1]), cls.ITEMS)
+
+    @classmethod
+    def neighbours(cls, path: Path) -> list[np.ndarray]:
+        """The items of each user in the matrix of users and items by users and items."""
+        indptr, indices = read_npz(path, ("indptr", "indices")).values()
+        if len(indptr) != cls.USERS + cls.ITEMS + 1:
+            raise DataError(f"{path}: field 'indptr' has {len(indptr)} elements, not {cls.USERS + cls.ITEMS + 1}")
+        require_pointers(indptr, len(indices), f"{path}: field 'indptr'")
+        indptr = indptr[: cls.USERS + 1]
+        require_range(indices[: indptr[-1]], cls.USERS, cls.USERS + cls.ITEMS - 1, f"{path}: field 'indices'")
+        return np.split(indices[: indptr[-1]] - cls.USERS, indptr[1:-1])
+
+    @classmethod
+    def listed(cls, path: Path) -> list[np.ndarray]:
+        """The items of each user in lines of a user and her items."""
+        lines = read_rows(path)
+        require_lines([line[:1] for line in lines], 0, cls.USERS - 1, path, "user")
+        require_lines([line[1:] for line in lines], 0, cls.ITEMS - 1, path, "item")
+        rows: dict[int, np.ndarray] = {}
+        for number, line in enumerate(lines, 1):
+            if line[0] in rows:
+                raise DataError(f"{path}, line {number}: user {line[0]} is there twice; remove one of the lines")
+            rows[int(line[0])] = line[1:]
+        return [rows.get(user, np.zeros(0, np.int64)) for user in range(cls.USERS)]
 
 
 class _AmazonSequences(ImplicitBuilder):
@@ -157,23 +197,31 @@ class _AmazonSequences(ImplicitBuilder):
     HOMEPAGE = "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html"
     LICENCE = "research use (Amazon product data, J. McAuley; no licence stated)"
     CITATION = "McAuley, Targett, Shi, van den Hengel: Image-based Recommendations, SIGIR 2015"
+    ORDERED = True
     ITEMS: ClassVar[int]
 
     @classmethod
-    def parse_local(cls, path: Path) -> Interactions:
-        arrays = read_npz(path, ("seq_indptr", "seq_items"))
-        if np.any(np.diff(arrays["seq_indptr"]) < 0) or arrays["seq_indptr"][-1] != len(arrays["seq_items"]):
-            raise DataError(f"{path}: field 'seq_indptr' does not describe {len(arrays['seq_items'])} items in order")
-        return cls._split(np.split(arrays["seq_items"], arrays["seq_indptr"][1:-1]), str(path))
+    def parse_local(cls, path: Path) -> Rows:
+        """Items numbered from 1."""
+        indptr, items = read_npz(path, ("seq_indptr", "seq_items")).values()
+        require_pointers(indptr, len(items), f"{path}: field 'seq_indptr'")
+        require_range(items, 1, cls.ITEMS, f"{path}: field 'seq_items'")
+        return cls._split(np.split(items, indptr[1:-1]), f"{path}: sequence")
 
     @classmethod
-    def parse_sources(cls, paths: list[Path]) -> Interactions:
-        return cls._split([row[1:] for row in read_rows(paths[0])], str(paths[0]))
+    def parse_sources(cls, paths: list[Path]) -> Rows:
+        """A line per user: her number and her items, numbered from 1."""
+        rows = [row[1:] for row in read_rows(paths[0])]
+        require_lines(rows, 1, cls.ITEMS, paths[0], "item")
+        return cls._split(rows, f"{paths[0]}, line")
 
     @classmethod
-    def _split(cls, sequences: list[np.ndarray], source: str) -> Interactions:
-        train, test = interactions.split_last([sequence - 1 for sequence in sequences])
-        return interactions.from_rows(train, test, cls.ITEMS, source)
+    def _split(cls, sequences: list[np.ndarray], where: str) -> Rows:
+        for number, sequence in enumerate(sequences, 1):
+            if not 0 < len(set(sequence.tolist())) == len(sequence):
+                what = "names an item twice" if len(sequence) else "has no item"
+                raise DataError(f"{where} {number} {what}; correct or remove it")
+        return Rows(*split_last([sequence - 1 for sequence in sequences]), cls.ITEMS)
 
 
 class AmazonBeauty(_AmazonSequences):
@@ -209,25 +257,22 @@ class AmazonSports(_AmazonSequences):
 BUILDERS: dict[str, type[ImplicitBuilder]] = {b.name: b for b in (LastfmCf, Gowalla, AmazonBeauty, AmazonSports)}
 
 
-def read(name: str, data_dir: Path | None = None) -> Interactions:
-    """A data set from its ArrayRecord files, which are prepared first if need be."""
+def read(
+    name: str, data_dir: Path | None = None, *, ordered: bool = False
+) -> tuple[list[np.ndarray], list[np.ndarray], int, str]:
+    """Training and test items of each user, the number of items, and their folder; prepared first if need be.
+
+    Args:
+      name: of the data set.
+      data_dir: where raw files lie.
+      ordered: whether the items must be in the order of time.
+    """
     if name not in BUILDERS:
         raise DataError(f"there is no data set {name!r}; known are {', '.join(BUILDERS)}")
+    if ordered and not BUILDERS[name].ORDERED:
+        known = ", ".join(name for name, builder in BUILDERS.items() if builder.ORDERED)
+        raise DataError(f"the items of data set {name!r} have no order of time; those of {known} have")
     builder = prepared(BUILDERS[name], BUILDERS[name].locate(data_dir))
-    source = builder.as_data_source("users")
-    rows = sorted(source.__getitems__(range(len(source))), key=lambda row: row["user"])
-    assert builder.info.metadata is not None
+    rows = sorted(records(builder, "users"), key=lambda row: row["user"])
     train, test = ([row[part] for row in rows] for part in ("train", "test"))
-    return interactions.from_rows(train, test, builder.info.metadata["items"], str(builder.data_path))
-
-
-def prepared(builder_class: Callable[..., Any], raw: list[Path]) -> Any:
-    """A builder whose ArrayRecord files are on disk, in a folder named by the checksum of its raw files."""
-    folder = cache_dir() / "tfds" / digest(*raw)[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    builder = builder_class(raw=raw, data_dir=str(folder), file_format="array_record")
-    with open(folder / ".lock", "w") as lock, contextlib.redirect_stdout(io.StringIO()):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        tfds.disable_progress_bar()
-        builder.download_and_prepare()
-    return builder
+    return train, test, builder.info.metadata["items"], str(builder.data_path)

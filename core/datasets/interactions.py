@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from core.datasets.raw import require_columns
+from core.datasets.raw import reading, require_columns
 from core.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Interactions(NamedTuple):
@@ -40,6 +43,19 @@ class Interactions(NamedTuple):
         }
 
 
+class Sequences(NamedTuple):
+    """What each user chose, oldest first: user u's items are ``items[indptr[u]:indptr[u + 1]]``.
+
+    The first ``train_lengths[u]`` of them are her training items in :class:`Interactions`, the others her test items.
+    """
+
+    indptr: Int[np.ndarray, " users_and_1"]
+    items: Int[np.ndarray, " interactions"]
+    train_lengths: Int[np.ndarray, " users"]
+    shape: tuple[int, int]
+    """(users, items)."""
+
+
 def load(name: str, data_dir: Path | None = None) -> Interactions:
     """A data set by name, validated; prepared on first use.
 
@@ -48,7 +64,23 @@ def load(name: str, data_dir: Path | None = None) -> Interactions:
     """
     from core.datasets.implicit import read
 
-    return read(name, data_dir)
+    train, test, items, source = read(name, data_dir)
+    return from_rows(train, test, items, source)
+
+
+def load_sequences(name: str, data_dir: Path | None = None) -> Sequences:
+    """A data set by name, each user's items in the order of time.
+
+    Raises:
+      DataError: as :func:`load`, and where the data set has no order.
+    """
+    from core.datasets.implicit import read
+
+    train, test, items, _ = read(name, data_dir, ordered=True)
+    rows = [np.concatenate(pair) for pair in zip(train, test, strict=True)]
+    indptr, flat = _compressed(rows)
+    lengths = np.array([len(row) for row in train])
+    return Sequences(*(a.astype(np.int32) for a in (indptr, flat, lengths)), shape=(len(rows), items))
 
 
 def from_rows(train: Sequence[np.ndarray], test: Sequence[np.ndarray], num_items: int, source: str) -> Interactions:
@@ -65,18 +97,13 @@ def from_rows(train: Sequence[np.ndarray], test: Sequence[np.ndarray], num_items
 
 def _compressed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
-    return indptr, np.concatenate([np.sort(row) for row in rows]) if rows else np.zeros(0, np.int64)
+    return indptr, np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
-def from_pairs(train: np.ndarray, test: np.ndarray, shape: tuple[int, int], source: str) -> Interactions:
-    """Validated interactions from arrays of (user, item) rows."""
-
-    def rows(pairs: np.ndarray, part: str) -> list[np.ndarray]:
-        _require_range(pairs[:, 0], shape[0], f"{source}: user of the {part} rows")
-        order = np.argsort(pairs[:, 0], kind="stable")
-        return np.split(pairs[order, 1], np.searchsorted(pairs[order, 0], np.arange(1, shape[0])))
-
-    return from_rows(rows(train, "train"), rows(test, "test"), shape[1], source)
+def group_pairs(pairs: np.ndarray, users: int) -> list[np.ndarray]:
+    """The items of each user in an array of (user, item) rows."""
+    order = np.argsort(pairs[:, 0], kind="stable")
+    return np.split(pairs[order, 1], np.searchsorted(pairs[order, 0], np.arange(1, users)))
 
 
 def validate(interactions: Interactions, source: str) -> Interactions:
@@ -88,12 +115,14 @@ def validate(interactions: Interactions, source: str) -> Interactions:
     users, items = interactions.shape
     if min(users, items) < 1 or not len(interactions.train_items):
         raise DataError(f"{source}: {users} users, {items} items and no training interaction; nothing can be learned")
+    if max(users, items) > np.iinfo(np.int32).max:
+        raise DataError(f"{source}: field 'shape' is {interactions.shape}; ids must fit into 32 bits")
     train = _pair_keys(interactions.train_indptr, interactions.train_items, interactions.shape, source, "train")
     test = _pair_keys(interactions.test_indptr, interactions.test_items, interactions.shape, source, "test")
     shared = np.intersect1d(train, test, assume_unique=True)
     if shared.size:
         u, i = divmod(int(shared[0]), items)
-        raise DataError(f"{source}: user {u} has item {i} in both train and test; split the data again")
+        raise DataError(f"{source}: user {u} has item {i} (from 0) in both train and test; split the data again")
     return Interactions(
         interactions.train_indptr.astype(np.int32),
         (train % items).astype(np.int32),
@@ -106,30 +135,35 @@ def validate(interactions: Interactions, source: str) -> Interactions:
 def _pair_keys(indptr: np.ndarray, ids: np.ndarray, shape: tuple[int, int], source: str, part: str) -> np.ndarray:
     """User * items + item of every pair, ascending."""
     users, items = shape
-    _require_pointers(indptr, users, len(ids), f"{source}: field '{part}_indptr'")
-    _require_range(ids, items, f"{source}: field '{part}_items'")
+    if indptr.shape != (users + 1,):
+        raise DataError(
+            f"{source}: field '{part}_indptr' has shape {indptr.shape}, not ({users + 1},) for {users} users"
+        )
+    require_pointers(indptr, len(ids), f"{source}: field '{part}_indptr'")
+    require_range(ids, 0, items - 1, f"{source}: field '{part}_items'")
     keys = np.sort(np.repeat(np.arange(users), np.diff(indptr)) * np.int64(items) + ids)
     repeated = np.flatnonzero(np.diff(keys) == 0)
     if repeated.size:
         u, i = divmod(int(keys[repeated[0]]), items)
-        raise DataError(f"{source}: user {u} has item {i} more than once in {part}; remove repeated rows")
+        raise DataError(f"{source}: user {u} has item {i} (from 0) more than once in {part}; remove repeated rows")
     return keys
 
 
-def _require_pointers(indptr: np.ndarray, users: int, count: int, where: str) -> None:
-    if indptr.shape != (users + 1,):
-        raise DataError(f"{where} has shape {indptr.shape}, not ({users + 1},) for {users} users")
+def require_pointers(indptr: np.ndarray, count: int, where: str) -> None:
+    """Raises a DataError unless the pointers cut ``count`` items into rows."""
     falls = np.flatnonzero(np.diff(indptr) < 0)
     if falls.size:
         raise DataError(f"{where} falls from {indptr[falls[0]]} to {indptr[falls[0] + 1]} at user {falls[0]}")
-    if indptr[0] != 0 or indptr[-1] != count:
-        raise DataError(f"{where} runs from {indptr[0]} to {indptr[-1]}, not from 0 to {count} items: a cut file?")
+    if not indptr.size or indptr[0] != 0 or indptr[-1] != count:
+        ends = f"runs from {indptr[0]} to {indptr[-1]}" if indptr.size else "is empty"
+        raise DataError(f"{where} {ends}; it must run from 0 to {count}, the number of items: a cut file?")
 
 
-def _require_range(ids: np.ndarray, size: int, where: str) -> None:
-    bad = np.flatnonzero((ids < 0) | (ids >= size))
+def require_range(ids: np.ndarray, first: int, last: int, where: str) -> None:
+    """Raises a DataError that names the first element outside of first to last."""
+    bad = np.flatnonzero((ids < first) | (ids > last))
     if bad.size:
-        raise DataError(f"{where}, element {bad[0]} is {ids[bad[0]]}, outside of 0 to {size - 1}")
+        raise DataError(f"{where}, element {bad[0]} is {ids[bad[0]]}, outside of {first} to {last}")
 
 
 def split_last(sequences: Sequence[np.ndarray], share: float = 0.2) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -145,32 +179,57 @@ def from_table(path: Path | str, *, share: float = 0.2, seed: int = 0) -> Intera
     """Interactions from a user's own table: CSV or TSV with columns ``user``, ``item`` and, if known, ``timestamp``.
 
     Ids may be anything; they are numbered in order of first occurrence. The last ``share`` of each user's items, by
-    time or else at random, is the test part; users with a single item keep it for training.
+    time (a number, or a date in ISO form) or else at random, is the test part; users with a single item keep it for
+    training.
 
     Raises:
-      DataError: naming file, column, row and remedy.
+      DataError: naming file, column, row (line 1 holds the names of the columns) and remedy.
     """
     import pandas as pd
 
     path = Path(path)
-    try:
-        table = pd.read_csv(path, sep="\t" if path.suffix in (".tsv", ".tab") else ",")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a table of comma- or tab-separated columns ({error})") from error
+    table = _read_table(path)
+    timed = "timestamp" in table
+    when = _times(np.asarray(table["timestamp"]), path) if timed else np.random.default_rng(seed).random(len(table))
+    (users, known), (items, catalogue) = (pd.factorize(table[column]) for column in ("user", "item"))
+    pairs = np.stack([users, items], 1)[np.argsort(when, kind="stable")]
+    train, test = split_last(group_pairs(pairs, len(known)), share)
+    parts = [(a, b) if len(a) else (b, a) for a, b in zip(train, test, strict=True)]
+    return from_rows([a for a, _ in parts], [b for _, b in parts], len(catalogue), str(path))
+
+
+def _read_table(path: Path) -> "pd.DataFrame":
+    """All columns as text: the ids 7 and 007 differ, and NA may be somebody's name."""
+    import pandas as pd
+
+    with reading(path, "a table of comma- or tab-separated columns"):
+        separator = "\t" if path.suffix in (".tsv", ".tab") else ","
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False).fillna("")
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("its rows have more columns than its first line")
     require_columns(list(table.columns), {"user": "who", "item": "what"}, str(path))
-    timed = "timestamp" in table.columns
-    for column in ["user", "item"] + ["timestamp"] * timed:
-        empty = np.flatnonzero(table[column].isna())
-        if empty.size:
-            raise DataError(
-                f"{path}: column {column!r} is empty (NaN) in row {empty[0] + 2}; fill it or remove the row"
-            )
-    users, items = pd.factorize(table["user"])[0], pd.factorize(table["item"])[0]
-    when = table["timestamp"].to_numpy() if timed else np.random.default_rng(seed).random(len(table))
-    order = np.lexsort((when, users))
-    rows = np.split(items[order], np.flatnonzero(np.diff(users[order])) + 1)
-    train, test = split_last(rows, share)
-    pairs = [(a, b) if len(a) else (b, a) for a, b in zip(train, test, strict=True)]
-    return from_rows([a for a, _ in pairs], [b for _, b in pairs], int(items.max(initial=-1)) + 1, str(path))
+    if not len(table):
+        raise DataError(f"{path}: the table has no rows; nothing can be learned")
+    for column in ("user", "item"):
+        _refuse(np.asarray(table[column] == ""), path, column, "is empty; fill it or remove the row")
+    repeated = np.asarray(table.duplicated(["user", "item"]))
+    _refuse(repeated, path, "item", "repeats a pair of user and item; remove the row")
+    return table
+
+
+def _times(column: np.ndarray, path: Path) -> np.ndarray:
+    import pandas as pd
+
+    times = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
+    wrong = ~np.isfinite(times)
+    if np.isnan(times).all():
+        dates = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
+        times, wrong = np.asarray(dates.tz_localize(None)), np.asarray(dates.isna())
+    _refuse(wrong, path, "timestamp", "is neither a number nor a date like the others; correct it or remove the row")
+    return times
+
+
+def _refuse(bad: np.ndarray, path: Path, column: str, what: str) -> None:
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        raise DataError(f"{path}: column {column!r} in row {rows[0] + 2} {what}")

@@ -1,13 +1,18 @@
 """Raw files: where they are found, how they are fetched, and how they are read without trusting them."""
 
+import contextlib
 import dataclasses
 import hashlib
+import http.client
+import itertools
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +21,9 @@ from core.datasets import cache_dir, data_dir
 from core.errors import DataError
 
 TIMEOUT_S = 5.0
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+_LARGEST = 2**53
+"""Whole numbers up to here are exact as floats of 64 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,25 +39,48 @@ class Source:
         return self.url.rsplit("/", 1)[-1]
 
 
-def find(name: str, local: Sequence[str], sources: Sequence[Source], explicit: Path | None = None) -> list[Path]:
+def here(names: Sequence[str], layouts: Sequence[Sequence[str]], explicit: Path | None = None) -> list[Path] | None:
+    """The raw files of a data set in the data directory: of the first folder and layout that is whole, if one is."""
+    base = data_dir(explicit)
+    if base is None:
+        return None
+    candidates = ([base / name / file for file in files] for name, files in itertools.product(names, layouts) if files)
+    return next((paths for paths in candidates if all(path.is_file() for path in paths)), None)
+
+
+def find(
+    name: str,
+    local: Sequence[str],
+    sources: Sequence[Source],
+    explicit: Path | None = None,
+    *,
+    folders: Sequence[str] = (),
+) -> list[Path]:
     """The raw files of a data set.
 
     Looks for ``<data dir>/<name>/`` with the files ``local``, or else with those that ``sources`` names; downloads the
     latter into the cache if neither is there.
 
+    Args:
+      name: of the data set.
+      local: its files in the layout of the data directory.
+      sources: its files as published.
+      explicit: the data directory; see :func:`core.datasets.data_dir`.
+      folders: further folders of the data directory which may hold them.
+
     Raises:
       DataError: where they are nowhere to be had; names the places and the remedy.
     """
-    folder = data_dir(explicit)
-    for names in (local, [source.name for source in sources]):
-        paths = [folder / name / file for file in names] if folder and names else []
-        if paths and all(path.is_file() for path in paths):
-            return paths
+    layouts = (local, [source.name for source in sources])
+    found = here((name, *folders), layouts, explicit)
+    if found:
+        return found
     cache = cache_dir() / "raw" / name
     try:
         return [download(source, cache / source.name) for source in sources]
     except DataError as error:
-        looked = f"{folder / name} has no {' or '.join(local)}" if folder else "no data directory is set"
+        base, wanted = data_dir(explicit), " or ".join(" and ".join(files) for files in layouts if files)
+        looked = f"{base / name} has no {wanted}" if base else "no data directory is set"
         raise DataError(
             f"data set {name!r}: {looked}, and {error}; put the files there, name their folder with --data-dir or "
             "RELIC_DATA, or connect to the network"
@@ -61,45 +92,79 @@ def download(source: Source, path: Path) -> Path:
     if path.is_file() and digest(path) == source.sha256:
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(source.url, timeout=TIMEOUT_S) as response:
             body = response.read()
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
         raise DataError(f"{source.url} cannot be fetched ({getattr(error, 'reason', error)})") from error
     found = hashlib.sha256(body).hexdigest()
     if found != source.sha256:
         raise DataError(f"{source.url} has SHA-256 {found}, not {source.sha256}: it changed or arrived damaged")
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as fresh:
-        fresh.write(body)
-    os.replace(fresh.name, path)
+    with writing(path.parent), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        fresh = Path(folder) / path.name
+        fresh.write_bytes(body)
+        os.replace(fresh, path)
     return path
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Makes a folder of the cache for what is written inside the block; a full or closed disk is a DataError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error}); name another folder with RELIC_CACHE") from error
+
+
+def verify(paths: Sequence[Path], sources: Sequence[Source]) -> None:
+    """Raises a DataError for the first file which is not the published one, byte for byte."""
+    for path, source in zip(paths, sources, strict=True):
+        found = digest(path)
+        if found != source.sha256:
+            raise DataError(
+                f"{path}: cut or changed, for its SHA-256 is {found}, not {source.sha256}; get it from {source.url}"
+            )
 
 
 def digest(*paths: Path) -> str:
     """SHA-256 of the files' contents, one after the other."""
     total = hashlib.sha256()
     for path in paths:
-        total.update(path.read_bytes())
+        with reading(path, "a readable file"):
+            total.update(path.read_bytes())
     return total.hexdigest()
 
 
 def read_npz(path: Path, fields: Sequence[str]) -> dict[str, np.ndarray]:
-    """Integer arrays of an npz file.
+    """Integer arrays of one dimension of an npz file.
 
     Raises:
-      DataError: where the file is missing or truncated, a field is missing, or one is not made of whole numbers.
+      DataError: where the file is missing or damaged, or a field is missing, not made of whole numbers or not a list.
     """
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+    with reading(path, "an npz file"), open(path, "rb") as opened:
+        file = np.load(opened, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with file:
             missing = [field for field in fields if field not in file.files]
             if missing:
                 raise DataError(f"{path}: field {missing[0]!r} is missing; it has {', '.join(file.files)}")
             arrays = {field: file[field] for field in fields}
+    for field, array in arrays.items():
+        if array.ndim != 1:
+            raise DataError(f"{path}: field {field!r} has shape {array.shape}; one dimension is needed")
+    return {field: whole_numbers(array, f"{path}: field {field!r}") for field, array in arrays.items()}
+
+
+@contextlib.contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turns whatever goes wrong when a damaged file is opened and decoded inside the block into one DataError."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise DataError(f"{path}: truncated or not an npz file ({error}); get it again") from error
-    return {field: whole_numbers(array, f"{path}: field {field!r}") for field, array in arrays.items()}
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: truncated or not {kind} ({str(error).strip()}); get it again") from error
 
 
 def whole_numbers(array: np.ndarray, where: str) -> np.ndarray:
@@ -112,14 +177,14 @@ def whole_numbers(array: np.ndarray, where: str) -> np.ndarray:
         return array.astype(np.int64)
     if array.dtype.kind != "f":
         raise DataError(f"{where} has type {array.dtype}; whole numbers are needed")
-    bad = np.flatnonzero(~np.isfinite(array.ravel()) | (array.ravel() != np.floor(array.ravel())))
+    bad = np.flatnonzero(~(np.abs(array) <= _LARGEST) | (array != np.floor(array)))
     if bad.size:
-        raise DataError(f"{where}, element {bad[0]} is {array.ravel()[bad[0]]}; whole numbers are needed")
+        raise DataError(f"{where}, element {bad[0]} is {array[bad[0]]}; whole numbers are needed")
     return array.astype(np.int64)
 
 
 def read_rows(path: Path, *, columns: int | None = None, keep: int | None = None) -> list[np.ndarray]:
-    """Lines of whole numbers separated by white space.
+    """Lines of whole numbers separated by white space; row i is line i + 1.
 
     Args:
       path: the file.
@@ -127,31 +192,34 @@ def read_rows(path: Path, *, columns: int | None = None, keep: int | None = None
       keep: how many of them are read; all if None.
 
     Raises:
-      DataError: naming the line that is not so, or the file where it cannot be read, is empty or is cut.
+      DataError: naming the line that is not so, or the file where it cannot be read or is empty.
     """
-    try:
-        text = path.read_text(encoding="ascii")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a text file of numbers ({error}); get it again") from error
-    if not text.strip():
+    with reading(path, "a text file of numbers"):
+        text = path.read_text(encoding="ascii").rstrip()
+    if not text:
         raise DataError(f"{path}: the file is empty; get it again")
-    rows = [_numbers(line, f"{path}, line {number}", columns, keep) for number, line in enumerate(text.splitlines(), 1)]
-    return [row for row in rows if row is not None]
+    return [_numbers(line, f"{path}, line {number}", columns, keep) for number, line in enumerate(text.split("\n"), 1)]
 
 
-def _numbers(line: str, where: str, columns: int | None, keep: int | None) -> np.ndarray | None:
+def _numbers(line: str, where: str, columns: int | None, keep: int | None) -> np.ndarray:
     words = line.split()
     if not words:
-        return None
+        raise DataError(f"{where} is empty; get the file again")
     if columns is not None and len(words) != columns:
         raise DataError(f"{where} has {len(words)} columns, not {columns}: a wrong or truncated file; get it again")
-    try:
-        return np.array([int(word) for word in words[:keep]], np.int64)
-    except ValueError as error:
-        bad = next(word for word in words[:keep] if not word.lstrip("-").isdigit())
-        raise DataError(f"{where}: {bad!r} is not a whole number") from error
+    for word in words[:keep]:
+        if not _WHOLE_NUMBER.fullmatch(word):
+            raise DataError(f"{where}: {word!r} is not a whole number")
+    return np.array(words[:keep], np.int64)
+
+
+def require_lines(rows: Sequence[np.ndarray], first: int, last: int, path: Path, what: str) -> None:
+    """Raises a DataError that names the first line of a text file with a number outside of first to last."""
+    numbers = np.concatenate(rows)
+    bad = np.flatnonzero((numbers < first) | (numbers > last))
+    if bad.size:
+        line = np.searchsorted(np.cumsum([len(row) for row in rows]), bad[0], side="right") + 1
+        raise DataError(f"{path}, line {line}: {what} {numbers[bad[0]]} is outside of {first} to {last}")
 
 
 def require_columns(found: Sequence[str], wanted: Mapping[str, str], where: str) -> None:
