@@ -15,7 +15,7 @@ of the batch and gradients are averaged over it; elsewhere the same code sees th
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,20 +44,6 @@ class State(NamedTuple):
     """What the method itself carries, if anything."""
 
 
-class LearnerLike(Protocol):
-    """Anything with ``init`` and ``update``; every function of this module that composes learners takes one."""
-
-    @property
-    def init(self) -> Callable[[Any, Batch], Any]:
-        """``(key, batch) -> state``."""
-        ...
-
-    @property
-    def update(self) -> Callable[[Any, Batch], tuple[Any, Metrics]]:
-        """``(state, batch) -> (state, metrics)``."""
-        ...
-
-
 class Learner(NamedTuple):
     """A training step as a pair of pure functions."""
 
@@ -73,6 +59,9 @@ class GradientLearner(NamedTuple):
     gradients: Callable[[State, Batch], tuple[Params, Metrics]]
     apply: Callable[[State, Params], State]
 
+
+LearnerLike = Learner | GradientLearner
+"""What the functions that compose learners take."""
 
 Loss = Callable[[Params, Any, Batch], tuple[Float[Array, ""], Metrics]]
 """``(params, key, batch) -> (scalar, metrics)``; the scalar is a mean over the examples of the batch."""
@@ -98,13 +87,22 @@ def average_gradients(axis_name: str = DATA_AXIS) -> optax.GradientTransformatio
 
 
 def step_key(state: State) -> Key[Array, ""]:
-    """The key of the step about to be taken; distinct on every replica of a bound data axis."""
-    key = jax.random.fold_in(state.key, state.step)
+    """The key of the step about to be taken, the same on every replica: for noise in what replicas share."""
+    return jax.random.fold_in(state.key, state.step)
+
+
+def replica_key(state: State) -> Key[Array, ""]:
+    """The key of the step about to be taken, distinct on every replica: for noise in examples, such as dropout."""
+    key = step_key(state)
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS)) if axis_is_bound() else key
 
 
 def gradient_learner(
-    init_params: Callable[[Any, Batch], Params], loss: Loss, tx: optax.GradientTransformation
+    init_params: Callable[[Any, Batch], Params],
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    *,
+    key_of: Callable[[State], Any] = replica_key,
 ) -> GradientLearner:
     """A learner which descends ``loss`` with ``tx``.
 
@@ -112,6 +110,7 @@ def gradient_learner(
       init_params: ``(key, batch) -> params``; the batch serves for shapes, as in ``module.init``.
       loss: ``(params, key, batch) -> (scalar, metrics)``, a mean over the batch's examples.
       tx: the optimiser.
+      key_of: which key a step's loss is given, :func:`replica_key` or :func:`step_key`.
 
     Returns:
       A :class:`GradientLearner`. Its metrics are the loss's own and ``loss``, all averaged over replicas.
@@ -124,7 +123,7 @@ def gradient_learner(
         return State(jnp.zeros((), jnp.int32), run_key, params, tx.init(params))
 
     def gradients(state: State, batch: Batch) -> tuple[Params, Metrics]:
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params, step_key(state), batch)
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params, key_of(state), batch)
         return grads, {"loss": value, **metrics}
 
     def apply(state: State, grads: Params) -> State:

@@ -1,14 +1,21 @@
 """Every learner of the project at small size: what tests/core/test_every_learner.py runs on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from core.learner import gradient_learner
+from core.learner import LearnerLike, gradient_learner
 from experiments.system import Example
+from rec.dccf import dccf_learner
+from rec.dgcf import dgcf_learner
+from rec.graph import RecData
+from rec.graph_contrast import sgl_learner, simgcl_learner
+from rec.intents import simulate
+from rec.lightgcn import lightgcn_learner
 
 
 class Mlp(nn.Module):
@@ -30,7 +37,21 @@ def regression() -> Example:
 
     learner = gradient_learner(lambda key, batch: module.init(key, batch["x"]), loss, optax.adam(1e-2))
     x = jax.random.normal(jax.random.key(1), (16, 3))
-    return Example(learner, {"x": x, "y": x[:, 0] ** 2, "offset": jnp.float32(0.1)}, {"x": 0, "y": 0, "offset": None})
+    batch = {"x": x, "y": x[:, 0] ** 2, "offset": jnp.float32(0.1)}
+    return Example(learner, batch, {"x": 0, "y": 0, "offset": None})
 
 
-EXAMPLES: dict[str, Callable[[], Example]] = {"regression": regression}
+def recommender(learner: Callable[..., LearnerLike], **settings) -> Example:
+    """A recommender which draws its own triples from a small simulated graph."""
+    data, _ = simulate(0, users=40, items=30)
+    return Example(learner(dim=8, batch_size=32, **settings), RecData.build(data), None)
+
+
+EXAMPLES: Mapping[str, Callable[[], Example]] = {
+    "regression": regression,
+    "lightgcn": partial(recommender, lightgcn_learner, layers=2),
+    "sgl": partial(recommender, sgl_learner, layers=2),
+    "simgcl": partial(recommender, simgcl_learner, layers=2),
+    "dgcf": partial(recommender, dgcf_learner, layers=1),
+    "dccf": partial(recommender, dccf_learner, layers=2, intents=4),
+}

@@ -1,0 +1,79 @@
+"""Recommenders in closed form: popularity, item neighbours, and the linear auto-encoder EASE.
+
+Each gives an item-to-item matrix B [I, I] (or a vector of item scores) and serves as a check on trained models. The
+matrix is dense: meant for catalogues of up to some ten thousand items.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from jaxtyping import Array, Float, Int
+
+from core.datasets.interactions import Interactions
+from rec.graph import RecGraph
+
+
+def popularity(interactions: Interactions) -> Float[np.ndarray, " items"]:
+    """How many users have each item in training."""
+    return np.bincount(interactions.train_items, minlength=interactions.shape[1]).astype(np.float32)
+
+
+def ease(interactions: Interactions, reg: float = 250.0) -> Float[np.ndarray, "items items"]:
+    """Item weights B minimising |R - R B|_F^2 + reg |B|_F^2 with zero diagonal.
+
+    With P = (R^T R + reg I)^-1: B_ij = -P_ij / P_jj off the diagonal.
+    Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, eq. 8.
+    """
+    gram = _gram(interactions).toarray() + reg * np.eye(interactions.shape[1])
+    inverse = scipy.linalg.cho_solve(scipy.linalg.cho_factor(gram, overwrite_a=True), np.eye(len(gram)))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    return weights.astype(np.float32)
+
+
+def item_knn(
+    interactions: Interactions, neighbours: int = 100, shrink: float = 0.0
+) -> Float[np.ndarray, "items items"]:
+    """Cosine similarities of items, for each target item (column) those to its nearest neighbours only.
+
+    s_ij = |N_i & N_j| / (sqrt(|N_i| |N_j|) + shrink), zero on the diagonal.
+    """
+    gram = _gram(interactions).toarray()
+    counts = np.diag(gram).copy()
+    np.fill_diagonal(gram, 0.0)
+    similarity = gram / np.maximum(np.sqrt(np.outer(counts, counts)) + shrink, 1e-12)
+    if neighbours < len(similarity):
+        threshold = -np.partition(-similarity, neighbours - 1, axis=0)[neighbours - 1]
+        similarity[similarity < threshold] = 0.0
+    return similarity.astype(np.float32)
+
+
+def _gram(interactions: Interactions) -> scipy.sparse.csr_matrix:
+    """R^T R."""
+    values = np.ones(len(interactions.train_items))
+    matrix = scipy.sparse.csr_matrix(
+        (values, interactions.train_items, interactions.train_indptr), shape=interactions.shape
+    )
+    return matrix.T @ matrix
+
+
+def history_score(
+    model: tuple[RecGraph, Float[Array, "items items"]], users: Int[Array, " b"]
+) -> Float[Array, "b items"]:
+    """R_u B: a ``score`` for :class:`rec.ranking.Ranking`."""
+    graph, weights = model
+    return history(graph, users) @ weights
+
+
+def history(graph: RecGraph, users: Int[Array, " b"]) -> Float[Array, "b items"]:
+    """The rows of R of a block of users, dense."""
+    pattern, block = graph.user_item, users.shape[0]
+    slot = jnp.full((graph.num_users,), block).at[users].set(jnp.arange(block))
+    dense = jnp.zeros((block, graph.num_items)).at[slot[pattern.rows], pattern.cols].set(1.0, mode="drop")
+    return dense[slot[users]]
+
+
+def popularity_score(model: Float[Array, " items"], users: Int[Array, " b"]) -> Float[Array, "b items"]:
+    """The same scores for every user: a ``score`` for :class:`rec.ranking.Ranking`."""
+    return jnp.broadcast_to(model, (users.shape[0], model.shape[0]))

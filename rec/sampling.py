@@ -1,0 +1,83 @@
+"""Triples (user, positive, negative) drawn on the device, the batches of pairwise ranking losses."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from core.sparse import Graph
+from rec.graph import RecData, RecGraph
+
+_STREAM = 0xFFFFFFFF
+"""Sets the sampler's keys apart from the loss's, which are ``fold_in(key, step)``; no run has so many steps."""
+
+
+class Triples(NamedTuple):
+    """A batch of comparisons: each user preferred the positive item to the negative one."""
+
+    users: Int[Array, " B"]
+    positives: Int[Array, " B"]
+    negatives: Int[Array, " B"]
+
+
+class Batch(NamedTuple):
+    """What the loss of a graph recommender sees: the whole graph and some triples."""
+
+    graph: RecGraph
+    triples: Triples
+
+
+BATCH_AXES = Batch(None, 0)  # type: ignore[arg-type]
+"""The graph is shared by all replicas, the triples are examples."""
+
+
+def sample_triples(data: RecData, key: Key[Array, ""], batch_size: int) -> Triples:
+    """``batch_size`` independent triples: a uniform active user, a uniform item of theirs, a uniform other item.
+
+    The negative has the distribution of "draw items until one is not a training item" without the loop: with r
+    uniform among the user's I - deg_u other items, the r-th of them is found in the sorted row by bisection.
+    """
+    pattern = data.graph.user_item
+    user_key, positive_key, negative_key = jax.random.split(key, 3)
+    index = jax.random.randint(user_key, (batch_size,), 0, data.active_users.shape[0])
+    users = data.active_users[index]
+    start, degree = pattern.indptr[users], pattern.indptr[users + 1] - pattern.indptr[users]
+    positives = pattern.cols[start + jax.random.randint(positive_key, (batch_size,), 0, degree)]
+    rank = jax.random.randint(negative_key, (batch_size,), 0, pattern.shape[1] - degree)
+    return Triples(users, positives, nth_absent(pattern, users, rank))
+
+
+def nth_absent(pattern: Graph, rows: Int[Array, " B"], rank: Int[Array, " B"]) -> Int[Array, " B"]:
+    """The column of rank ``rank`` (from 0) among those where the pattern's row is empty.
+
+    The p-th column c_p of a row has c_p - p empty columns before it, a non-decreasing sequence: if exactly p of the
+    row's columns have c_p - p <= rank, the answer is rank + p.
+    """
+    start, stop = pattern.indptr[rows], pattern.indptr[rows + 1]
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        before = pattern.cols[jnp.minimum(middle, pattern.num_edges - 1)] - (middle - start) <= rank
+        open_ = low < high
+        return jnp.where(open_ & before, middle + 1, low), jnp.where(open_ & ~before, middle, high)
+
+    low, _ = jax.lax.fori_loop(0, min(pattern.shape[1], pattern.num_edges).bit_length(), halve, (start, stop))
+    return rank + low - start
+
+
+def triple_sampler(batch_size: int) -> Callable[[RecData, Key[Array, ""], Int[Array, ""]], Batch]:
+    """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`."""
+
+    def sample(data: RecData, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
+        key = jax.random.fold_in(jax.random.fold_in(key, _STREAM), step)
+        return Batch(data.graph, sample_triples(data, key, batch_size))
+
+    return sample
+
+
+def steps_per_epoch(num_interactions: int, batch_size: int) -> int:
+    """Steps in which as many triples are drawn as there are training interactions, the last batch a full one."""
+    return -(-num_interactions // batch_size)
