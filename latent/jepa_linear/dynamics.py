@@ -1,0 +1,184 @@
+r"""Deep linear encoders trained to predict one view from the other, in latent space (JEPA) or in input space (MAE).
+
+With encoder W = W_L ... W_1 and predictor or decoder V, in terms of moments and up to constants::
+
+    L_JEPA = 1/2 tr(V W S_xx W^T V^T) - tr(V W S_xy SG(W)^T)
+    L_MAE  = 1/2 tr(V W S_xx W^T V^T) - tr(V W S_xy)
+
+SG stops the gradient; without it JEPA collapses to W = 0.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from core.learner import GradientLearner, Learner, LearnerLike, Params, State, gradient_learner, mean_over_devices
+from latent.jepa_linear.moments import Moments, random_basis, sample_moments
+from latent.jepa_linear.theory import Objective
+
+
+class DeepLinear(nn.Module):
+    """An encoder of ``depth`` layers, all square but the last, and a linear map on top of it."""
+
+    d: int
+    depth: int
+    width: int | None = None
+    """Dimension of the representation; ``d`` if None."""
+    reconstructs: bool = False
+    """Whether the map on top goes back to the input (MAE) or stays in the representation (JEPA)."""
+    kernel_init: nn.initializers.Initializer = nn.initializers.orthogonal(0.5)
+
+    def setup(self):
+        """Declares the matrices."""
+        k = self.width or self.d
+        shapes = [(self.d, self.d)] * (self.depth - 1) + [(k, self.d)]
+        self.layers = [self.param(f"w{i + 1}", self.kernel_init, shape) for i, shape in enumerate(shapes)]
+        self.top = self.param("v", self.kernel_init, (self.d if self.reconstructs else k, k))
+
+    def __call__(self) -> tuple[Float[Array, "k d"], Float[Array, "out k"]]:
+        """(W, V), with W = W_L ... W_1."""
+        return reduce(lambda product, layer: layer @ product, self.layers), self.top
+
+
+def self_distillation(w, v, target, moments: Moments) -> Float[Array, ""]:
+    """L_JEPA with the given target encoder."""
+    vw = v @ w
+    energy = jnp.sum((vw @ moments.xx) * vw) / 2
+    return energy - jnp.sum((vw @ moments.xy) * jax.lax.stop_gradient(target))
+
+
+def reconstruction(w, v, moments: Moments) -> Float[Array, ""]:
+    """L_MAE."""
+    vw = v @ w
+    return jnp.sum((vw @ moments.xx) * vw) / 2 - jnp.sum(vw * moments.xy.T)
+
+
+InitParams = Callable[[Any, Moments], Params]
+
+
+def learner(
+    objective: Objective, model: DeepLinear, tx: optax.GradientTransformation, init_params: InitParams | None = None
+) -> GradientLearner:
+    """Descends an objective; its batch is a :class:`Moments`, of the population or of a sample.
+
+    Args:
+      objective: "JEPA" or "MAE".
+      model: the networks; ``reconstructs`` must fit the objective.
+      tx: ``optax.sgd(dt)`` follows the gradient flow in steps of dt.
+      init_params: ``(key, moments) -> params``; the model's own if None.
+    """
+
+    def loss(params, key, moments: Moments):
+        w, v = _matrices(model, params)
+        return (self_distillation(w, v, w, moments) if objective == "JEPA" else reconstruction(w, v, moments)), {}
+
+    return gradient_learner(init_params or (lambda key, moments: model.init(key)), loss, tx)
+
+
+def _matrices(model: DeepLinear, params: Params) -> tuple[Float[Array, "k d"], Float[Array, "out k"]]:
+    w, v = cast(tuple[Array, Array], model.apply(params))
+    return w, v
+
+
+def ema_target_learner(
+    model: DeepLinear, tx: optax.GradientTransformation, decay: float, init_params: InitParams | None = None
+) -> Learner:
+    """JEPA whose target encoder is the product of averaged layers: bar W_l <- decay bar W_l + (1 - decay) W_l.
+
+    The average, in ``state.extra``, is taken before the gradient, so that decay = 0 is the stop-gradient.
+    """
+    base = learner("JEPA", model, tx, init_params)
+
+    def init(key, moments) -> State:
+        state = base.init(key, moments)
+        return state._replace(extra=jax.tree.map(jnp.array, state.params))
+
+    def update(state: State, moments: Moments):
+        target = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.extra, state.params)
+
+        def loss(params):
+            w, v = _matrices(model, params)
+            return self_distillation(w, v, _matrices(model, target)[0], moments)
+
+        value, grads = jax.value_and_grad(loss)(state.params)
+        return base.apply(state, grads)._replace(extra=target), {"loss": mean_over_devices(value)}
+
+    return Learner(init, update)
+
+
+def minibatch_sampler(size: int) -> Callable[[Moments, Any, Any], Moments]:
+    """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: moments of ``size`` fresh pairs."""
+    return lambda moments, key, step: sample_moments(moments, jax.random.fold_in(key, step), size)
+
+
+def aligned(model: DeepLinear, eps: float | Array) -> InitParams:
+    """Every matrix eps^(1/L) I: balanced, aligned with any basis; the encoder starts at eps I."""
+    return lambda key, moments: {
+        "params": jax.tree.map(lambda leaf: eps ** (1 / model.depth) * jnp.eye(*leaf.shape), _shapes(model))
+    }
+
+
+def orthogonal(model: DeepLinear, eps: float | Array, spread: float = 0.0) -> InitParams:
+    """Every matrix eps^(1/L) exp(spread n) times a random orthogonal one, n standard normal per matrix.
+
+    No spread is balanced, V^T V = W_L W_L^T and so on down, but aligned with no basis.
+    """
+
+    def draw(key, shape):
+        basis_key, scale_key = jax.random.split(key)
+        scale = eps ** (1 / model.depth) * jnp.exp(spread * jax.random.normal(scale_key))
+        return scale * random_basis(basis_key, model.d)[: shape[0], : shape[1]]
+
+    return _independent(model, draw)
+
+
+def gaussian(model: DeepLinear, scale: float | Array) -> InitParams:
+    """Every entry normal with standard deviation scale / sqrt(d)."""
+    return _independent(model, lambda key, shape: scale / model.d**0.5 * jax.random.normal(key, shape))
+
+
+def _independent(model: DeepLinear, draw: Callable[[Any, tuple[int, ...]], Array]) -> InitParams:
+    def init(key, moments):
+        leaves, treedef = jax.tree.flatten(_shapes(model))
+        keys = jax.random.split(key, len(leaves))
+        return {"params": treedef.unflatten([draw(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])}
+
+    return init
+
+
+def _shapes(model: DeepLinear):
+    return jax.eval_shape(model.init, jax.random.key(0))["params"]
+
+
+def record(
+    learner: LearnerLike, observe: Callable[[Any], Array], steps: int, every: int
+) -> Callable[[Any, Any], tuple[Any, Array]]:
+    """``(state, batch) -> (state, observations)``: runs ``steps`` updates and observes before each ``every``-th.
+
+    Memory does not depend on ``every``.
+    """
+
+    def run(state, batch):
+        def leg(state, _):
+            seen = observe(state)
+            return jax.lax.fori_loop(0, every, lambda _, s: learner.update(s, batch)[0], state), seen
+
+        return jax.lax.scan(leg, state, None, length=steps // every)
+
+    return run
+
+
+def encoder_norms(model: DeepLinear, basis: Float[Array, "d d"] | None = None) -> Callable[[State], Float[Array, " d"]]:
+    """|W q_i| for every column q_i of the basis: how strongly each feature is encoded; |w_i| where W is diagonal."""
+
+    def observe(state):
+        w, _ = _matrices(model, state.params)
+        return jnp.sqrt(jnp.sum(jnp.square(w if basis is None else w @ basis), axis=0))
+
+    return observe
