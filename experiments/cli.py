@@ -1,0 +1,394 @@
+"""The ``relic`` command. What it imports at the top is little, so that help and lists come at once."""
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+from core.errors import Preempted, RelicError
+
+if TYPE_CHECKING:
+    from experiments.runs import Run
+
+Output = Literal["table", "json"]
+Slug = Annotated[Positional[str], arg(metavar="SLUG")]
+Target = Annotated[Positional[str], arg(metavar="SLUG|FOLDER")]
+Folder = Annotated[Path, arg(metavar="DIR")]
+DataDir = Annotated[Path | None, arg(metavar="DIR")]
+Name = Annotated[Positional[str], arg(metavar="NAME")]
+Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
+
+DESCRIPTION = """26 published systems in JAX: train, compare with the paper, report.
+
+first steps:
+  relic demo                               DCCF beside LightGCN in a few minutes, with a report
+  relic list                               what there is
+  relic run jepa_linear --preset smoke     a whole system in under a minute
+  relic run dccf --seeds 5 --set layers=3  other seeds, other settings; run again to resume
+  relic table dccf                         published beside reproduced
+  relic claims dccf                        what a reproduction must show, and whether it does
+  relic report runs/                       one HTML page of everything
+
+`relic COMMAND --help` explains a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status: 0, 2 for an error, 75 for a run that was stopped and saved."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if os.getcwd() not in sys.path:  # where systems of one's own may lie
+        sys.path.append(os.getcwd())
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
+        sys.stdout.flush()
+    except Preempted as stopped:
+        from core.fit import EXIT_PREEMPTED
+
+        _tell(f"{stopped}\nto go on where it stopped:\n  {shlex.join(['relic', *argv])}")
+        return EXIT_PREEMPTED
+    except RelicError as error:
+        _tell(f"relic: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _print(*renderables: Any) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 120)))
+    with console.capture() as text:
+        for renderable in renderables:
+            console.print(renderable, highlight=False)
+    print(text.get(), end="")
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Sends what other code prints to standard error, so that standard output holds our document alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def list_(format: Output = "table") -> None:
+    """The 26 systems and whether they can be run yet.
+
+    Args:
+        format: A table for people or one JSON document.
+    """
+    from experiments import registry
+
+    if format == "json":
+        return _print_json(registry.as_json())
+    return _print(registry.terminal())
+
+
+def run(
+    slug: Slug,
+    /,
+    preset: str = "small",
+    seeds: str = "3",
+    settings: Settings = (),
+    workdir: Folder = Path("runs"),
+    data_dir: DataDir = None,
+    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Train and evaluate a system, then print its table.
+
+    The same command again resumes: finished cells are skipped, training goes on at its last checkpoint.
+
+    For example:
+      relic run dccf --preset small --seeds 5
+      relic run dccf --seeds 0,3,7 --set layers=3 --set learning_rate=0.01
+
+    Args:
+        slug: The system (see `relic list`), or a module of your own that defines SYSTEM (mylab.mypaper).
+        preset: Size of the run: smoke (under a minute), small (minutes), paper (published scale).
+        seeds: How many seeds (5), or which (0,3,7).
+        settings: Changes a setting of the preset.
+        workdir: Folder of all runs; this one goes to WORKDIR/SLUG/PRESET.
+        data_dir: Where raw data files lie (default: RELIC_DATA, then ../shared/data beside the project).
+        distributed: Join the processes of a cluster first (see `relic launch`).
+    """
+    if distributed:
+        from core.parallel import initialize
+
+        initialize()
+    from core.parallel import is_primary
+    from experiments import registry, runs
+    from experiments.launch import run_command
+    from experiments.runner import execute
+    from experiments.settings import seeds as parse_seeds
+
+    folder = execute(
+        registry.load(slug),
+        preset=preset,
+        seeds=parse_seeds(seeds),
+        assignments=settings,
+        workdir=workdir,
+        data_dir=data_dir,
+        command=run_command(slug, preset, seeds, settings, workdir, data_dir),
+    )
+    if is_primary():
+        _show(runs.read(folder))
+
+
+def _show(run: "Run") -> None:
+    from experiments import grids
+
+    _print(f"[bold]{run.system.title}[/bold]  {run.preset}", *map(grids.Shown, grids.all_grids(run)))
+
+
+def table(
+    target: Target,
+    /,
+    format: Literal["terminal", "md", "latex", "csv", "json", "table"] = "terminal",
+    preset: str | None = None,
+    workdir: Folder = Path("runs"),
+) -> None:
+    """Published beside reproduced: mean ± 95 % interval over seeds, paired tests against the baseline.
+
+    For example:
+      relic table dccf
+      relic table runs/dccf --format latex > table.tex
+
+    Args:
+        target: A system, or the folder of a run.
+        format: How to write it.
+        preset: Which preset's run (default: the newest).
+        workdir: Folder of all runs.
+    """
+    from experiments import grids, runs, tables
+
+    with _quiet_stdout():
+        found = runs.find(target, workdir, preset)
+        newest = found[0]
+        if len(found) > 1:
+            _tell(f"newest of {len(found)} runs: {newest.folder}; --preset chooses another")
+        text = grids.render(newest, format) if format in ("md", "latex", "csv") else None
+        document = tables.as_json(newest) if format == "json" else None
+    if text is not None:
+        print(text, end="")
+    elif document is not None:
+        _print_json(document)
+    else:
+        _show(newest)
+
+
+def claims(
+    slug: Slug,
+    /,
+    format: Output = "table",
+    preset: str | None = None,
+    workdir: Folder = Path("runs"),
+) -> None:
+    """The claims ledger: what a reproduction must show, the evidence, the measured value, met or not.
+
+    It is read from the outcomes of tests (`make test`, `make test-all`) and from the records of runs.
+
+    Args:
+        slug: The system.
+        format: A table for people or one JSON document.
+        preset: Judge the run of this preset (default: paper, else small).
+        workdir: Folder of all runs.
+    """
+    from experiments import ledger
+
+    with _quiet_stdout():
+        system, lines = ledger.of(slug, workdir, preset)
+    if format == "json":
+        _print_json(ledger.as_json(lines))
+    else:
+        _print(ledger.terminal(system, lines))
+
+
+def report(target: Target = "runs", /, output: Path | None = None) -> None:
+    """One self-contained HTML page: claims, tables, figures, and where every number comes from.
+
+    Args:
+        target: The folder of all runs, of one system's or of one run.
+        output: The page to write (default: report.html in the folder); figures go into each run's folder.
+    """
+    from experiments import runs
+    from experiments.report import write_report
+
+    _tell(f"wrote {write_report(runs.find(target, Path('runs')), output or Path(target) / 'report.html')}")
+
+
+def reproduce(
+    preset: str = "small", seeds: str = "3", workdir: Folder = Path("runs"), data_dir: DataDir = None
+) -> None:
+    """Run every available system in turn, then write RESULTS.md and the report; resumes like `relic run`.
+
+    Args:
+        preset: Size of the runs.
+        seeds: How many seeds (5), or which (0,3,7).
+        workdir: Folder of all runs.
+        data_dir: Where raw data files lie.
+    """
+    from experiments.reproduce import reproduce_all
+
+    failures = reproduce_all(preset, seeds, workdir, data_dir, _tell)
+    if failures:
+        raise RelicError("; ".join(f"{slug}: {message}" for slug, message in failures.items()))
+
+
+def demo(workdir: Folder = Path("runs"), data_dir: DataDir = None) -> None:
+    """DCCF beside LightGCN, on real data if there are any: trains, prints the table, writes the report.
+
+    Args:
+        workdir: Folder of all runs.
+        data_dir: Where raw data files lie.
+    """
+    from experiments.report import write_report
+    from experiments.reproduce import run_demo
+
+    finished = run_demo(workdir, data_dir, _tell)
+    _show(finished)
+    _tell(f"wrote {write_report([finished], workdir / 'report.html')}")
+
+
+def data(
+    action: Positional[Literal["list", "prepare"]],
+    name: Name = "",
+    /,
+    data_dir: DataDir = None,
+) -> None:
+    """Data sets: where they come from, whether they are here, and how to prepare one.
+
+    For example:
+      relic data list
+      relic data prepare gowalla --data-dir ~/data
+
+    Args:
+        action: List all, or read, check and convert one.
+        name: The data set to prepare.
+        data_dir: Where raw data files lie.
+    """
+    from experiments import datasets
+
+    if action == "list":
+        _print(datasets.terminal(data_dir))
+    else:
+        _tell(datasets.prepare(name, data_dir))
+
+
+def bench(
+    name: Name = "",
+    /,
+    format: Output = "table",
+    workdir: Folder = Path("runs"),
+) -> None:
+    """Speed beside the best peer, both sides in one run; the ratio comes first.
+
+    Args:
+        name: Which comparison (left out: lists them).
+        format: A table for people or one JSON document.
+        workdir: Folder of all runs; results are kept in WORKDIR/bench.
+    """
+    from experiments import benches
+
+    with _quiet_stdout():
+        results = benches.run(name, workdir)
+    if format == "json":
+        _print_json(benches.as_json(results))
+    else:
+        _print(benches.terminal(results))
+
+
+def docs(workdir: Folder = Path("runs")) -> None:
+    """Fill the marked regions of docs/systems, README and RESULTS.md from the records of runs.
+
+    Args:
+        workdir: Folder of all runs.
+    """
+    from experiments.docs import regenerate
+
+    for path in regenerate(workdir):
+        _tell(f"wrote {path}")
+
+
+def launch(
+    slug: Slug,
+    /,
+    on: Literal["tpu-vm", "slurm", "gke"],
+    hosts: int = 2,
+    preset: str = "paper",
+    seeds: str = "3",
+    settings: Settings = (),
+    workdir: Folder = Path("runs"),
+    data_dir: DataDir = None,
+    hours: int = 12,
+    accelerator: str = "",
+    zone: str = "us-central1-a",
+    image: str = "",
+    bucket: str = "",
+    relic: str = "relic",
+    output: Path | None = None,
+) -> None:
+    """Write the job file which runs `relic run` on every host of a cluster, joined into one program.
+
+    For example:
+      relic launch dccf --on slurm --hosts 4 --accelerator gpu:8
+      relic launch dccf --on tpu-vm --accelerator v5litepod-16 --zone us-west4-a
+      relic launch dccf --on gke --accelerator tpu-v5-lite-podslice/4x4 --hosts 4 --image IMAGE
+
+    Args:
+        slug: The system.
+        on: TPU VM pod through gcloud, Slurm through sbatch, or Kubernetes through a JobSet.
+        hosts: Number of hosts, one process each (a TPU VM pod has as many as its accelerator type says).
+        preset: As in `relic run`.
+        seeds: As in `relic run`.
+        settings: As in `relic run`.
+        workdir: As in `relic run`; hosts write their checkpoints together, so it must be one folder that all share.
+        data_dir: As in `relic run`, on the hosts.
+        hours: Time limit.
+        accelerator: TPU type (v5litepod-16), Slurm's --gres (gpu:8), or GKE's accelerator/topology.
+        zone: Google Cloud zone of a TPU VM.
+        image: Container image for GKE, with relic installed.
+        bucket: Cloud Storage bucket to be mounted as the working folder of TPU VMs.
+        relic: How relic is called on the hosts.
+        output: The file to write (default: WORKDIR/launch/...).
+    """
+    from experiments.launch import Job, run_command, write_job
+
+    command = run_command(slug, preset, seeds, settings, workdir, data_dir, relic=relic, distributed=True)
+    job = Job(f"relic-{slug}-{preset}", command, hosts, hours, accelerator, zone, image, bucket, workdir)
+    path, submit = write_job(on, job, output)
+    _tell(f"wrote {path}; submit it with\n  {submit}")
+
+
+COMMANDS = {
+    "list": list_,
+    "run": run,
+    "table": table,
+    "claims": claims,
+    "report": report,
+    "reproduce": reproduce,
+    "data": data,
+    "bench": bench,
+    "launch": launch,
+    "docs": docs,
+    "demo": demo,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

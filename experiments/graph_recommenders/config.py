@@ -1,0 +1,118 @@
+"""Settings of the DCCF comparison, and the names of its data sets and methods."""
+
+import dataclasses
+
+from rec.dccf import VARIANTS
+
+SIMULATED = "intents"
+"""The generator's name as a data set."""
+BASELINE = "LightGCN"
+PEER = "LightGCN d=64 L=3"
+"""The configuration for which a learning curve of the authors' repository is known; nothing in Config changes it."""
+PEER_EPOCHS = 40
+CLOSED_FORM = ("Popularity", "Item-kNN", "EASE")
+MAIN = (*CLOSED_FORM, "BPR-MF", BASELINE, "SGL-ED", "SimGCL", "DGCF", "DCCF", "DCCF -Disen", "DCCF -SSL")
+CURVES = ("recall@20", "ndcg@20")
+"""Metrics whose course is recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a comparison."""
+
+    dataset: str = "lastfm_cf"
+    """The data of the main comparison: a data set, or "intents" for the generator."""
+    simulate_if_missing: bool = True
+    """Whether the generator stands in where the data set cannot be found."""
+    methods: tuple[str, ...] = MAIN
+    ablations: tuple[str, ...] = ()
+    """Methods compared on simulated intents."""
+    robust: tuple[str, ...] = ()
+    """Methods trained on simulated intents without and with false edges."""
+    false_edges: float = 0.2
+    """False training edges as a share of the true ones."""
+    evaluations: int = 20
+    """How often a learning curve is measured."""
+
+    dim: int = 32
+    layers: int = 2
+    learning_rate: float = 1e-3
+    batch_size: int = 2048
+    """Triples per step of every method but DCCF."""
+    steps: int = 4000
+    """Of BPR-MF and LightGCN."""
+    costly_steps: int = 1500
+    """Of SGL, SimGCL and DGCF, whose steps take several times as long."""
+    reg: float = 1e-4
+    sgl_weight: float = 0.1
+    simgcl_weight: float = 0.5
+
+    dccf_batch_size: int = 512
+    dccf_steps: int = 600
+    intents: int = 64
+    """K."""
+    temperature: float = 1.0
+    ssl: float = 0.1
+    """lambda_1."""
+    embedding_reg: float = 2.5e-5
+    """lambda_2 at the published batch of 10,240; the term is a sum, so it is scaled by 10,240 / batch."""
+    prototype_reg: float = 5e-3
+    """lambda_3."""
+
+    users: int = 1000
+    """Of the generator."""
+    items: int = 750
+    simulated_steps: int = 1000
+    simulated_dccf_steps: int = 600
+    simulated_intents: int = 16
+    """K on simulated intents, of which there are 4."""
+    simulated_ssl: float = 0.01
+    """lambda_1 there; with lambda_2 chosen by N@20 on draws of the generator with other seeds."""
+    simulated_embedding_reg: float = 4e-4
+    """lambda_2 there, at a batch of 10,240."""
+
+
+SMOKE = Config(
+    dataset=SIMULATED,
+    methods=("Popularity", "EASE", BASELINE, "SGL-ED", "DCCF"),
+    robust=(BASELINE, "DCCF"),
+    evaluations=5,
+    dim=16,
+    learning_rate=5e-3,
+    batch_size=512,
+    dccf_batch_size=256,
+    users=300,
+    items=200,
+    simulated_steps=100,
+    simulated_dccf_steps=60,
+)
+DEMO = Config(methods=("EASE", BASELINE, "DCCF"), steps=1000, dccf_steps=300)
+SMALL = Config(
+    methods=(*MAIN, PEER),
+    ablations=(*VARIANTS, "DCCF K=1", "DCCF K=4", BASELINE),
+    robust=(BASELINE, "SGL-ED", "DCCF"),
+)
+PAPER = Config(
+    dataset="gowalla",
+    simulate_if_missing=False,
+    methods=("Popularity", "BPR-MF", BASELINE, "SGL-ED", "SimGCL", "DGCF", "DCCF", "DCCF -Disen", "DCCF -SSL"),
+    ablations=(*VARIANTS, "DCCF K=1", "DCCF K=4", BASELINE),
+    robust=(BASELINE, "SGL-ED", "DCCF"),
+    evaluations=50,
+    dim=64,
+    layers=3,
+    steps=1000 * 396,
+    costly_steps=100 * 396,
+    dccf_batch_size=10240,
+    dccf_steps=150 * 40,
+    intents=128,
+    users=2000,
+    items=1500,
+    simulated_steps=4000,
+    simulated_dccf_steps=2000,
+)
+
+
+def noisy(config: Config) -> str:
+    """The generator's name where false edges were added."""
+    return f"{SIMULATED} + {config.false_edges:.0%} false edges"

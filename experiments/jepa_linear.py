@@ -1,0 +1,480 @@
+"""How JEPA avoids noisy features: the order in which deep linear encoders learn, in theory and in simulation.
+
+Paper: Littwin, Saremi, Advani, Thilak, Nakkiran, Huang, Susskind, How JEPA Avoids Noisy Features: The Implicit Bias of
+Deep Linear Self Distillation Networks, NeurIPS 2024, arXiv 2407.03475.
+Claim: predicting in latent space (JEPA) with a deep encoder learns features with a large regression coefficient first,
+predicting in input space (MAE) those with a large covariance.
+Command: ``relic run jepa_linear --preset small``.
+Cost: no data; smoke ends in under a minute on 2 CPU cores, small in a few minutes.
+Expect: at depth 3 JEPA's first feature is the one with the largest regression coefficient in nearly all runs.
+
+The only randomness is that of starts and samples; ``replications`` of them run as one program, whatever ``--seeds`` is.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import scipy.stats
+
+from core.learner import seed_keys, with_sampler
+from core.stats import summary
+from experiments.jepa_linear_figures import figures, select
+from experiments.system import Claim, Context, Published, ShownByRecords, ShownByTest, System, Verdict
+from latent.jepa_linear import (
+    DeepLinear,
+    Features,
+    Moments,
+    Objective,
+    aligned,
+    critical_time,
+    dynamic_features,
+    ema_target_learner,
+    encoder_norms,
+    fixed_point,
+    learned_at,
+    learner,
+    masked_moments,
+    minibatch_sampler,
+    orthogonal,
+    record,
+    static_features,
+    trajectory,
+)
+
+OBJECTIVES: tuple[Objective, ...] = ("JEPA", "MAE")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings; times are in units of gradient flow with unit rate on every matrix."""
+
+    depths: tuple[int, ...] = (1, 2, 3, 4)
+    simulated_depths: tuple[int, ...] = (1, 3)
+    replications: int = 20
+    """Random starts of each simulated setting."""
+    eps: float = 0.05
+    """Scale of the encoder at random starts."""
+    dt: float = 0.08
+    until: float = 2000.0
+    """Length of simulations of JEPA from random starts."""
+    until_mae: float = 100.0
+    """That of MAE, which learns sooner; times are read off at 500 points of either."""
+    share: float = 0.5
+    """A feature counts as learned at this share of its fixed point."""
+    grid: int = 13
+    """Points along each axis of the phase diagram."""
+    batch_size: int = 256
+    ema_decay: float = 0.99
+
+
+PRESETS = {
+    "smoke": Config(depths=(1, 3), simulated_depths=(3,), replications=3, until=200.0, until_mae=30.0, eps=0.2, grid=4),
+    "small": Config(),
+    "paper": Config(simulated_depths=(1, 2, 3, 4), replications=100, dt=0.04, until=4000.0, until_mae=200.0, grid=31),
+}
+
+MIXED = Features(jnp.array([1.0, 1.2, 0.6, 0.4]), jnp.array([0.9, 0.4, 0.8, 0.3]))
+"""The largest regression coefficient (feature 0) is not the largest covariance (feature 1)."""
+SLOW_AND_FAST = dynamic_features(jnp.array([1.0, 0.6, 3.0, 2.0]), jnp.array([0.95, 0.9, 0.4, 0.35]))
+"""Slow features of small variance and fast ones of large variance: g gamma is larger for the fast."""
+SIGNAL_AND_NOISE = static_features(jnp.array([1.2, 0.9, 0.6, 0.4]), jnp.array([0.6, 0.6, 0.6, 0.6]))
+"""One latent, equal noise: covariance and regression coefficient have the same order."""
+VIEWS = {"mixed": MIXED, "dynamic": SLOW_AND_FAST, "static": SIGNAL_AND_NOISE}
+CURVES = ((1.0, 0.9), (1.0, 0.4), (0.5, 0.9), (2.0, 0.3))
+"""(lambda, rho) of the learning curves."""
+
+
+def run(config: Config, context: Context) -> None:
+    """All parts; each is a cell which a rerun skips."""
+    parts: dict[str, Callable[[Config, Context], None]] = {
+        "curves": learning_curves,
+        "critical times": critical_times,
+        "phase diagram": phase_diagram,
+        **{f"order {name}": functools.partial(order_of_learning, name=name) for name in VIEWS},
+        "ranks": rank_correlations,
+        "bottleneck": bottleneck,
+    }
+    for name, part in parts.items():
+        if not context.done(part=name):
+            context.say(f"jepa_linear: {name}")
+            part(config, context)
+            context.finish(part=name)
+
+
+def learning_curves(config: Config, context: Context) -> None:
+    """W / w* over time by the ODE and by gradient descent, from an aligned start."""
+    eps, dt, until, dots = 0.2, 4e-3, 40.0, 50
+    features = Features(jnp.array([lam for lam, _ in CURVES]), jnp.array([rho for _, rho in CURVES]))
+    times = np.arange(dots) * until / dots
+    for objective in OBJECTIVES:
+        for depth in config.depths[:3]:
+            model = network(objective, depth, len(CURVES))
+            gd = learner(objective, model, optax.sgd(dt), aligned(model, eps))
+            seen = observe(gd, model, features.moments(), [0], round(until / dt), dots)[0]
+            for i, (lam, rho) in enumerate(CURVES):
+                target = fixed_point(objective, depth, rho)
+                exact = trajectory(objective, depth, lam, rho, eps, times)
+                for kind, curve in (("theory", exact), ("gradient descent", seen[:, i])):
+                    for t, w in zip(times, curve, strict=True):
+                        place = {"part": "curves", "L": depth, "lam": lam, "rho": rho, "kind": kind, "t": float(t)}
+                        note(context, "aligned", objective, "w/w*", 0, w / target, place)
+
+
+def critical_times(config: Config, context: Context) -> None:
+    """By quadrature, along rho at equal lambda and along lambda at equal rho."""
+    lines = [(1.0, rho) for rho in np.linspace(0.2, 0.95, 16)] + [(lam, 0.6) for lam in np.linspace(0.3, 1.5, 13)]
+    for objective in OBJECTIVES:
+        for depth in config.depths:
+            for lam, rho in lines:
+                t = critical_time(objective, depth, lam, rho, 1e-3, 0.25)
+                place = {"part": "critical times", "L": depth, "lam": float(lam), "rho": float(rho)}
+                note(context, "theory", objective, "critical time", 0, t, place)
+
+
+def phase_diagram(config: Config, context: Context) -> None:
+    """log(t_B / t_A) over ratios of lambda and rho, by quadrature and by gradient descent from an aligned start."""
+    eps, share, lam, rho = 0.05, 0.25, 1.0, 0.9
+    lam_ratios, rho_ratios = np.linspace(0.6, 1.6, config.grid), np.linspace(0.4, 1.0, config.grid)
+    b = np.array([(lam * x, rho * y) for x in lam_ratios for y in rho_ratios])
+    for objective in OBJECTIVES:
+        for depth in config.depths:
+            exact = [critical_time(objective, depth, x, y, eps, share) for x, y in ((lam, rho), *b.tolist())]
+            longest = 1.2 * max(t for t in exact if np.isfinite(t))
+            simulated = descended_times(objective, depth, np.vstack([[lam, rho], b]), eps, share, longest)
+            for kind, t in (("theory", exact), ("gradient descent", simulated)):
+                for pair, ratio in zip(b, np.log(np.array(t[1:]) / t[0]), strict=True):
+                    place = {"part": "phase diagram", "L": depth, "kind": kind}
+                    place |= {"lam_ratio": float(pair[0] / lam), "rho_ratio": float(pair[1] / rho)}
+                    note(context, "two features", objective, "ln t_B/t_A", 0, ratio, place)
+
+
+def descended_times(objective, depth, pairs, eps, share, until) -> np.ndarray:
+    """Critical times of many features at once: aligned features do not interact, each is a 1 x 1 problem."""
+    dt = min(0.2 / (depth * (pairs[:, 0] / pairs[:, 1]).max()), until / 500)
+    model, dots = network(objective, depth, 1), 500
+    gd = learner(objective, model, optax.sgd(dt), aligned(model, eps))
+    every = -(-round(until / dt) // dots)
+
+    def single(lam, rho):
+        moments = Features(lam[None], rho[None]).moments()
+        state = gd.init(jax.random.key(0), moments)
+        return record(gd, encoder_norms(model), every * dots, every)(state, moments)[1][:, 0]
+
+    seen = jax.jit(jax.vmap(single))(*(jnp.asarray(column, jnp.float32) for column in pairs.T))
+    return learned_at(
+        np.asarray(seen).T, np.arange(dots) * every * dt, fixed_point(objective, depth, pairs[:, 1]), share
+    )
+
+
+def order_of_learning(config: Config, context: Context, name: str) -> None:
+    """Whether the first feature learned has the largest rho, or the largest lambda, from random orthogonal starts."""
+    features, seeds = VIEWS[name], range(config.replications)
+    best_rho, best_lam = int(jnp.argmax(features.rho)), int(jnp.argmax(features.lam))
+    variants = ("population", "mini-batches", "averaged target") if name == "mixed" else ("population",)
+    for depth in config.simulated_depths:
+        for variant in variants:
+            for objective in OBJECTIVES if variant != "averaged target" else ("JEPA",):
+                model = network(objective, depth, features.lam.shape[0])
+                gd = variant_learner(config, variant, objective, model)
+                steps = steps_of(config, objective)
+                seen = observe(gd, model, features.moments(), seeds, steps, 500)
+                times = np.arange(500) * (steps // 500) * config.dt
+                targets = fixed_point(objective, depth, np.asarray(features.rho))
+                for seed, curves in zip(seeds, seen, strict=True):
+                    when = learned_at(curves, times, targets, config.share)
+                    first = int(np.argmin(when)) if np.isfinite(when).any() else -1
+                    place = {"part": f"order {name}", "L": depth, "variant": variant}
+                    note(context, name, objective, "first has largest rho", seed, first == best_rho, place)
+                    note(context, name, objective, "first has largest lambda", seed, first == best_lam, place)
+                    is_slow = first >= 0 and features.rho[first] > 0.5
+                    note(context, name, objective, "first is slow", seed, is_slow, place)
+                    note(context, name, objective, "first learned", seed, first, place)
+                    note(context, name, objective, "features learned", seed, np.isfinite(when).sum(), place)
+
+
+def variant_learner(config: Config, variant: str, objective: Objective, model: DeepLinear):
+    """Population flow, fresh mini-batches at every step, or an averaged target; all from orthogonal starts."""
+    start, tx = orthogonal(model, config.eps, 0.1), optax.sgd(config.dt)
+    if variant == "averaged target":
+        return ema_target_learner(model, tx, config.ema_decay, start)
+    gd = learner(objective, model, tx, start)
+    return with_sampler(gd, minibatch_sampler(config.batch_size)) if variant == "mini-batches" else gd
+
+
+def rank_correlations(config: Config, context: Context) -> None:
+    """Spearman correlation over features of the time to learn with 1/lambda and 1/rho, where nothing commutes."""
+    d, seeds = 6, list(range(config.replications))
+    views = [scaled_masked_views(seed, d) for seed in seeds]
+    for depth in config.simulated_depths:
+        for objective in OBJECTIVES:
+            passed = passes_half(config, objective, depth, d, views, seeds)
+            for seed, (_, _, lam, rho), when in zip(seeds, views, passed.argmax(axis=1), strict=True):
+                usable = lam > 0.02 * lam.max()
+                if np.ptp(when[usable]) == 0:
+                    continue
+                for metric, order in (("rank with 1/lambda", 1 / lam), ("rank with 1/rho", 1 / rho)):
+                    ranks = scipy.stats.rankdata(when[usable]), scipy.stats.rankdata(order[usable])
+                    value = np.corrcoef(*ranks)[0, 1]
+                    note(context, "masked", objective, metric, seed, value, {"part": "ranks", "L": depth})
+
+
+def scaled_masked_views(seed: int, d: int) -> tuple[Moments, jax.Array, np.ndarray, np.ndarray]:
+    """Moments with largest covariance 1, their principal directions, and each direction's lambda and rho."""
+    moments = masked_moments(jax.random.key(1000 + seed), d, 3)
+    basis, lam, rho = principal_directions(moments)
+    scaled = Moments(moments.xx / lam.max(), moments.xy / lam.max())
+    return scaled, basis, np.asarray(lam), np.asarray(rho)
+
+
+def passes_half(config: Config, objective: Objective, depth: int, d: int, views, seeds) -> np.ndarray:
+    """[seeds, dots, d]: whether each direction's norm has passed half of where it ends."""
+    model, steps, dots = network(objective, depth, d), steps_of(config, objective), 400
+    gd = learner(objective, model, optax.sgd(config.dt), orthogonal(model, config.eps, 0.1))
+
+    @jax.jit
+    @jax.vmap
+    def single(moments, basis, key):
+        run = record(gd, encoder_norms(model, basis), steps, steps // dots)
+        seen = run(gd.init(key, moments), moments)[1]
+        return seen > 0.5 * jnp.maximum(seen[-1], seen[0] * 1.5)
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *((moments, basis) for moments, basis, _, _ in views))
+    return np.asarray(single(*stacked, seed_keys(seeds)))
+
+
+def principal_directions(moments: Moments):
+    """Eigenvectors of the cross-covariance with their covariance and regression coefficient."""
+    lam, basis = jnp.linalg.eigh((moments.xy + moments.xy.T) / 2)
+    variance = jnp.einsum("ik,ij,jk->k", basis, moments.xx, basis)
+    return basis, jnp.maximum(lam, 1e-6), jnp.maximum(lam, 1e-6) / variance
+
+
+def bottleneck(config: Config, context: Context) -> None:
+    """The share of slow features among those that an encoder of half the width keeps."""
+    features, seeds = SLOW_AND_FAST, range(config.replications)
+    slow = np.asarray(features.rho) > 0.5
+    for depth in config.simulated_depths:
+        for objective in OBJECTIVES:
+            model = DeepLinear(4, depth, width=2, reconstructs=objective == "MAE")
+            gd = learner(objective, model, optax.sgd(config.dt), orthogonal(model, config.eps, 0.1))
+            seen = observe(gd, model, features.moments(), seeds, steps_of(config, objective), 100)
+            for seed, curves in zip(seeds, seen, strict=True):
+                kept = curves[-1] ** 2
+                note(context, "dynamic", objective, "slow share kept", seed, kept[slow].sum() / kept.sum(),
+                     {"part": "bottleneck", "L": depth})  # fmt: skip
+
+
+def steps_of(config: Config, objective: Objective) -> int:
+    """Steps of a simulation from a random start."""
+    return round((config.until if objective == "JEPA" else config.until_mae) / config.dt)
+
+
+def network(objective: Objective, depth: int, d: int) -> DeepLinear:
+    """An encoder of full width with the map that the objective needs."""
+    return DeepLinear(d, depth, reconstructs=objective == "MAE")
+
+
+def observe(gd, model: DeepLinear, moments: Moments, seeds, steps: int, dots: int) -> np.ndarray:
+    """[seeds, dots, d]: encoder norms over time of independent runs, one program."""
+    every = steps // dots
+
+    @jax.jit
+    @jax.vmap
+    def single(key):
+        return record(gd, encoder_norms(model), every * dots, every)(gd.init(key, moments), moments)[1]
+
+    return np.asarray(single(seed_keys(list(seeds))))
+
+
+def note(
+    context: Context, dataset: str, method: str, metric: str, seed: int, value: Any, place: dict[str, Any]
+) -> None:
+    """A record; infinite times are noted as such."""
+    context.record(dataset=dataset, method=method, metric=metric, seed=seed, value=float(value), **place)
+
+
+def values(frame: pd.DataFrame, metric: str, **where: Any) -> np.ndarray:
+    """Values of a metric at given columns, by seed."""
+    return select(frame, metric=metric, **where).sort_values("seed")["value"].to_numpy()
+
+
+def proportion(successes: np.ndarray) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share of runs."""
+    interval = scipy.stats.binomtest(int(successes.sum()), len(successes)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def judge_first_learned(frame: pd.DataFrame) -> Verdict:
+    """Item 8: at depth 3, the share of runs whose first feature is the expected one."""
+    at = {"dataset": "mixed", "L": 3, "variant": "population"}
+    jepa = values(frame, "first has largest rho", method="JEPA", **at)
+    mae = values(frame, "first has largest lambda", method="MAE", **at)
+    if min(len(jepa), len(mae)) < 10:
+        return Verdict(None)
+    low, high = proportion(mae)
+    text = (
+        f"JEPA: largest rho first in {jepa.mean():.0%} of {len(jepa)} runs; "
+        f"MAE: largest lambda first in {mae.mean():.0%} [{low:.0%}, {high:.0%}]"
+    )
+    return Verdict(bool(jepa.mean() >= 0.8 and mae.mean() >= 0.8), text, proportion(jepa))
+
+
+def judge_slow_and_fast(frame: pd.DataFrame) -> Verdict:
+    """Item 9: a slow feature first for JEPA at depth 3, a fast one for MAE; with equal noise both the same feature."""
+    at = {"L": 3, "variant": "population"}
+    slow = values(frame, "first is slow", dataset="dynamic", method="JEPA", **at)
+    fast = 1 - values(frame, "first is slow", dataset="dynamic", method="MAE", **at)
+    jepa, mae = (values(frame, "first learned", dataset="static", method=o, **at) for o in OBJECTIVES)
+    if min(map(len, (slow, fast, jepa, mae))) < 10 or len(jepa) != len(mae):
+        return Verdict(None)
+    agree = (jepa == mae).mean()
+    text = (
+        f"dynamic views: JEPA slow first in {slow.mean():.0%}, MAE fast first in {fast.mean():.0%}; "
+        f"static views: the same feature first in {agree:.0%} of {len(jepa)} runs"
+    )
+    return Verdict(bool(min(slow.mean(), fast.mean(), agree) >= 0.8), text, proportion(slow))
+
+
+def judge_minibatches(frame: pd.DataFrame) -> Verdict:
+    """Item 11: the same first feature with mini-batches as with the population, intervals of the two overlapping."""
+    at = {"dataset": "mixed", "method": "JEPA", "L": 3}
+    population, sampled = (
+        values(frame, "first has largest rho", variant=variant, **at) for variant in ("population", "mini-batches")
+    )
+    if min(len(population), len(sampled)) < 10:
+        return Verdict(None)
+    bounds = [proportion(population), proportion(sampled)]
+    overlap = max(low for low, _ in bounds) <= min(high for _, high in bounds)
+    text = f"largest rho first in {population.mean():.0%} (population) and {sampled.mean():.0%} (mini-batches) of runs"
+    return Verdict(bool(overlap), text, bounds[1])
+
+
+TESTS = "tests/latent/test_jepa_linear.py::"
+THEORY = "tests/latent/test_jepa_theory.py::"
+CLAIMS = (
+    Claim(
+        "1",
+        "From an aligned start, gradient descent follows the exact ODE for both losses and three depths, and the "
+        "difference halves with the step size",
+        ShownByTest(TESTS + "test_gradient_descent_follows_the_ode_with_an_error_of_first_order"),
+    ),
+    Claim(
+        "2",
+        "Features end at rho^L (JEPA) and rho^(L/(L+1)) (MAE), and the map on top stays the L-th root of the encoder",
+        ShownByTest(TESTS + "test_fixed_points_and_the_map_on_top"),
+    ),
+    Claim(
+        "3",
+        "Differences of Gram matrices of neighbouring layers are conserved, so that balanced starts stay balanced",
+        ShownByTest(TESTS + "test_differences_of_gram_matrices_are_conserved"),
+    ),
+    Claim(
+        "4",
+        "MAE learns the feature of larger covariance first at every depth; JEPA turns to the one of larger regression "
+        "coefficient between depth 3 and 4",
+        ShownByTest(THEORY + "test_critical_times_and_the_change_of_order_with_depth"),
+    ),
+    Claim(
+        "5",
+        "The small-start expansion of JEPA's critical time agrees with quadrature",
+        ShownByTest(THEORY + "test_the_expansion_approaches_the_quadrature"),
+    ),
+    Claim(
+        "6",
+        "At equal covariance the delay of a noisy feature grows with depth for JEPA and vanishes for MAE",
+        ShownByTest(THEORY + "test_jepa_delays_noisy_features_more_the_deeper_it_is"),
+    ),
+    Claim(
+        "7",
+        "Rotated data give the rotated solution, scaled data the same one in another time",
+        ShownByTest(TESTS + "test_rotated_and_scaled_data_give_the_rotated_and_retimed_solution"),
+    ),
+    Claim(
+        "8",
+        "From random orthogonal starts at depth 3, JEPA's first feature has the largest regression coefficient and "
+        "MAE's the largest covariance, in at least 80 % of runs each",
+        ShownByRecords("share of runs on mixed features, population flow, L = 3", judge_first_learned),
+    ),
+    Claim(
+        "9",
+        "Of slow weak and fast strong features MAE learns a fast one first and JEPA a slow one; with equal noise both "
+        "learn the same one first",
+        ShownByRecords("shares of runs on dynamic and static views, L = 3", judge_slow_and_fast),
+    ),
+    Claim(
+        "10",
+        "An averaged target without memory is the stop-gradient; with memory growth is slower in the same order",
+        ShownByTest(TESTS + "test_an_averaged_target_without_memory_is_the_stop_gradient_and_memory_slows_growth"),
+    ),
+    Claim(
+        "11",
+        "Mini-batches of 256 keep the order of item 8",
+        ShownByRecords("share of runs with mini-batches beside the population flow, L = 3", judge_minibatches),
+    ),
+    Claim(
+        "12",
+        "A thousand configurations of width 8 and depth 3 are one compiled program per depth, with memory independent "
+        "of the number of steps",
+        ShownByTest(TESTS + "test_many_configurations_are_one_compilation_per_depth_with_memory_independent_of_steps"),
+    ),
+)
+
+PUBLISHED: tuple[Published, ...] = ()
+"""The paper's results are analytic; its statements are the claims."""
+
+
+SHOWN = (
+    "first has largest rho",
+    "first has largest lambda",
+    "first is slow",
+    "slow share kept",
+    "rank with 1/lambda",
+    "rank with 1/rho",
+)
+
+
+def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Shares of runs by depth and loss, with intervals over random starts."""
+    rows = []
+    chosen = frame.loc[frame["metric"].isin(SHOWN)].copy()
+    if chosen.empty:
+        return {}
+    chosen["variant"] = chosen["variant"].fillna("population") if "variant" in chosen else "population"
+    for place, group in chosen.groupby(["dataset", "variant", "metric", "L", "method"]):
+        dataset, variant, metric, depth, method = cast(tuple[Any, ...], place)
+        value = summary(group["value"].to_numpy())
+        rows.append(
+            {
+                "views": dataset,
+                "variant": variant,
+                "metric": metric,
+                "depth": int(depth),
+                "loss": method,
+                "mean": f"{value.mean:.2f}",
+                "95 % interval": f"[{value.low:.2f}, {value.high:.2f}]",
+                "runs": value.n,
+            }
+        )
+    return {"What is learned first, over random starts": pd.DataFrame(rows)}
+
+
+SYSTEM = System(
+    slug="jepa_linear",
+    title="How JEPA avoids noisy features",
+    family="latent",
+    paper="Littwin et al., NeurIPS 2024, arXiv 2407.03475",
+    presets=PRESETS,
+    run=run,
+    published=PUBLISHED,
+    claims=CLAIMS,
+    metrics=(),
+    tables=tables,
+    figures=figures,
+)

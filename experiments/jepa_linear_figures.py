@@ -1,0 +1,161 @@
+"""The figures of ``jepa_linear``, drawn from its records."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Distinguishable with any colour vision (Okabe and Ito)."""
+OBJECTIVES = ("JEPA", "MAE")
+
+
+def figures(frame: pd.DataFrame) -> dict[str, Figure]:
+    """Those whose records are there."""
+    drawn = {
+        "learning_curves": (learning_curves, "w/w*"),
+        "critical_times": (critical_times, "critical time"),
+        "phase_diagram": (phase_diagram, "ln t_B/t_A"),
+        "order_of_learning": (order_of_learning, "first has largest rho"),
+        "rank_correlations": (rank_correlations, "rank with 1/rho"),
+        "bottleneck": (bottleneck, "slow share kept"),
+    }
+    found = set(frame["metric"])
+    return {name: draw(frame) for name, (draw, metric) in drawn.items() if metric in found}
+
+
+def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """The rows with given values; none where a column is missing."""
+    mask = np.ones(len(frame), bool)
+    for column, value in columns.items():
+        mask &= (frame[column] == value).to_numpy() if column in frame else False
+    return cast(pd.DataFrame, frame.loc[mask])
+
+
+def _groups(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    for key, part in frame.groupby(list(columns)):
+        yield cast(tuple[Any, ...], key), part
+
+
+def _grid(rows: int, columns: int, width: float = 3.0, height: float = 2.6) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.5), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex="all")
+
+
+def learning_curves(frame: pd.DataFrame) -> Figure:
+    """Theory as lines, gradient descent as dots."""
+    chosen = select(frame, metric="w/w*")
+    depths = sorted(chosen["L"].unique())
+    figure, axes = _grid(2, len(depths))
+    for row, objective in enumerate(OBJECTIVES):
+        for column, depth in enumerate(depths):
+            axis = axes[row, column]
+            part = select(chosen, method=objective, L=depth)
+            for colour, ((lam, rho), curve) in zip(COLOURS, _groups(part, "lam", "rho"), strict=False):
+                for kind, style in (
+                    ("theory", {}),
+                    ("gradient descent", {"linestyle": "", "marker": ".", "markersize": 4}),
+                ):
+                    line = select(curve, kind=kind).sort_values("t")
+                    label = f"λ = {lam:g}, ρ = {rho:g}" if kind == "theory" else None
+                    axis.plot(line["t"], line["value"], color=colour, label=label, **style)
+            axis.set_title(f"{objective}, L = {depth:g}")
+            axis.set_ylabel("w / w*" if column == 0 else "")
+            axis.set_xlabel("time" if row else "")
+    axes[0, 0].legend(fontsize=7, frameon=False)
+    figure.suptitle("Learning curves: theory (lines) and gradient descent (dots)")
+    return figure
+
+
+def critical_times(frame: pd.DataFrame) -> Figure:
+    """Relative to the end of each line, so that depths compare."""
+    chosen = select(frame, metric="critical time")
+    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
+    axes = figure.subplots(2, 2)
+    for row, objective in enumerate(OBJECTIVES):
+        for column, (axis_name, fixed, value) in enumerate((("rho", "lam", 1.0), ("lam", "rho", 0.6))):
+            axis = axes[row, column]
+            part = chosen.loc[(chosen["method"] == objective) & np.isclose(chosen[fixed], value)]
+            for colour, ((depth,), line) in zip(COLOURS, _groups(part, "L"), strict=False):
+                line = line.sort_values(axis_name)
+                axis.plot(line[axis_name], line["value"] / line["value"].iloc[-1], color=colour, label=f"L = {depth:g}")
+            axis.set_xlabel("ρ at λ = 1" if axis_name == "rho" else "λ at ρ = 0.6")
+            axis.set_ylabel("time, relative")
+            axis.set_title(objective)
+    axes[0, 0].legend(fontsize=7, frameon=False)
+    figure.suptitle("Critical time (ε = 0.001)")
+    return figure
+
+
+def phase_diagram(frame: pd.DataFrame) -> Figure:
+    """Which of two features is learned first; the black line is the theory's boundary, colours are the simulation."""
+    chosen = select(frame, metric="ln t_B/t_A")
+    depths = sorted(chosen["L"].unique())
+    figure, axes = _grid(2, len(depths))
+    image = None
+    for row, objective in enumerate(OBJECTIVES):
+        for column, depth in enumerate(depths):
+            axis = axes[row, column]
+            for kind in ("gradient descent", "theory"):
+                part = select(chosen, method=objective, L=depth, kind=kind)
+                table = part.pivot_table(index="rho_ratio", columns="lam_ratio", values="value")
+                x, y, z = table.columns.to_numpy(), table.index.to_numpy(), table.to_numpy()
+                if kind == "theory":
+                    if np.nanmin(z) < 0 < np.nanmax(z):
+                        axis.contour(x, y, z, levels=[0.0], colors="black", linewidths=1.5)
+                else:
+                    image = axis.pcolormesh(x, y, z, cmap="PuOr", vmin=-1, vmax=1, shading="nearest")
+            axis.set_title(f"{objective}, L = {depth:g}")
+            axis.set_xlabel("λ_B / λ_A" if row else "")
+            axis.set_ylabel("ρ_B / ρ_A" if column == 0 else "")
+    if image is not None:
+        figure.colorbar(image, ax=axes, label="ln(t_B / t_A): negative where B comes first", shrink=0.8)
+    return figure
+
+
+def _bars(frame: pd.DataFrame, metric: str, groups: Sequence[tuple[str, Any]], title: str, label: str) -> Figure:
+    figure = Figure(figsize=(1.5 + 1.5 * len(groups), 3.2), layout="constrained")
+    axis = figure.subplots()
+    chosen = select(frame, metric=metric)
+    bars = [(o, depth) for o in OBJECTIVES for depth in sorted(chosen["L"].unique())]
+    for i, (objective, depth) in enumerate(bars):
+        for j, (_, mask) in enumerate(groups):
+            values = select(chosen.loc[mask.loc[chosen.index]], method=objective, L=depth)["value"]
+            if values.empty:
+                continue
+            place, error = (
+                j + (i - (len(bars) - 1) / 2) * 0.8 / len(bars),
+                1.96 * values.std(ddof=0) / len(values) ** 0.5,
+            )
+            colour, name = COLOURS[i], f"{objective}, L = {depth:g}" if j == 0 else None
+            axis.bar(place, values.mean(), 0.7 / len(bars), yerr=error, color=colour, label=name, capsize=2)
+    axis.set_xticks(range(len(groups)), [name for name, _ in groups])
+    axis.axhline(0, color="black", linewidth=0.6)
+    axis.set_ylabel(label)
+    axis.legend(fontsize=7, frameon=False)
+    axis.set_title(title)
+    return figure
+
+
+def order_of_learning(frame: pd.DataFrame) -> Figure:
+    """Shares of runs in which the feature with the largest regression coefficient comes first."""
+    groups = [(name, frame["dataset"] == name) for name in ("mixed", "dynamic", "static")]
+    population = [(name, mask & (frame["variant"] == "population")) for name, mask in groups]
+    return _bars(frame, "first has largest rho", population, "The largest ρ is learned first", "share of runs")
+
+
+def rank_correlations(frame: pd.DataFrame) -> Figure:
+    """Over features, for covariances that do not commute."""
+    both = frame.assign(
+        order=frame["metric"], metric=frame["metric"].where(~frame["metric"].str.startswith("rank"), "rank")
+    )
+    groups = [("with 1/λ", both["order"] == "rank with 1/lambda"), ("with 1/ρ", both["order"] == "rank with 1/rho")]
+    return _bars(both, "rank", groups, "Masked views: time to learn", "Spearman correlation")
+
+
+def bottleneck(frame: pd.DataFrame) -> Figure:
+    """What an encoder of half the width keeps."""
+    groups = [("dynamic views", frame["dataset"] == "dynamic")]
+    return _bars(frame, "slow share kept", groups, "Slow features kept", "share of squared norm")

@@ -1,0 +1,190 @@
+"""The claims ledger: each thing a reproduction must show, its evidence and what was measured; nothing is typed in."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from experiments import bindings, grids, outcomes, registry, runs
+from experiments.outcomes import Outcome
+from experiments.runs import Run
+from experiments.system import Claim, NotShown, ShownByTest, System, Verdict
+
+ROOT = Path(__file__).resolve().parents[1]
+JUDGED = ("paper", "small")
+"""Presets that count as evidence unless one is asked for; the largest that tells comes first."""
+
+State = Literal["met", "not met", "not measured", "not shown"]
+LOOKS: dict[State, tuple[str, str]] = {
+    "met": ("✓", "green"),
+    "not met": ("✗", "red"),
+    "not measured": ("○", "yellow"),
+    "not shown": ("–", "bright_black"),
+}
+
+
+class Line(NamedTuple):
+    """One claim in the ledger."""
+
+    claim: str
+    statement: str
+    shown_by: str | None
+    """A test's node id or a query of records; None where nothing shows the claim."""
+    met: bool | None
+    value: str
+    interval: tuple[float, float] | None
+    source: str
+    """Where the outcome comes from (commit and time of a test, preset of a run), or why there is none."""
+
+    @property
+    def state(self) -> State:
+        """The verdict in words."""
+        if self.shown_by is None:
+            return "not shown"
+        return "not measured" if self.met is None else "met" if self.met else "not met"
+
+
+def ledger(
+    system: System, found: Sequence[Run], tests: Mapping[str, Outcome], preset: str | None = None, root: Path = ROOT
+) -> list[Line]:
+    """The ledger of a system.
+
+    Args:
+      system: whose claims.
+      found: its runs.
+      tests: their newest outcomes, see :func:`experiments.outcomes.read`.
+      preset: judge the run of this preset; those of :data:`JUDGED` if None.
+      root: the folder that node ids start from.
+    """
+    presets = JUDGED if preset is None else (preset,)
+    judged = [run for name in presets for run in found if run.preset == name and run.records]
+    return [_line(claim, judged, tests, root) for claim in sorted(system.claims, key=_natural)]
+
+
+def of(slug: str, workdir: Path, preset: str | None = None) -> tuple[System, list[Line]]:
+    """A system and its ledger, from the runs in a folder and the newest outcomes of this project's tests."""
+    system = registry.load(slug).system
+    folder = workdir / system.slug
+    found = runs.find(str(folder), workdir) if any(folder.glob(f"*/{runs.INFO}")) else []
+    return system, ledger(system, found, outcomes.read(ROOT), preset)
+
+
+def _natural(claim: Claim) -> list[tuple[int, str]]:
+    """8 before 8a before 9 before 10."""
+    return [(int(digits or -1), letters) for digits, letters in re.findall(r"(\d+)|(\D+)", claim.number)]
+
+
+def _line(claim: Claim, judged: Sequence[Run], tests: Mapping[str, Outcome], root: Path) -> Line:
+    head = (claim.number, claim.statement)
+    match claim.evidence:
+        case NotShown(reason):
+            return Line(*head, None, None, "", None, reason)
+        case ShownByTest(nodeid):
+            return _by_test(head, nodeid, tests, root)
+        case evidence:
+            verdict, source = _verdict(evidence.judge, judged)
+            return Line(*head, f"records: {evidence.query}", verdict.met, verdict.value, verdict.interval, source)
+
+
+def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], root: Path) -> Line:
+    fault = bindings.fault(nodeid, root)
+    if fault:
+        return Line(*head, None, None, "", None, f"bound to {nodeid}, but {fault}")
+    outcome = tests.get(nodeid)
+    if outcome is None:
+        return Line(*head, nodeid, None, "", None, "not run yet: make test, make test-all")
+    source = f"test at {outcome.commit}, {outcome.time[:10]}"
+    if outcome.passed is None:
+        source = f"skipped when last run, {outcome.time[:10]}"
+    return Line(*head, nodeid, outcome.passed, outcome.value, outcome.interval, source)
+
+
+def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[Run]) -> tuple[Verdict, str]:
+    """The verdict of the first run that tells."""
+    verdict = Verdict(None)
+    for run in judged:
+        verdict = judge(run.frame)
+        if verdict.met is not None:
+            return verdict, f"preset {run.preset}{_changes(run)}, {run.info['time'][:10]}"
+    return verdict, "the records do not suffice yet" if judged else f"no run of preset {' or '.join(JUDGED)} yet"
+
+
+def _changes(run: Run) -> str:
+    changes = run.info.get("changes") or {}
+    return " with " + ", ".join(f"{name}={value}" for name, value in changes.items()) if changes else ""
+
+
+def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """The ledger as plain values."""
+    return [
+        {
+            "claim": line.claim,
+            "statement": line.statement,
+            "shown_by": line.shown_by,
+            "met": line.met,
+            "value": line.value or None,
+            "interval": list(line.interval) if line.interval else None,
+            "source": line.source,
+        }
+        for line in lines
+    ]
+
+
+def counts(lines: Sequence[Line]) -> dict[State, int]:
+    """How many claims are in each state, those in use."""
+    found: dict[State, int] = {state: sum(line.state == state for line in lines) for state in LOOKS}
+    return {state: count for state, count in found.items() if count}
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """The interval as [low, high]."""
+    return f"[{grids.number(interval[0])}, {grids.number(interval[1])}]" if interval else ""
+
+
+def measured(line: Line) -> str:
+    """Value and interval on one line."""
+    return " ".join(filter(None, (line.value, interval_text(line.interval))))
+
+
+def terminal(system: System, lines: Sequence[Line]) -> RenderableType:
+    """The ledger for the terminal."""
+    table = Table(box=None, show_header=False, padding=(0, 1, 1, 0), expand=True)
+    table.add_column(justify="right", style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for line in lines:
+        sign, colour = LOOKS[line.state]
+        table.add_row(line.claim, Text(f"{sign} {line.state}", style=colour), _account(line))
+    title = Text.assemble((system.title, "bold"), f"\n{system.paper}\n", _tally(lines))
+    return Group(title, Padding(table, (1, 0, 0, 0)))
+
+
+def _account(line: Line) -> Text:
+    text = Text(line.statement)
+    if measured(line):
+        text.append(f"\n{measured(line)}", style="cyan")
+    text.append(f"\n{' · '.join(filter(None, (line.shown_by, line.source)))}", style="dim")
+    return text
+
+
+def _tally(lines: Sequence[Line]) -> Text:
+    text = Text(f"{len(lines)} claims: ")
+    parts = [Text(f"{count} {state}", style=LOOKS[state][1]) for state, count in counts(lines).items()]
+    return text.append(Text(", ").join(parts))
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """The ledger as a table of Markdown."""
+    rows = ["| | claim | measured | shown by |", "| --- | --- | --- | --- |"]
+    for line in lines:
+        sign = LOOKS[line.state][0]
+        evidence = f"`{line.shown_by}`" if line.shown_by else line.source
+        cells = (f"{line.claim} {sign}", line.statement, measured(line) or line.state, evidence)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return "\n".join(rows)

@@ -1,0 +1,130 @@
+"""A pytest plugin which keeps what tests found: a JSON line per test in ``.relic/outcomes.jsonl`` of the project.
+
+Loaded by ``-p experiments.outcomes``. With pytest-xdist only the controlling process writes. The claims ledger reads
+the file with :func:`read`.
+"""
+
+import collections
+import datetime
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FILE = Path(".relic") / "outcomes.jsonl"
+CRASHED = "???"
+"""The phase in which pytest-xdist reports a test that took its process down."""
+SIBLINGS = "relic_siblings"
+"""Property in which a parametrised test tells the ids of all cases that were collected with it."""
+
+
+class Outcome(NamedTuple):
+    """What the newest run of a test found; of all its cases, where it is parametrised."""
+
+    passed: bool | None
+    """None where it, or one of its cases, was skipped or not run."""
+    value: str = ""
+    interval: tuple[float, float] | None = None
+    commit: str = ""
+    time: str = ""
+
+
+def read(root: Path) -> dict[str, Outcome]:
+    """Newest outcomes by node id without parameters."""
+    path = root / FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    cases: dict[str, dict[str, dict]] = collections.defaultdict(dict)
+    for line in filter(None, map(_parse, lines)):
+        function = _function(line["nodeid"])
+        cases[function].pop(line["nodeid"], None)
+        cases[function][line["nodeid"]] = line
+    return {function: _of_all_cases(lines) for function, lines in cases.items()}
+
+
+def _function(nodeid: str) -> str:
+    return nodeid.partition("[")[0]
+
+
+def _parse(line: str) -> dict | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:  # torn by a crash
+        return None
+
+
+def _of_all_cases(lines: Mapping[str, dict]) -> Outcome:
+    """One outcome from those of the cases, oldest first; cases that are no longer collected do not count."""
+    collected = [line["siblings"] for line in lines.values() if line["siblings"]]
+    expected = collected[-1] if collected else list(lines)
+    found = [lines[nodeid] for nodeid in expected if nodeid in lines]
+    if any(line["outcome"] == "failed" for line in found):
+        passed = False
+    else:
+        passed = True if len(found) == len(expected) and all(line["outcome"] == "passed" for line in found) else None
+    values = list(dict.fromkeys(str(line["value"]) for line in found if line["value"] is not None))
+    interval = found[0]["interval"] if len(found) == 1 else None
+    newest = found[-1] if found else {"commit": "", "time": ""}
+    return Outcome(passed, "; ".join(values), tuple(interval) if interval else None, newest["commit"], newest["time"])
+
+
+def pytest_configure(config) -> None:
+    """Writes from the process that sees all reports only."""
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        config.pluginmanager.register(Writer(config.rootpath / FILE), "relic-outcomes-writer")
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Notes which cases a parametrised test has, before any is deselected; not where single tests were asked for."""
+    if any("::" in argument for argument in config.args):
+        return
+    cases = collections.defaultdict(list)
+    for item in items:
+        cases[_function(item.nodeid)].append(item.nodeid)
+    for item in items:
+        if "[" in item.nodeid:
+            item.user_properties.append((SIBLINGS, cases[_function(item.nodeid)]))
+
+
+def pytest_runtest_makereport(item, call) -> None:
+    """Makes plain values of what a test reported: arrays and NumPy's numbers do not travel between processes."""
+    if item.user_properties:
+        from core.records import to_plain  # brings JAX, which a test run may not need
+
+        item.user_properties[:] = [(name, to_plain(value)) for name, value in item.user_properties]
+
+
+class Writer:
+    """Collects the phases of each test and appends a line when it is over."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._reports: dict[str, list[Any]] = collections.defaultdict(list)
+
+    def pytest_runtest_logreport(self, report) -> None:
+        """A phase (setup, call, teardown) is over; the last one completes the test."""
+        self._reports[report.nodeid].append(report)
+        if report.when in ("teardown", CRASHED):
+            self._append(report.nodeid, self._reports.pop(report.nodeid))
+
+    def _append(self, nodeid: str, reports: list[Any]) -> None:
+        from core.records import commit
+
+        properties = dict(reports[-1].user_properties)
+        line = {
+            "nodeid": nodeid,
+            "outcome": _outcome(reports),
+            "value": properties.get("value"),
+            "interval": properties.get("interval"),
+            "siblings": properties.get(SIBLINGS),
+            "commit": commit(),
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        self._path.parent.mkdir(exist_ok=True)
+        with open(self._path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _outcome(reports: Iterable[Any]) -> str:
+    """A test that is expected to fail shows nothing, whatever it does."""
+    outcomes = ["skipped" if hasattr(report, "wasxfail") else report.outcome for report in reports]
+    return next((name for name in ("failed", "skipped") if name in outcomes), "passed")

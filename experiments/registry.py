@@ -1,0 +1,267 @@
+"""The 26 systems: what each is, and whether it can be run yet. Importing this module imports no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from rich.table import Table
+
+from core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.system import Family, System
+
+FAMILIES: dict[Family, str] = {
+    "rec": "Recommenders",
+    "latent": "Latent-variable models",
+    "causal": "Causality",
+    "interp": "Interpretability",
+}
+Status = Literal["available", "planned"]
+
+
+class Entry(NamedTuple):
+    """A paper and its place in the house."""
+
+    slug: str
+    title: str
+    family: Family
+    line: str
+    """What it does, in one line."""
+
+    @property
+    def status(self) -> Status:
+        """Whether ``experiments.<slug>`` exists and defines a system."""
+        here = Path(__file__).parent
+        sources = [path for path in (here / f"{self.slug}.py", here / self.slug / "__init__.py") if path.exists()]
+        defined = any(re.search(r"^SYSTEM\b|import.*\bSYSTEM\b", path.read_text(), re.MULTILINE) for path in sources)
+        return "available" if defined else "planned"
+
+
+ENTRIES = (
+    Entry(
+        "dccf",
+        "Disentangled Contrastive Collaborative Filtering",
+        "rec",
+        "intents and learned re-weightings of the interaction graph, contrasted",
+    ),
+    Entry(
+        "diffkg",
+        "DiffKG: Knowledge Graph Diffusion Model for Recommendation",
+        "rec",
+        "a diffusion model keeps the relations of a knowledge graph that serve recommendation",
+    ),
+    Entry(
+        "dnis",
+        "Differentiable Neural Input Search for Recommender Systems",
+        "rec",
+        "embedding sizes per feature, searched by gradient on validation performance",
+    ),
+    Entry(
+        "ssl_retrieval",
+        "Self-supervised Learning for Large-scale Item Recommendations",
+        "rec",
+        "two-tower retrieval with contrastive feature masking, for the long tail",
+    ),
+    Entry(
+        "cml",
+        "Collaborative Metric Learning Recommendation System: Application to Theatrical Movie Releases",
+        "rec",
+        "distances between customers and films learned from plots, for releases without history",
+    ),
+    Entry(
+        "item_ids",
+        "How to Index Item IDs for Recommendation Foundation Models",
+        "rec",
+        "ways to name items for a language model that generates recommendations",
+    ),
+    Entry(
+        "character_chat",
+        "CharacterChat: Learning towards Conversational AI with Personalized Social Support",
+        "rec",
+        "supporters with personalities, matched to the person who seeks support",
+    ),
+    Entry(
+        "jepa_linear",
+        "How JEPA Avoids Noisy Features: The Implicit Bias of Deep Linear Self Distillation Networks",
+        "latent",
+        "deep linear JEPA and autoencoder in closed form: which features are learned first",
+    ),
+    Entry(
+        "moe_trajectories",
+        "Extending Mixture of Experts Model to Investigate Heterogeneity of Trajectories: When, Where and How to Add "
+        "Which Covariates",
+        "latent",
+        "latent classes of nonlinear growth curves, with covariates on class and on change",
+    ),
+    Entry(
+        "mm_gpvae",
+        "Multi-modal Gaussian Process Variational Autoencoders for Neural and Behavioral Data",
+        "latent",
+        "smooth latents, shared and private, of recordings made together",
+    ),
+    Entry(
+        "scan_eeg",
+        "Representation learning for improved interpretability and classification accuracy of clinical factors from "
+        "EEG",
+        "latent",
+        "disentangled representations of event-related potentials, and clinical concepts in them",
+    ),
+    Entry(
+        "diffews",
+        "Unleashing the Potential of the Diffusion Model in Few-shot Semantic Segmentation",
+        "latent",
+        "a latent diffusion model segments an image after the example of another",
+    ),
+    Entry(
+        "causal_diffae",
+        "Causal Diffusion Autoencoders: Toward Counterfactual Generation via Diffusion Probabilistic Models",
+        "causal",
+        "counterfactual images from a diffusion autoencoder with a causal latent space",
+    ),
+    Entry(
+        "rep4ex",
+        "Identifying Representations for Intervention Extrapolation",
+        "causal",
+        "representations under which effects of unseen interventions can be predicted",
+    ),
+    Entry(
+        "pac_invariance",
+        "PAC Generalization via Invariant Representations",
+        "causal",
+        "how many training environments make an invariant representation generalise",
+    ),
+    Entry(
+        "image_cate",
+        "Image-based Treatment Effect Heterogeneity",
+        "causal",
+        "clusters of satellite images by the effect of a treatment there",
+    ),
+    Entry(
+        "cdsae",
+        "Pursuing Counterfactual Fairness via Sequential Autoencoder Across Domains",
+        "causal",
+        "counterfactually fair prediction while the environment drifts",
+    ),
+    Entry(
+        "decision_rewriting",
+        "Towards Trustable Skin Cancer Diagnosis via Rewriting Model's Decision",
+        "causal",
+        "finds what confounds a classifier and takes it out of its decisions by rule",
+    ),
+    Entry(
+        "ekfac_influence",
+        "Studying Large Language Model Generalization with Influence Functions",
+        "interp",
+        "which training examples a model's behaviour comes from, by EK-FAC",
+    ),
+    Entry(
+        "recsae",
+        "Interpret the Internal States of Recommendation Model with Sparse Autoencoder",
+        "interp",
+        "concepts inside a recommender, found, named, checked and ablated",
+    ),
+    Entry(
+        "autointerp",
+        "Automatically Interpreting Millions of Features in Large Language Models",
+        "interp",
+        "explanations of sparse features written and scored by language models",
+    ),
+    Entry(
+        "concept_space",
+        "Emergence of Hidden Capabilities: Exploring Learning Dynamics in Concept Space",
+        "interp",
+        "when and in which order a generative model learns concepts, and what it hides",
+    ),
+    Entry(
+        "happiness_factors",
+        "Primary and Secondary Factor Consistency as Domain Knowledge to Guide Happiness Computing in Online "
+        "Assessment",
+        "interp",
+        "stable importance of factors as knowledge that guides prediction of happiness",
+    ),
+    Entry(
+        "profile_factors",
+        "Uncovering Factor Level Preferences to Improve Human-Model Alignment",
+        "interp",
+        "which factors drive what people and models prefer",
+    ),
+    Entry(
+        "esc_preference",
+        "Can Large Language Models be Good Emotional Supporter? Mitigating Preference Bias on Emotional Support "
+        "Conversation",
+        "interp",
+        "which support strategies a language model favours, and how to balance them",
+    ),
+    Entry(
+        "individual_nlu",
+        "Understanding and Tackling Label Errors in Individual-Level Nature Language Understanding",
+        "interp",
+        "label errors that come from ignoring who wrote a text",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A system and the module that defines it."""
+
+    system: System
+    module: str
+
+
+def available() -> Iterator[str]:
+    """Slugs of the systems that can be run, in the order of the list."""
+    return (entry.slug for entry in ENTRIES if entry.status == "available")
+
+
+def load(name: str) -> Found:
+    """The system of a slug, or of a module of one's own by its dotted name (``mylab.mypaper``).
+
+    Raises:
+      ConfigError: where there is no such system, or not yet.
+    """
+    module = name if "." in name else f"experiments.{name}"
+    known = {entry.slug: entry for entry in ENTRIES}
+    if name in known and known[name].status == "planned":
+        raise ConfigError(f"{name} is planned but cannot be run yet; available now: {', '.join(available())}")
+    if not _exists(module):
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"there is no system {name!r}; {hint}`relic list` shows all of them")
+    system = getattr(importlib.import_module(module), "SYSTEM", None)
+    if system is None:
+        raise ConfigError(f"{module} defines no SYSTEM, see docs/new_system.md")
+    return Found(system, module)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def as_json() -> list[dict[str, str]]:
+    """The list as plain values."""
+    return [{"slug": e.slug, "title": e.title, "family": e.family, "status": e.status, "line": e.line} for e in ENTRIES]
+
+
+def terminal() -> Table:
+    """The list for the terminal, by family."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("system", "status", "what it does"):
+        table.add_column(name, no_wrap=name != "what it does")
+    for family, title in FAMILIES.items():
+        table.add_row(f"\n[bold]{title}[/bold]")
+        for entry in (e for e in ENTRIES if e.family == family):
+            style = "green" if entry.status == "available" else "dim"
+            table.add_row(entry.slug, f"[{style}]{entry.status}[/{style}]", f"{entry.line}\n[dim]{entry.title}[/dim]")
+    return table

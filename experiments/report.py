@@ -1,0 +1,155 @@
+"""The report: one self-contained HTML page of claims, tables, figures and provenance."""
+
+import base64
+import datetime
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from core.errors import ConfigError
+from core.records import commit
+from experiments import grids, ledger, outcomes, registry, runs
+from experiments.grids import Grid
+from experiments.ledger import Line, State
+from experiments.runs import Run
+
+LARGEST_SVG = 300_000
+"""Bytes above which a figure is embedded as PNG."""
+WIDE = 2.2
+"""Ratio of width to height above which a figure gets the whole width of the page."""
+RANK = ("paper", "small", "demo", "smoke")
+"""Presets by how much they say."""
+
+
+class Picture(NamedTuple):
+    """A figure as it stands in the page."""
+
+    source: str
+    """A data URI."""
+    caption: str
+    wide: bool
+
+
+class Section(NamedTuple):
+    """A system in the report."""
+
+    run: Run
+    lines: list[Line]
+    counts: Mapping[State, int]
+    grids: list[Grid]
+    pictures: list[Picture]
+    provenance: dict[str, str]
+    config: dict[str, Any]
+    changes: dict[str, Any]
+
+
+def write_report(found: Sequence[Run], path: Path) -> Path:
+    """Writes the page, and the figures as PNG and PDF into each run's folder.
+
+    Args:
+      found: runs; of a system's several, that of the most telling preset is shown.
+      path: the page.
+
+    Raises:
+      ConfigError: where it cannot be written.
+    """
+    tests = outcomes.read(ledger.ROOT)
+    sections = [_section(run, found, tests) for run in most_telling(found)]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    lines = [line for section in sections for line in section.lines]
+    page = environment.get_template("report.html").render(
+        sections=sections,
+        counts=ledger.counts(lines),
+        claims=len(lines),
+        looks={state: sign for state, (sign, _) in ledger.LOOKS.items()},
+        families=registry.FAMILIES,
+        measured=ledger.measured,
+        commit=commit(),
+        time=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
+    )
+    runs.write(path, page)
+    return path
+
+
+def most_telling(found: Sequence[Run]) -> list[Run]:
+    """One run of each system: of the largest preset, the newest of several."""
+    order = [entry.slug for entry in registry.ENTRIES]
+    best: dict[str, Run] = {}
+    for run in sorted((r for r in found if r.records), key=lambda run: run.info["time"]):
+        held = best.get(run.system.slug)
+        if held is None or _rank(run) <= _rank(held):
+            best[run.system.slug] = run
+    return sorted(best.values(), key=lambda r: order.index(r.system.slug) if r.system.slug in order else len(order))
+
+
+def _rank(run: Run) -> int:
+    return RANK.index(run.preset) if run.preset in RANK else len(RANK)
+
+
+def _section(run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcome]) -> Section:
+    own = [other for other in found if other.system.slug == run.system.slug]
+    lines = ledger.ledger(run.system, own, tests)
+    return Section(
+        run,
+        lines,
+        ledger.counts(lines),
+        grids.all_grids(run),
+        pictures(run),
+        provenance(run),
+        dict(run.records[-1].provenance["config"]),
+        dict(run.info.get("changes") or {}),
+    )
+
+
+def pictures(run: Run) -> list[Picture]:
+    """The system's figures, saved beside the records and as data URIs.
+
+    A figure's label (``figure.set_label``) is its caption; its file name stands in where there is none.
+    """
+    figures = run.system.figures(run.frame) if run.system.figures and run.records else {}
+    return [_picture(run.folder / "figures", stem, figure) for stem, figure in figures.items()]
+
+
+def _picture(folder: Path, stem: str, figure: Figure) -> Picture:
+    try:
+        folder.mkdir(exist_ok=True)
+        with mpl.rc_context({"svg.hashsalt": "relic", "svg.fonttype": "path", "pdf.fonttype": 42}):
+            figure.savefig(folder / f"{stem}.png", dpi=200)
+            figure.savefig(folder / f"{stem}.pdf", metadata={"CreationDate": None})
+            svg = io.BytesIO()
+            figure.savefig(svg, format="svg", metadata={"Date": None})
+    except OSError as error:
+        raise ConfigError(f"cannot save figure {stem} to {folder}: {error.strerror}") from error
+    small = svg.tell() <= LARGEST_SVG
+    data = svg.getvalue() if small else (folder / f"{stem}.png").read_bytes()
+    kind = "svg+xml" if small else "png"
+    caption = str(figure.get_label()) or stem.replace("_", " ").capitalize()
+    width, height = figure.get_size_inches()
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", caption, width > WIDE * height)
+
+
+def provenance(run: Run) -> dict[str, str]:
+    """Where the numbers of a run come from, in words."""
+    sources = [record.provenance for record in run.records]
+    times = sorted(source["time"] for source in sources)
+    versions = {f"{name} {version}": None for source in sources for name, version in source["versions"].items()}
+    return {
+        "command": run.info["command"],
+        "commit": ", ".join(dict.fromkeys(source["commit"] for source in sources)),
+        "device": ", ".join(dict.fromkeys(source["device"] for source in sources)),
+        "measured": times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}",
+        "seeds": ", ".join(map(str, sorted({record.seed for record in run.records}))),
+        "numbers": f"{len(run.records):,} in {run.folder.name}/{runs.RECORDS}",
+        "versions": ", ".join(versions),
+    }

@@ -1,0 +1,70 @@
+"""Several systems in turn, and the demonstration."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from core.datasets import interactions
+from core.errors import DataError, NonFiniteError
+from experiments import docs, registry, runs, settings
+from experiments.launch import run_command
+from experiments.report import write_report
+from experiments.runner import execute
+from experiments.runs import Run
+
+
+def reproduce_all(
+    preset: str,
+    seeds: str,
+    workdir: Path,
+    data_dir: Path | None,
+    tell: Callable[[str], None],
+    root: Path = docs.ROOT,
+) -> dict[str, str]:
+    """Runs every available system, then writes RESULTS.md and the report; returns messages of those that failed."""
+    failures = {}
+    for slug in registry.available():
+        tell(f"== {slug}, preset {preset}")
+        command = run_command(slug, preset, seeds, (), workdir, data_dir)
+        try:
+            execute(
+                registry.load(slug),
+                preset=preset,
+                seeds=settings.seeds(seeds),
+                workdir=workdir,
+                data_dir=data_dir,
+                command=command,
+            )
+        except (DataError, NonFiniteError) as error:
+            failures[slug] = str(error)
+    for path in (
+        docs.write_results(workdir, root),
+        write_report(runs.find(str(workdir), workdir), workdir / "report.html"),
+    ):
+        tell(f"wrote {path}")
+    return failures
+
+
+def run_demo(workdir: Path, data_dir: Path | None, tell: Callable[[str], None]) -> Run:
+    """DCCF beside LightGCN on Last.FM artists, or on the generator where those are not to be had."""
+    source = _demo_data(data_dir, tell)
+    command = run_command("dccf", "demo", "2", source, workdir, data_dir)
+    folder = execute(
+        registry.load("dccf"),
+        preset="demo",
+        seeds=(0, 1),
+        assignments=source,
+        workdir=workdir,
+        data_dir=data_dir,
+        command=command,
+    )
+    return runs.read(folder)
+
+
+def _demo_data(data_dir: Path | None, tell: Callable[[str], None]) -> tuple[str, ...]:
+    try:
+        interactions.load("lastfm_cf", data_dir=data_dir)
+    except DataError as error:
+        tell(f"data: simulated (the real data are not to be had: {error})")
+        return ("dataset=intents",)
+    tell("data: Last.FM artists (real)")
+    return ()

@@ -1,0 +1,114 @@
+"""Settings from the command line: ``--set key=value`` onto a frozen dataclass, and lists of seeds."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from core.errors import ConfigError
+
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def apply(config: Any, assignments: Sequence[str]) -> Any:
+    """The configuration with each ``key=value`` put in, later ones winning.
+
+    Raises:
+      ConfigError: where a key is unknown or a value is not of its type; names what is possible.
+    """
+    kinds = typing.get_type_hints(type(config))
+    changes = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes key=value, not {assignment!r}")
+        if key not in kinds:
+            raise ConfigError(_unknown(key, config, kinds))
+        try:
+            changes[key] = parse(text, kinds[key])
+        except ValueError as error:
+            raise ConfigError(f"setting {key} takes {_name(kinds[key])}, not {text!r}") from error
+    try:
+        return dataclasses.replace(config, **changes)
+    except ValueError as error:  # raised by the configuration's own checks
+        raise ConfigError(f"settings {', '.join(assignments)}: {error}") from error
+
+
+def differences(config: Any, preset: Any) -> dict[str, Any]:
+    """Settings in which a configuration differs from a preset."""
+    pairs = {f.name: (getattr(config, f.name), getattr(preset, f.name)) for f in dataclasses.fields(config)}
+    return {name: ours for name, (ours, theirs) in pairs.items() if ours != theirs}
+
+
+def parse(text: str, kind: Any) -> Any:
+    """A value of a type from text; tuples are separated by commas.
+
+    Raises:
+      ValueError: where the text is no such value.
+    """
+    origin, parameters = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _first_that_fits(text, parameters)
+    if origin is Literal:
+        options = {str(option): option for option in parameters}
+        return options[text] if text in options else _fail(text)
+    if origin in (tuple, list) or kind in (tuple, list):
+        return _sequence(text, origin or kind, parameters)
+    if kind is type(None):
+        return None if text.lower() in ("none", "null", "") else _fail(text)
+    if kind is bool:
+        return TRUTH[text.lower()] if text.lower() in TRUTH else _fail(text)
+    return int(text.replace("_", "")) if kind is int else kind(text)
+
+
+def _first_that_fits(text: str, kinds: Sequence[Any]) -> Any:
+    for kind in sorted(kinds, key=lambda kind: (kind is not type(None), kind is str)):  # anything fits a str
+        try:
+            return parse(text, kind)
+        except ValueError:
+            continue
+    return _fail(text)
+
+
+def _sequence(text: str, container: type, kinds: Sequence[Any]) -> Any:
+    parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+    if container is list or Ellipsis in kinds:
+        return container(parse(part, kinds[0] if kinds else str) for part in parts)
+    if kinds and len(parts) != len(kinds):
+        return _fail(text)
+    return tuple(parse(part, kind) for part, kind in zip(parts, kinds or [str] * len(parts), strict=True))
+
+
+def _fail(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _name(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+
+
+def _unknown(key: str, config: Any, kinds: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(key, kinds, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    possible = ", ".join(f"{name}: {_name(kind)} = {getattr(config, name)!r}" for name, kind in kinds.items())
+    return f"there is no setting {key!r}; {hint}possible: {possible}"
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Seeds from a count ("5" is 0 to 4) or a list ("0,3,7"; "7," is seed 7 alone).
+
+    Raises:
+      ConfigError: where the text is neither.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ConfigError(f"--seeds takes a count (5) or a list (0,3,7), not {text!r}") from error
+    chosen = numbers if "," in text else tuple(range(sum(numbers)))
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise ConfigError(f"--seeds takes at least one seed, none below 0 and none twice, not {text!r}")
+    return chosen

@@ -1,0 +1,123 @@
+"""The report is one file that needs nothing else, and shows claims, tables, figures and provenance."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from experiments import docs, runs
+from experiments.report import LARGEST_SVG, most_telling, write_report
+from tests.experiments.toy import quick_run
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Outline(HTMLParser):
+    """Checks nesting and keeps text and addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    quick_run(folder)
+    quick_run(folder, preset="smoke", seeds=(0, 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(workdir):
+    return write_report(runs.find(str(workdir), workdir), workdir / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def outline(page):
+    outline = Outline()
+    outline.feed(page)
+    assert not outline.open
+    return outline
+
+
+def test_the_page_needs_no_other_file_and_no_script(page, outline):
+    assert all(address.startswith(("data:", "#")) for address in outline.addresses)
+    assert not {"script", "link", "iframe"} & set(outline.tags)
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_the_page_suits_phones_dark_rooms_and_paper(page):
+    assert 'name="viewport"' in page
+    assert "@media print" in page
+    assert "light-dark(" in page
+
+
+def test_the_page_has_claims_tables_and_provenance(outline):
+    text = " ".join(" ".join(outline.text).split())
+    for part in ("Adam finds the line", "✓ met", "no data from there", "0.0500†", "recalled, not read again"):
+        assert part in text
+    for part in ("relic run toy", "learning_rate", "3 in small/records.jsonl", "jax "):
+        assert part.removeprefix("3 ") in text
+
+
+def test_names_are_escaped(page):
+    assert "&lt;b&gt;&amp;" in page
+
+
+def test_the_most_telling_preset_is_shown(workdir):
+    assert [run.preset for run in most_telling(runs.find(str(workdir), workdir))] == ["small"]
+
+
+def test_figures_are_in_the_page_and_saved_for_papers(page, workdir):
+    figures = workdir / "toy" / "small" / "figures"
+    assert (figures / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (figures / "loss.pdf").read_bytes().startswith(b"%PDF")
+    kind, data = re.search(r'src="data:image/(svg\+xml|png);base64,([^"]+)" alt="Training loss', page).groups()
+    assert kind == "svg+xml"
+    assert b"<svg" in base64.b64decode(data)
+    assert len(base64.b64decode(data)) < LARGEST_SVG
+    assert "<figcaption>Training loss, mean over seeds.</figcaption>" in page
+
+
+def test_the_same_records_give_the_same_figures(page, workdir):
+    again = write_report(runs.find(str(workdir), workdir), workdir / "again.html").read_text()
+    assert re.findall('base64,[^"]+', again) == re.findall('base64,[^"]+', page)
+
+
+def region(name: str) -> str:
+    return f"<!-- {name} -->\nold\n<!-- /{name} -->\n"
+
+
+def test_marked_regions_of_the_docs_are_filled_and_the_rest_is_kept(workdir, tmp_path):
+    pages = tmp_path / "docs" / "systems"
+    pages.mkdir(parents=True)
+    (tmp_path / "README.md").write_text(f"# relic\n{region('systems')}{region('benches')}")
+    (pages / "toy.md").write_text(f"by hand\n{region('claims')}end\n{region('table')}")
+    written = docs.regenerate(workdir, tmp_path)
+    assert {path.name for path in written} == {"README.md", "toy.md", "RESULTS.md"}
+    readme, toy = (tmp_path / "README.md").read_text(), (pages / "toy.md").read_text()
+    assert readme.count("| planned |") + readme.count("| available |") == 26
+    assert region("benches") in readme  # nothing was measured
+    assert toy.startswith("by hand\n<!-- claims -->\n4 claims: 1 met")
+    assert "old" not in toy
+    assert "| sgd | 0.0600" in toy
+    assert "A line through points" in (tmp_path / "RESULTS.md").read_text()
+    assert [path.name for path in docs.regenerate(workdir, tmp_path)] == ["RESULTS.md"]
