@@ -131,7 +131,7 @@ def gradient_learner(
         params = optax.apply_updates(state.params, updates)
         return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
 
-    return _from_parts(init, gradients, apply)
+    return _from_parts(jax.jit(init), gradients, apply)
 
 
 def _from_parts(init, gradients, apply) -> GradientLearner:

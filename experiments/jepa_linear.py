@@ -185,7 +185,7 @@ def order_of_learning(config: Config, context: Context, name: str) -> None:
                 gd = variant_learner(config, variant, objective, model)
                 steps = steps_of(config, objective)
                 seen = observe(gd, model, features.moments(), seeds, steps, 500)
-                times = np.arange(500) * (steps // 500) * config.dt
+                times = np.arange(500) * max(1, steps // 500) * config.dt
                 targets = fixed_point(objective, depth, np.asarray(features.rho))
                 for seed, curves in zip(seeds, seen, strict=True):
                     when = learned_at(curves, times, targets, config.share)
@@ -215,7 +215,8 @@ def rank_correlations(config: Config, context: Context) -> None:
     for depth in config.simulated_depths:
         for objective in OBJECTIVES:
             passed = passes_half(config, objective, depth, d, views, seeds)
-            for seed, (_, _, lam, rho), when in zip(seeds, views, passed.argmax(axis=1), strict=True):
+            when_passed = np.where(passed.any(axis=1), passed.argmax(axis=1), passed.shape[1])
+            for seed, (_, _, lam, rho), when in zip(seeds, views, when_passed, strict=True):
                 usable = lam > 0.02 * lam.max()
                 if np.ptp(when[usable]) == 0:
                     continue
@@ -235,13 +236,14 @@ def scaled_masked_views(seed: int, d: int) -> tuple[Moments, jax.Array, np.ndarr
 
 def passes_half(config: Config, objective: Objective, depth: int, d: int, views, seeds) -> np.ndarray:
     """[seeds, dots, d]: whether each direction's norm has passed half of where it ends."""
-    model, steps, dots = network(objective, depth, d), steps_of(config, objective), 400
+    model, dots = network(objective, depth, d), 400
+    every = max(1, steps_of(config, objective) // dots)
     gd = learner(objective, model, optax.sgd(config.dt), orthogonal(model, config.eps, 0.1))
 
     @jax.jit
     @jax.vmap
     def single(moments, basis, key):
-        run = record(gd, encoder_norms(model, basis), steps, steps // dots)
+        run = record(gd, encoder_norms(model, basis), every * dots, every)
         seen = run(gd.init(key, moments), moments)[1]
         return seen > 0.5 * jnp.maximum(seen[-1], seen[0] * 1.5)
 
@@ -283,7 +285,7 @@ def network(objective: Objective, depth: int, d: int) -> DeepLinear:
 
 def observe(gd, model: DeepLinear, moments: Moments, seeds, steps: int, dots: int) -> np.ndarray:
     """[seeds, dots, d]: encoder norms over time of independent runs, one program."""
-    every = steps // dots
+    every = max(1, steps // dots)
 
     @jax.jit
     @jax.vmap
@@ -441,28 +443,18 @@ SHOWN = (
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Shares of runs by depth and loss, with intervals over random starts."""
-    rows = []
+    """Means over random starts with 95 % intervals, a column per loss and depth."""
     chosen = frame.loc[frame["metric"].isin(SHOWN)].copy()
     if chosen.empty:
         return {}
     chosen["variant"] = chosen["variant"].fillna("population") if "variant" in chosen else "population"
-    for place, group in chosen.groupby(["dataset", "variant", "metric", "L", "method"]):
-        dataset, variant, metric, depth, method = cast(tuple[Any, ...], place)
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for place, group in chosen.groupby(["dataset", "variant", "metric", "method", "L"]):
+        dataset, variant, metric, method, depth = cast(tuple[Any, ...], place)
         value = summary(group["value"].to_numpy())
-        rows.append(
-            {
-                "views": dataset,
-                "variant": variant,
-                "metric": metric,
-                "depth": int(depth),
-                "loss": method,
-                "mean": f"{value.mean:.2f}",
-                "95 % interval": f"[{value.low:.2f}, {value.high:.2f}]",
-                "runs": value.n,
-            }
-        )
-    return {"What is learned first, over random starts": pd.DataFrame(rows)}
+        cells = rows.setdefault((dataset, variant, metric), {"views": dataset, "run": variant, "quantity": metric})
+        cells[f"{method}, L = {depth:g}"] = f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+    return {"What is learned first, over random starts": pd.DataFrame(list(rows.values())).fillna("–")}
 
 
 SYSTEM = System(

@@ -90,7 +90,10 @@ def critical_times(frame: pd.DataFrame) -> Figure:
 
 
 def phase_diagram(frame: pd.DataFrame) -> Figure:
-    """Which of two features is learned first; the black line is the theory's boundary, colours are the simulation."""
+    """Which of two features is learned first: colours from simulation, the black line the theory's boundary.
+
+    White: the fixed point of B lies so low that its share is passed at the start.
+    """
     chosen = select(frame, metric="ln t_B/t_A")
     depths = sorted(chosen["L"].unique())
     figure, axes = _grid(2, len(depths))
@@ -134,7 +137,7 @@ def _bars(frame: pd.DataFrame, metric: str, groups: Sequence[tuple[str, Any]], t
     axis.set_xticks(range(len(groups)), [name for name, _ in groups])
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set_ylabel(label)
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axis.set_title(title)
     return figure
 

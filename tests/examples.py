@@ -10,6 +10,7 @@ import optax
 
 from core.learner import LearnerLike, gradient_learner
 from experiments.system import Example
+from latent import jepa_linear as jepa
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
 from rec.graph import RecData
@@ -47,8 +48,21 @@ def recommender(learner: Callable[..., LearnerLike], **settings) -> Example:
     return Example(learner(dim=8, batch_size=32, **settings), RecData.build(data), None)
 
 
+def self_distillation(objective: jepa.Objective, decay: float | None = None) -> Example:
+    """A deep linear encoder on population moments, which all replicas share."""
+    features = jepa.Features(jnp.array([1.0, 0.5]), jnp.array([0.9, 0.4]))
+    model = jepa.DeepLinear(2, 2, reconstructs=objective == "MAE")
+    start, tx = jepa.orthogonal(model, 0.3), optax.sgd(0.1)
+    if decay is not None:
+        return Example(jepa.ema_target_learner(model, tx, decay, start), features.moments(), None)
+    return Example(jepa.learner(objective, model, tx, start), features.moments(), None)
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
+    "jepa": partial(self_distillation, "JEPA"),
+    "jepa_averaged_target": partial(self_distillation, "JEPA", 0.9),
+    "mae": partial(self_distillation, "MAE"),
     "lightgcn": partial(recommender, lightgcn_learner, layers=2),
     "sgl": partial(recommender, sgl_learner, layers=2),
     "simgcl": partial(recommender, simgcl_learner, layers=2),
