@@ -46,7 +46,7 @@ def survive(workdir, kind, kills, seed):
             process.communicate()
         assert process.returncode == -signal.SIGKILL, f"the run ended before kill {killed + 1}; lengthen it"
         killed += 1
-    out, err = start(workdir, kind, pause=0.0).communicate(timeout=120)
+    out, err = start(workdir, kind, pause=0.0).communicate(timeout=300)
     assert out, err
     return out.strip()
 
@@ -71,8 +71,8 @@ def test_a_run_asked_to_stop_saves_exits_with_its_own_status_and_resumes(tmp_pat
         process = start(tmp_path, "sampler")
         wait_until_training(tmp_path, process)
         process.send_signal(number)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == EXIT_PREEMPTED, err
         assert "asked to stop: saved step" in err
-    out, err = start(tmp_path, "sampler", pause=0.0).communicate(timeout=120)
+    out, err = start(tmp_path, "sampler", pause=0.0).communicate(timeout=300)
     assert out.strip() == digest(train(None, "sampler")), err
