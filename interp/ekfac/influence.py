@@ -1,0 +1,241 @@
+"""From a network and its data to influence scores in a few calls: ``fit_curvature``, then ``influence``.
+
+Each stage in between is a function of its own; these put them together for arrays that fit on the device, and keep
+their progress in a folder, so that a killed pass goes on where it stopped.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from core.errors import ConfigError
+from core.fit import fit
+from core.learner import with_sampler
+from interp.ekfac import curvature as curvatures
+from interp.ekfac import scores as scoring
+from interp.ekfac.capture import Capture, capture
+from interp.ekfac.curvature import Curvature, Damping, Mask, heuristic
+from interp.ekfac.fisher import Fisher, exact, sampled
+from interp.ekfac.stages import Sums, steps_of, sweep, whole
+from interp.ekfac.top import Top, top
+from interp.likelihoods import Task, require_likelihood
+
+Kind = Literal["ekfac", "kfac", "diagonal", "identity"]
+FEW_OUTPUTS = 16
+"""Up to so many outputs the exact Fisher is cheaper than the noise of a draw is worth."""
+
+
+class Fitted(NamedTuple):
+    """A network with its curvature, not yet damped."""
+
+    task: Task
+    params: PyTree
+    capture: Capture
+    curvature: Curvature
+
+
+def fit_curvature(
+    task: Task,
+    params: PyTree,
+    examples: PyTree,
+    *,
+    key: Any,
+    kind: Kind = "ekfac",
+    fisher: Fisher | None = None,
+    where: Callable[[str], bool] | str | None = None,
+    mask: Mask | None = None,
+    widest: int | None = 8192,
+    scale: curvatures.Scale = "per_example",
+    batch_size: int = 32,
+    workdir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fitted:
+    """Fits the curvature of a network to examples like those it was trained on.
+
+    Args:
+      task: the network, as a function of one example, and its likelihood.
+      params: trained parameters.
+      examples: arrays with one example per row.
+      key: for targets drawn from the model.
+      kind: which curvature.
+      fisher: output gradients; exact() for up to 16 outputs of one position, else sampled().
+      where: which leaves to cover (see :func:`interp.ekfac.capture`).
+      mask: of one example, 1 for positions that count.
+      widest: sides of layers wider than this get block-diagonal factors.
+      scale: of K-FAC's eigenvalues (see :func:`interp.ekfac.eigenbasis`).
+      batch_size: examples per step.
+      workdir: where to keep progress; nowhere without it.
+      progress: called with (steps done, steps in all) of each pass.
+
+    Raises:
+      ConfigError: where the loss is no log-likelihood, a parameter cannot be covered, or there are no examples.
+      NonFiniteError: where a gradient is not finite.
+      CheckpointError: where the workdir holds another model's factors.
+    """
+    data = whole(params, examples)
+    example = jax.tree.map(lambda leaf: leaf[0], examples)
+    require_likelihood(task, params, example, key)
+    found = capture(task.outputs, params, example, where)
+    fisher = fisher or _default_fisher(task, params, example)
+    identity = {name: [block.stack, block.rows, block.columns] for name, block in found.blocks.items()}
+
+    def collect(stage, params, name: str) -> Sums:
+        learner = with_sampler(stage, sweep(batch_size))
+        return fit(
+            learner._replace(init=jax.jit(learner.init)),
+            data._replace(params=params),
+            key=key,
+            steps=steps_of(data, batch_size),
+            workdir=None if workdir is None else Path(workdir) / name,
+            identity={"blocks": identity, "stage": name},
+            progress=progress,
+        ).state
+
+    basis = curvatures.standard_basis(found)
+    if kind in ("ekfac", "kfac"):
+        sums = collect(curvatures.covariance(found, task, fisher, mask=mask, widest=widest), params, "covariance")
+        basis = curvatures.eigenbasis(found, sums, scale)
+    if kind in ("ekfac", "diagonal"):
+        stage = curvatures.eigenvalue_correction(found, task, fisher, mask=mask)
+        basis = curvatures.corrected(found, basis, collect(stage, (params, basis), f"{kind} eigenvalues"))
+    return Fitted(task, params, found, basis)
+
+
+def influence(
+    fitted: Fitted,
+    queries: PyTree,
+    train: PyTree,
+    *,
+    measure: scoring.Measure | None = None,
+    damping: Damping | None = None,
+    rank: int | None = None,
+    where: Callable[[str], bool] | str | None = None,
+    batch_size: int = 32,
+) -> Float[Array, "query example"]:
+    """Influence of every training example on every query: positive where it lowers the query's loss.
+
+    Args:
+      fitted: network and curvature.
+      queries: arrays with one query per row.
+      train: arrays with one training example per row.
+      measure: what is measured of a query, to be lowered; its loss without it.
+      damping: heuristic(0.1) without it; the identity curvature is not damped.
+      rank: approximate the queries' preconditioned gradients in this rank.
+      where: as given to :func:`fit_curvature`.
+      batch_size: training examples at a time.
+
+    Raises:
+      ConfigError: where there are no queries, their network is another, or the curvature cannot be inverted.
+    """
+    prepared = prepared_queries(fitted, queries, measure=measure, damping=damping, rank=rank, where=where)
+    whole(fitted.params, train)
+
+    @jax.jit
+    def compute(params, prepared, train):
+        return scoring.in_batches(
+            lambda batch: scoring.pairwise(fitted.capture, fitted.task, params, prepared, batch), train, batch_size
+        )
+
+    return compute(fitted.params, prepared, jax.tree.map(jnp.asarray, train))
+
+
+def prepared_queries(
+    fitted: Fitted,
+    queries: PyTree,
+    *,
+    measure: scoring.Measure | None = None,
+    damping: Damping | None = None,
+    rank: int | None = None,
+    where: Callable[[str], bool] | str | None = None,
+    batch_size: int = 32,
+) -> dict[str, Any]:
+    """Preconditioned gradients of all queries, by block; arguments as for :func:`influence`."""
+    whole(fitted.params, queries)
+    measure = measure or fitted.task.loss
+    measured = capture(measure, fitted.params, jax.tree.map(lambda leaf: leaf[0], queries), where)
+    scoring.require_same_blocks(fitted.capture, measured)
+    damped = damped_curvature(fitted, damping)
+
+    @jax.jit
+    def compute(params, damped, queries):
+        gradients = scoring.gradient_matrices(measured, params, queries, batch_size)
+        matrices = curvatures.precondition(damped, gradients)
+        return matrices if rank is None else scoring.low_rank(matrices, rank)
+
+    prepared = compute(fitted.params, damped, jax.tree.map(jnp.asarray, queries))
+    bad = [name for name, value in prepared.items() if not all(jnp.isfinite(x).all() for x in jax.tree.leaves(value))]
+    if bad:
+        raise ConfigError(
+            f"query gradients at {', '.join(bad[:5])} are not finite: look for NaN in queries or parameters"
+        )
+    return prepared
+
+
+def self_influence(
+    fitted: Fitted, train: PyTree, *, damping: Damping | None = None, batch_size: int = 32
+) -> Float[Array, " example"]:
+    """Influence of every training example on itself, never negative."""
+    whole(fitted.params, train)
+    damped = damped_curvature(fitted, damping)
+
+    @jax.jit
+    def compute(params, damped, train):
+        return scoring.in_batches(
+            lambda batch: scoring.self_scores(fitted.capture, fitted.task, params, damped, batch), train, batch_size
+        )
+
+    return compute(fitted.params, damped, jax.tree.map(jnp.asarray, train))
+
+
+def most_influential(
+    fitted: Fitted,
+    prepared: dict[str, Any],
+    train: PyTree,
+    k: int,
+    *,
+    key: Any,
+    batch_size: int = 32,
+    workdir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Top:
+    """The k highest and lowest scoring training examples per query; with a workdir a killed pass goes on.
+
+    For sets that do not fit on the device, drive :func:`interp.ekfac.top` with batches of one's own.
+    """
+    queries = jax.tree.leaves(prepared)[0].shape[0]
+
+    def scores(params_and_queries, examples):
+        params, prepared = params_and_queries
+        return scoring.pairwise(fitted.capture, fitted.task, params, prepared, examples)
+
+    data = whole((fitted.params, prepared), train)
+    learner = with_sampler(top(k, queries, scores), sweep(batch_size))
+    learner = learner._replace(init=jax.jit(learner.init))
+    steps = steps_of(data, batch_size)
+    return fit(learner, data, key=key, steps=steps, workdir=workdir, progress=progress).state
+
+
+def damped_curvature(fitted: Fitted, damping: Damping | None = None) -> Curvature:
+    """The curvature with lambda added; the identity (no bases, all eigenvalues 1) stays as it is by default."""
+    is_identity = all(e.rows is None and bool(np.all(np.asarray(e.values) == 1)) for e in fitted.curvature.values())
+    if damping is None and is_identity:
+        return fitted.curvature
+    return curvatures.damp(fitted.curvature, damping or heuristic())
+
+
+def _default_fisher(task: Task, params: PyTree, example: PyTree) -> Fisher:
+    shape = jax.eval_shape(task.outputs, params, example)
+    sizes = [np.prod(leaf.shape) for leaf in jax.tree.leaves(shape)]
+    single = len(sizes) == 1 and sizes[0] <= FEW_OUTPUTS
+    if not single:
+        return sampled()
+    try:
+        jax.eval_shape(task.likelihood.root, shape, example)
+    except ValueError:
+        return sampled()
+    return exact()
