@@ -94,21 +94,24 @@ def eigenbasis(
       ConfigError: where the sums are of another model, of no examples, or not finite.
     """
     _require_sums(capture, sums.sums, sums.examples)
-    host = jax.local_devices(backend="cpu")[0]
-    with jax.enable_x64(), jax.default_device(host):
-        wide = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), sums._replace(key=None, step=0))
-        curvature = jax.device_get(jax.jit(kfac, static_argnums=(0, 2))(capture, wide, scale))
+    wide = jax.tree.map(lambda x: np.asarray(x, np.float64), sums._replace(key=None, step=0))
     types = {name: factors.columns.dtype for name, factors in sums.sums.items()}
-    return {name: jax.tree.map(lambda x, t=types[name]: jnp.asarray(x, t), eigen) for name, eigen in curvature.items()}
+    return {
+        name: jax.tree.map(lambda x, t=types[name]: jnp.asarray(x, t), eigen)
+        for name, eigen in kfac(capture, wide, scale, np).items()
+    }
 
 
-def kfac(capture: Capture, sums: Sums, scale: Scale = "per_example") -> Curvature:
-    """The same in the precision of the sums and without checks: a pure function, for use inside jit."""
+def kfac(capture: Capture, sums: Sums, scale: Scale = "per_example", xp: Any = jnp) -> Curvature:
+    """The same in the precision of the sums and without checks: with ``xp=jax.numpy`` for use inside jit.
+
+    On the host it is NumPy that decomposes: several of XLA's calls to LAPACK at a time were seen to block each other.
+    """
     curvature = {}
     for name, factors in sums.sums.items():
         block, positions = capture.blocks[name], sums.positions[name]
-        rows, row_values = _decomposed(factors.rows / positions, block.rows)
-        columns, column_values = _decomposed(factors.columns / positions, block.columns)
+        rows, row_values = _decomposed(factors.rows / positions, block.rows, xp)
+        columns, column_values = _decomposed(factors.columns / positions, block.columns, xp)
         values = row_values[:, :, None] * column_values[:, None, :]
         curvature[name] = Eigen(rows, columns, values * (positions / sums.examples if scale == "per_example" else 1))
     return curvature
@@ -325,18 +328,17 @@ def _second_moments(inputs: Array, out: Array, rows: int, order: contractions.Or
     return contractions.second_moments(flat_inputs, flat_out, rows, order) / directions
 
 
-def _decomposed(factor: Array, width: int) -> tuple[Array | None, Array]:
+def _decomposed(factor: Array, width: int, xp: Any) -> tuple[Array | None, Array]:
     """Eigenvectors and eigenvalues [stack, width] of an averaged factor; a diagonal has the standard basis."""
     if factor.ndim == 2:
         return None, factor
     stack, groups, size, _ = factor.shape
-    values, vectors = jnp.linalg.eigh(factor)  # symmetrises
-    last = width - (groups - 1) * size
-    if last < size:  # the rest of the last group is padding, and must not mix with its null space
-        own_values, own_vectors = jnp.linalg.eigh(factor[:, -1, :last, :last])
-        vectors = vectors.at[:, -1].set(jnp.eye(size)).at[:, -1, :last, :last].set(own_vectors)
-        values = values.at[:, -1, :last].set(own_values)
-    return vectors, jnp.maximum(values, 0.0).reshape(stack, -1)[:, :width]
+    # Padding gets an eigenvalue above all others: it comes last, to be cut off, and mixes with no null space.
+    padding = (xp.arange(groups * size) >= width).reshape(groups, size)
+    above = 1 + 2 * xp.trace(factor, axis1=-2, axis2=-1)
+    symmetric = (factor + xp.swapaxes(factor, -1, -2)) / 2 + above[..., None, None] * padding[..., None] * xp.eye(size)
+    values, vectors = xp.linalg.eigh(symmetric)
+    return vectors, xp.maximum(values, 0.0).reshape(stack, -1)[:, :width]
 
 
 def _require_sums(capture: Capture, sums: Mapping[str, Any], examples: Array) -> None:

@@ -1,0 +1,70 @@
+"""How good an attribution is: correlation with a reference, retraining on subsets, detection of wrong labels."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jaxtyping import Array, Bool, Float, PyTree
+
+
+def correlation(a: Float[Array, "query example"], b: Float[Array, "query example"]) -> Float[Array, " query"]:
+    """Pearson correlation over training examples, for every query."""
+    centred = [x - x.mean(axis=1, keepdims=True) for x in (jnp.asarray(a), jnp.asarray(b))]
+    norms = [jnp.linalg.norm(x, axis=1) for x in centred]
+    return jnp.sum(centred[0] * centred[1], axis=1) / jnp.maximum(norms[0] * norms[1], 1e-30)
+
+
+def random_subsets(key: Array, subsets: int, examples: int, share: float = 0.5) -> Bool[Array, "subset example"]:
+    """Masks of random subsets of equal size."""
+    size = round(share * examples)
+    return jax.vmap(lambda key: jax.random.permutation(key, examples) < size)(jax.random.split(key, subsets))
+
+
+def retrained_losses(
+    train: Callable[[Array, Float[Array, " example"]], PyTree],
+    losses: Callable[[PyTree], Float[Array, " query"]],
+    keys: Array,
+    weights: Float[Array, "subset example"],
+) -> Float[Array, "subset query"]:
+    """Query losses after training on weighted examples, averaged over seeds; everything as one program.
+
+    Args:
+      train: ``(key, weights) -> params``, pure.
+      losses: of all queries.
+      keys: one per seed.
+      weights: of every training example, by subset.
+    """
+
+    def one(weights):
+        return jnp.mean(jax.vmap(lambda key: losses(train(key, weights)))(keys), axis=0)
+
+    return jax.lax.map(one, weights)
+
+
+def linear_datamodelling_scores(
+    scores: Float[Array, "query example"],
+    subsets: Bool[Array, "subset example"],
+    losses: Float[Array, "subset query"],
+) -> np.ndarray:
+    """Per query, Spearman's correlation over subsets of summed scores and the (negative) retrained loss (Park 2023)."""
+    predicted = np.asarray(subsets, float) @ np.asarray(scores, float).T
+    pairs = zip(predicted.T, -np.asarray(losses).T, strict=True)
+    return np.array([scipy.stats.spearmanr(p, actual).statistic for p, actual in pairs])
+
+
+def without_top(scores: Float[Array, "query example"], k: int) -> np.ndarray:
+    """Per query, weights that leave its k most positive training examples out."""
+    scores = np.asarray(scores)
+    weights = np.ones_like(scores)
+    np.put_along_axis(weights, np.argsort(-scores, axis=1, kind="stable")[:, :k], 0.0, axis=1)
+    return weights
+
+
+def detection_auc(scores: Float[Array, " example"], is_wrong: Bool[Array, " example"]) -> float:
+    """Area under the ROC curve of finding the wrong examples by a high score; ties count half."""
+    scores, is_wrong = np.asarray(scores, float), np.asarray(is_wrong, bool)
+    ranks = scipy.stats.rankdata(scores)
+    wrong, right = int(is_wrong.sum()), int((~is_wrong).sum())
+    return float((ranks[is_wrong].sum() - wrong * (wrong + 1) / 2) / (wrong * right))

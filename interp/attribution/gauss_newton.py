@@ -1,0 +1,98 @@
+r"""The damped Gauss-Newton matrix, exactly where it fits in memory and as a product with vectors where it does not.
+
+G = 1/N sum_n J_n^T H_n J_n with J_n the Jacobian of example n's outputs and H_n their metric. Influence on a query is
+grad L_q^T (G + lambda)^{-1} grad L_m, the derivative of the proximal Bregman response (Grosse et al. 2023, section 2).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from interp.likelihoods import Task
+
+
+def matrix(task: Task, params: PyTree, examples: PyTree, batch_size: int = 64) -> Float[Array, "p p"]:
+    """G of a small network; parameters in the order of ``ravel_pytree``."""
+    flat, unflatten = jax.flatten_util.ravel_pytree(params)
+
+    def one(example):
+        def outputs(p):
+            return jax.flatten_util.ravel_pytree(task.outputs(unflatten(p), example))[0]
+
+        value, shape = jax.flatten_util.ravel_pytree(task.outputs(params, example))
+        jacobian = jax.jacrev(outputs)(flat)
+        metric = jax.vmap(lambda v: _ravel(task.likelihood.metric(shape(value), shape(v), example)))(
+            jnp.eye(value.size)
+        )
+        return jacobian.T @ metric @ jacobian
+
+    return jnp.mean(jax.lax.map(one, examples, batch_size=batch_size), axis=0)
+
+
+def product(task: Task, params: PyTree, examples: PyTree) -> Callable[[PyTree], PyTree]:
+    """``v -> G v`` over the given examples, by a forward and a backward pass."""
+
+    def apply(v):
+        def one(example):
+            outputs, tangent = jax.jvp(lambda p: task.outputs(p, example), (params,), (v,))
+            curved = task.likelihood.metric(outputs, tangent, example)
+            return jax.vjp(lambda p: task.outputs(p, example), params)[1](curved)[0]
+
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(one)(examples))
+
+    return apply
+
+
+def per_example_gradients(
+    loss: Callable[[PyTree, Any], Array], params: PyTree, examples: PyTree, batch_size: int = 64
+) -> Float[Array, "n p"]:
+    """Gradients of every example, flattened."""
+    return jax.lax.map(lambda example: _ravel(jax.grad(loss)(params, example)), examples, batch_size=batch_size)
+
+
+def exact_influence(
+    task: Task, params: PyTree, train: PyTree, queries: PyTree, damping: float
+) -> Float[Array, "query example"]:
+    """Influence with the whole damped matrix."""
+    G = matrix(task, params, train)
+    return _solve_between(task, params, train, queries, G + damping * jnp.eye(len(G)))
+
+
+def block_influence(
+    task: Task, params: PyTree, train: PyTree, queries: PyTree, damping: float, block: Callable[[str], str]
+) -> Float[Array, "query example"]:
+    """Influence with the matrix's diagonal blocks only.
+
+    Args:
+      task: network and likelihood.
+      params: parameters.
+      train: training examples, over which G is averaged.
+      queries: query examples.
+      damping: lambda.
+      block: path of a leaf ("layer/kernel") to the name of its block.
+    """
+    names = [block(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in _paths(params)]
+    ids = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    of_entry = jnp.concatenate(
+        [jnp.full(leaf.size, ids[name]) for name, (_, leaf) in zip(names, _paths(params), strict=True)]
+    )
+    G = jnp.where(of_entry[:, None] == of_entry, matrix(task, params, train), 0.0)
+    return _solve_between(task, params, train, queries, G + damping * jnp.eye(len(G)))
+
+
+def _solve_between(task: Task, params: PyTree, train: PyTree, queries: PyTree, damped: Array) -> Array:
+    of_queries = per_example_gradients(task.loss, params, queries)
+    of_train = per_example_gradients(task.loss, params, train)
+    return jax.scipy.linalg.solve(damped, of_queries.T, assume_a="pos").T @ of_train.T
+
+
+def _paths(params: PyTree):
+    return jax.tree_util.tree_leaves_with_path(params)
+
+
+def _ravel(tree: PyTree) -> Array:
+    return jax.flatten_util.ravel_pytree(tree)[0]
