@@ -140,7 +140,7 @@ def require_likelihood(task: Task, params: Any, example: Example, key: Any) -> N
     if abs(mean) > 6 * error + 1e-6:
         raise ConfigError(
             f"gradients at targets drawn by the likelihood's sample() average to {mean:.3g} +- {error:.2g} along a "
-            "random direction, not to zero: it must draw from the distribution that the loss is the negative logarithm of"
+            "random direction, not to zero: it must draw from the distribution whose negative logarithm the loss is"
         )
 
 

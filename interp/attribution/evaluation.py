@@ -51,20 +51,19 @@ def linear_datamodelling_scores(
     """Per query, Spearman's correlation over subsets of summed scores and the (negative) retrained loss (Park 2023)."""
     predicted = np.asarray(subsets, float) @ np.asarray(scores, float).T
     pairs = zip(predicted.T, -np.asarray(losses).T, strict=True)
-    return np.array([scipy.stats.spearmanr(p, actual).statistic for p, actual in pairs])
+    ranked = ((scipy.stats.rankdata(p), scipy.stats.rankdata(actual)) for p, actual in pairs)
+    return np.array([np.corrcoef(*ranks)[0, 1] for ranks in ranked])
 
 
 def without_top(scores: Float[Array, "query example"], k: int) -> np.ndarray:
     """Per query, weights that leave its k most positive training examples out."""
-    scores = np.asarray(scores)
-    weights = np.ones_like(scores)
-    np.put_along_axis(weights, np.argsort(-scores, axis=1, kind="stable")[:, :k], 0.0, axis=1)
+    weights = np.ones(np.shape(scores))
+    np.put_along_axis(weights, np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k], 0.0, axis=1)
     return weights
 
 
 def detection_auc(scores: Float[Array, " example"], is_wrong: Bool[Array, " example"]) -> float:
     """Area under the ROC curve of finding the wrong examples by a high score; ties count half."""
-    scores, is_wrong = np.asarray(scores, float), np.asarray(is_wrong, bool)
-    ranks = scipy.stats.rankdata(scores)
-    wrong, right = int(is_wrong.sum()), int((~is_wrong).sum())
-    return float((ranks[is_wrong].sum() - wrong * (wrong + 1) / 2) / (wrong * right))
+    ranks, flipped = scipy.stats.rankdata(np.asarray(scores, float)), np.asarray(is_wrong, bool)
+    wrong, right = int(flipped.sum()), int((~flipped).sum())
+    return float((ranks[flipped].sum() - wrong * (wrong + 1) / 2) / (wrong * right))

@@ -23,12 +23,13 @@ def matrix(task: Task, params: PyTree, examples: PyTree, batch_size: int = 64) -
         def outputs(p):
             return jax.flatten_util.ravel_pytree(task.outputs(unflatten(p), example))[0]
 
-        value, shape = jax.flatten_util.ravel_pytree(task.outputs(params, example))
+        value, shaped = jax.flatten_util.ravel_pytree(task.outputs(params, example))
+
+        def curved(v):
+            return _ravel(task.likelihood.metric(shaped(value), shaped(v), example))
+
         jacobian = jax.jacrev(outputs)(flat)
-        metric = jax.vmap(lambda v: _ravel(task.likelihood.metric(shape(value), shape(v), example)))(
-            jnp.eye(value.size)
-        )
-        return jacobian.T @ metric @ jacobian
+        return jacobian.T @ jax.vmap(curved)(jnp.eye(value.size)) @ jacobian
 
     return jnp.mean(jax.lax.map(one, examples, batch_size=batch_size), axis=0)
 
@@ -75,11 +76,11 @@ def block_influence(
       damping: lambda.
       block: path of a leaf ("layer/kernel") to the name of its block.
     """
-    names = [block(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in _paths(params)]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    names = [block(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in leaves]
     ids = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    of_entry = jnp.concatenate(
-        [jnp.full(leaf.size, ids[name]) for name, (_, leaf) in zip(names, _paths(params), strict=True)]
-    )
+    parts = zip(names, leaves, strict=True)
+    of_entry = jnp.concatenate([jnp.full(leaf.size, ids[name]) for name, (_, leaf) in parts])
     G = jnp.where(of_entry[:, None] == of_entry, matrix(task, params, train), 0.0)
     return _solve_between(task, params, train, queries, G + damping * jnp.eye(len(G)))
 
@@ -88,10 +89,6 @@ def _solve_between(task: Task, params: PyTree, train: PyTree, queries: PyTree, d
     of_queries = per_example_gradients(task.loss, params, queries)
     of_train = per_example_gradients(task.loss, params, train)
     return jax.scipy.linalg.solve(damped, of_queries.T, assume_a="pos").T @ of_train.T
-
-
-def _paths(params: PyTree):
-    return jax.tree_util.tree_leaves_with_path(params)
 
 
 def _ravel(tree: PyTree) -> Array:

@@ -81,9 +81,8 @@ def test_lissa_converges_to_the_direct_solve_within_its_error(direct, record_pro
         )
     )(jax.random.key(6))  # fmt: skip
     flat = jnp.linalg.inv(matrix(task, PARAMS, TRAIN) + DAMPING * jnp.eye(20)) @ gradients(task, PARAMS, QUERIES).T
-    vectors, spread = (
-        jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])(x) for x in (found.vectors, found.spread)
-    )
+    ravelled = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])
+    vectors, spread = ravelled(found.vectors), ravelled(found.spread)
     # Repeats share no batch: their mean is within a few standard errors, but for the bias of random curvature.
     z = jnp.abs(vectors - flat.T) / (spread + 1e-3 * jnp.max(jnp.abs(flat)))
     r = float(jnp.mean(attribution.correlation(solved(found.vectors), direct)))
@@ -109,14 +108,13 @@ def test_a_single_block_is_the_whole_matrix_and_blocks_ignore_each_other(direct)
 
 def test_the_response_of_a_linear_gaussian_model_is_the_exact_influence_in_the_limit():
     with jax.enable_x64():
-        params, train, queries = (
-            jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), x) for x in (WEIGHTS, TRAIN, QUERIES)
-        )
+        wide = [jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree) for tree in (WEIGHTS, TRAIN, QUERIES)]
+        params, train, queries = wide
         found = attribution.response(
             LINEAR, params, train, queries, train, damping=DAMPING, eps=1e-5, steps=1500, learning_rate=1e-6
         )
         exact = attribution.exact_influence(LINEAR, params, train, queries, DAMPING)
-    np.testing.assert_allclose(found.scores, exact, rtol=2e-2, atol=2e-2 * float(jnp.max(jnp.abs(exact))))
+    np.testing.assert_allclose(found.scores, exact, rtol=2e-2, atol=2e-2 * np.abs(exact).max())
 
 
 def test_exact_influence_correlates_with_the_optimised_response_of_a_tanh_network(record_property):
