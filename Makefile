@@ -25,7 +25,7 @@ lint: $(STAMP)  ## style, types and import directions
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 
-peers: $(STAMP)  ## the libraries that benchmarks compare with (PyTorch, diffrax)
+peers: $(STAMP)  ## the libraries that benchmarks compare with (PyTorch, diffrax, kronfluence, transformers)
 	$(PIP_INSTALL) --editable '.[peers]'
 
 docs: $(STAMP)  ## fill docs, README and RESULTS.md from the records under runs/
