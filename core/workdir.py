@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import PyTree
 
 from core.errors import CheckpointError
 
@@ -62,6 +65,16 @@ def _take(lock: Any, folder: Path) -> None:
         raise CheckpointError(f"another process is running in workdir {folder}; wait or name another") from error
     except OSError:
         pass  # some network file systems have no locks
+
+
+def fingerprint(tree: PyTree) -> str:
+    """SHA-256 of the structure, types, shapes and values of a tree of arrays."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
 
 
 def _require_identity(path: Path, ours: dict[str, Any]) -> None:

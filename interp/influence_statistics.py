@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
@@ -104,20 +105,20 @@ def recall(
 
 
 def token_overlap(
-    query_tokens: Int[np.ndarray, "Q S"],
-    tokens: Int[np.ndarray, "Q k T"],
-    content: Bool[np.ndarray, " V"],
+    query_tokens: ArrayLike,
+    tokens: ArrayLike,
+    content: ArrayLike,
 ) -> Float[np.ndarray, " Q"]:
     """Mean Jaccard index of the content tokens of a query and of each of its top sequences.
 
     Args:
-      query_tokens: tokens of the queries.
-      tokens: tokens of the k highest sequences of each query, as ``tokens[top]``.
-      content: which tokens count; leave padding and frequent words out. Two empty sets have overlap 0.
+      query_tokens: tokens [Q, S] of the queries.
+      tokens: tokens [Q, k, T] of the k highest sequences of each query, as ``tokens[top]``.
+      content: which tokens [V] count; leave padding and frequent words out. Two empty sets have overlap 0.
     """
-    content = np.asarray(content, bool)
-    query = _present(np.asarray(query_tokens), content)[:, None]
-    found = np.stack([_present(row, content) for row in np.asarray(tokens)])
+    counted = np.asarray(content, bool)
+    query = _present(np.asarray(query_tokens), counted)[:, None]
+    found = np.stack([_present(row, counted) for row in np.asarray(tokens)])
     both, either = np.sum(query & found, -1), np.sum(query | found, -1)
     return np.mean(both / np.maximum(either, 1), axis=1)
 

@@ -145,7 +145,7 @@ def require_likelihood(task: Task, params: Any, example: Example, key: Any) -> N
 
 
 def _properties(task: Task, params: Any, example: Example, key: Any):
-    """Whether outputs are finite; v^T Hessian v and v^T H v; mean of v^T d over draws d, and its standard error."""
+    """Whether outputs are finite; v^T Hessian v and v^T H v; mean of v^T d over draws d, and the error it may have."""
     outputs = task.outputs(params, example)
     direction_key, draw_key = jax.random.split(key)
     flat, unflatten = jax.flatten_util.ravel_pytree(outputs)
@@ -154,4 +154,4 @@ def _properties(task: Task, params: Any, example: Example, key: Any):
     second, expected = (optax.tree.vdot(v, x) for x in (curved, task.likelihood.metric(outputs, v, example)))
     draws = jax.vmap(lambda k: task.likelihood.sample(k, outputs, example))(jax.random.split(draw_key, DRAWS))
     along = jax.vmap(lambda d: optax.tree.vdot(v, d))(draws)
-    return jnp.isfinite(flat).all(), second, expected, jnp.mean(along), jnp.std(along) / DRAWS**0.5
+    return jnp.isfinite(flat).all(), second, expected, jnp.mean(along), jnp.sqrt(jnp.maximum(expected, 0) / DRAWS)

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 
-FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+Family = Literal["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"]
+FAMILIES: tuple[str, ...] = get_args(Family)
+SIZES = ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "hidden", "max_length", "window")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,11 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """A decoder-only transformer; the defaults are those of a small GPT-2 to be trained from scratch."""
+    """A decoder-only transformer; the defaults are those of a small GPT-2 to be trained from scratch.
+
+    Raises:
+      ConfigError: where a field is not one of its choices, or sizes do not divide.
+    """
 
     vocab_size: int
     width: int
@@ -54,12 +60,22 @@ class DecoderConfig:
     """Whether logits are inner products with the token embeddings."""
     window: int | None = None
     """A query sees the last so many keys only; all if None."""
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the matrix products; softmax, norms and logits are in float32."""
     remat: bool = False
     """Recompute layers in the backward pass instead of keeping what they computed."""
-    family: str = "gpt2"
+    family: Family = "gpt2"
     """Naming of tensors in checkpoints."""
+
+    def __post_init__(self):
+        for name, hint in get_type_hints(DecoderConfig).items():
+            if get_origin(hint) is Literal and (value := getattr(self, name)) not in get_args(hint):
+                raise ConfigError(f"{name} is {value!r}; possible are {', '.join(get_args(hint))}")
+        for name in SIZES:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise ConfigError(f"{name} is {value!r}; it must be a positive integer")
+        _check_heads(self)
 
     @property
     def kv(self) -> int:
@@ -72,9 +88,26 @@ class DecoderConfig:
         return self.head_dim or self.width // self.heads
 
     @property
+    def rotary_width(self) -> int:
+        """Dimensions of a head that are rotated."""
+        return int(self.head_width * self.rotary_fraction)
+
+    @property
     def hidden_width(self) -> int:
         """Width inside the MLP."""
         return self.hidden or 4 * self.width
+
+
+def _check_heads(c: DecoderConfig) -> None:
+    if c.head_dim is None and c.width % c.heads:
+        raise ConfigError(f"width {c.width} is not a multiple of heads {c.heads}; change one or give head_dim")
+    if c.heads % c.kv:
+        raise ConfigError(f"heads {c.heads} is not a multiple of kv_heads {c.kv}")
+    if c.positions == "rotary" and (c.rotary_width % 2 or not 0 < c.rotary_width <= c.head_width):
+        raise ConfigError(
+            f"rotary positions on {c.rotary_width} of {c.head_width} dimensions of a head; the number must be even, "
+            "positive and no larger: change head_dim or rotary_fraction"
+        )
 
 
 def read_config(folder: Path | str) -> DecoderConfig:
@@ -85,21 +118,23 @@ def read_config(folder: Path | str) -> DecoderConfig:
     """
     path = Path(folder) / "config.json"
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}; name a folder with a checkpoint's config.json") from error
-    family = found.get("model_type")
+    family = found.get("model_type") if isinstance(found, dict) else None
     if family not in FAMILIES:
         raise DataError(f"{path}: model_type is {family!r}; known are {', '.join(FAMILIES)}")
     try:
         return {"gpt2": _gpt2, "gpt_neox": _neox}.get(family, _llama)(found, path)
     except KeyError as error:
         raise DataError(f"{path} lacks the field {error}; is it the config of a {family} model?") from error
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _gpt2(found: dict[str, Any], path: Path) -> DecoderConfig:
-    if found.get("scale_attn_by_inverse_layer_idx"):
-        raise DataError(f"{path}: scale_attn_by_inverse_layer_idx is not supported")
+    if found.get("scale_attn_by_inverse_layer_idx") or not found.get("scale_attn_weights", True):
+        raise DataError(f"{path}: only scale_attn_weights without scale_attn_by_inverse_layer_idx is supported")
     return DecoderConfig(
         vocab_size=found["vocab_size"], width=found["n_embd"], layers=found["n_layer"], heads=found["n_head"],
         hidden=found.get("n_inner"), max_length=found["n_positions"], norm_eps=found.get("layer_norm_epsilon", 1e-5),
@@ -126,9 +161,6 @@ def _llama(found: dict[str, Any], path: Path) -> DecoderConfig:
     family, rope = found["model_type"], found.get("rope_parameters") or {}
     if found.get("hidden_act", "silu") != "silu":
         raise DataError(f"{path}: hidden_act {found['hidden_act']!r} is not supported for {family}; only silu")
-    windowed = family == "mistral" or found.get("use_sliding_window", False)
-    if windowed and family != "mistral" and found.get("max_window_layers", 0) not in (0, None):
-        raise DataError(f"{path}: a sliding window on some layers only (max_window_layers) is not supported")
     return DecoderConfig(
         vocab_size=found["vocab_size"], width=found["hidden_size"], layers=found["num_hidden_layers"],
         heads=found["num_attention_heads"], kv_heads=found.get("num_key_value_heads"), head_dim=found.get("head_dim"),
@@ -137,9 +169,21 @@ def _llama(found: dict[str, Any], path: Path) -> DecoderConfig:
         norm="rms", norm_eps=found.get("rms_norm_eps", 1e-6), mlp="swiglu",
         attention_bias="qkv" if family == "qwen2" else "all" if found.get("attention_bias") else "none",
         mlp_bias=bool(found.get("mlp_bias", False)), qk_norm=family == "qwen3",
-        tied=found.get("tie_word_embeddings", False), window=found.get("sliding_window") if windowed else None,
-        family=family,
+        tied=found.get("tie_word_embeddings", False), window=_window(found, path), family=family,
     )  # fmt: skip
+
+
+def _window(found: dict[str, Any], path: Path) -> int | None:
+    """The sliding window; what a file leaves out is as transformers has it."""
+    if found["model_type"] == "mistral":
+        return found.get("sliding_window", 4096)
+    if found["model_type"] == "llama" or not found.get("use_sliding_window"):
+        return None
+    full, layers = found.get("max_window_layers", 28), found["num_hidden_layers"]
+    kinds = set(found.get("layer_types") or ["full_attention"] * full + ["sliding_attention"] * (layers - full))
+    if len(kinds) > 1 and full < layers:
+        raise DataError(f"{path}: a sliding window on some layers only (max_window_layers) is not supported")
+    return found.get("sliding_window", 4096) if "sliding_attention" in kinds else None
 
 
 def _activation(name: str, path: Path) -> Literal["gelu", "gelu_tanh"]:

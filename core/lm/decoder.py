@@ -7,13 +7,13 @@ or without batch axes.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from core.errors import ConfigError
 from core.lm.config import DecoderConfig, RopeScaling
 
 
@@ -52,6 +52,9 @@ class Decoder(nn.Module):
           tokens: ids.
           mask: which tokens are real; padding may stand on either side. All are without it.
           positions: of the tokens; counted from the first real one without them.
+
+        Raises:
+          ConfigError: where there are more tokens than learned positions.
         """
         return self.logits(self.hidden(tokens, mask, positions))
 
@@ -59,6 +62,8 @@ class Decoder(nn.Module):
         """Normed states of the last layer."""
         c = self.config
         real = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
+        if c.positions == "learned" and mask is None and positions is None and tokens.shape[-1] > c.max_length:
+            raise ConfigError(f"{tokens.shape[-1]} tokens, but the model has {c.max_length} positions (max_length)")
         if positions is None:
             positions = jnp.maximum(jnp.cumsum(real, axis=-1) - 1, 0)
         h = self.embed(tokens)
@@ -107,7 +112,7 @@ class Attention(nn.Module):
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         q = q.reshape(*q.shape[:-2], c.kv, c.heads // c.kv, d)
-        weights = jnp.einsum("...skgd,...tkd->...kgst", q, k).astype(jnp.float32) * d**-0.5
+        weights = jnp.einsum("...skgd,...tkd->...kgst", q, k, preferred_element_type=jnp.float32) * d**-0.5
         weights = jnp.where(seen[..., None, None, :, :], weights, jnp.finfo(jnp.float32).min)
         mixed = jnp.einsum("...kgst,...tkd->...skgd", jax.nn.softmax(weights).astype(v.dtype), v)
         mixed = mixed.reshape(*x.shape[:-1], c.heads * d)
@@ -179,7 +184,7 @@ def token_losses(
       tokens: ids.
       targets: the ids that follow.
       mask: which tokens are real.
-      chunk: compute logits for so many positions at a time, so that [..., s, vocab] never exists; must divide s.
+      chunk: compute logits for so many positions at a time, so that [..., s, vocab] never exists, backwards neither.
     """
     bound = model.bind({"params": params})
     hidden = bound.hidden(tokens, mask)
@@ -192,23 +197,27 @@ def token_losses(
     return losses(hidden, targets) if chunk is None else _in_chunks(losses, hidden, targets, chunk)
 
 
-def _in_chunks(losses: Callable, hidden: Any, targets: Any, chunk: int):
-    parts = targets.shape[-1] // chunk
+def _in_chunks(losses: Callable, hidden: Array, targets: Array, chunk: int) -> Array:
+    lead, s = targets.shape[:-1], targets.shape[-1]
+    short = -s % chunk
+    hidden = jnp.pad(hidden, [(0, 0)] * len(lead) + [(0, short), (0, 0)])
+    targets = jnp.pad(targets, [(0, 0)] * len(lead) + [(0, short)])
     split = (
-        jnp.moveaxis(hidden.reshape(*targets.shape[:-1], parts, chunk, hidden.shape[-1]), -3, 0),
-        jnp.moveaxis(targets.reshape(*targets.shape[:-1], parts, chunk), -2, 0),
+        jnp.moveaxis(hidden.reshape(*lead, -1, chunk, hidden.shape[-1]), -3, 0),
+        jnp.moveaxis(targets.reshape(*lead, -1, chunk), -2, 0),
     )
     found = jax.lax.map(jax.checkpoint(lambda pair: losses(*pair)), split)
-    return jnp.moveaxis(found, 0, -2).reshape(targets.shape)
+    return jnp.moveaxis(found, 0, -2).reshape(*lead, -1)[..., :s]
 
 
 def _norm(c: DecoderConfig, name: str | None = None) -> nn.Module:
-    kind = nn.LayerNorm if c.norm == "layer" and name not in ("query_norm", "key_norm") else nn.RMSNorm
-    return kind(epsilon=c.norm_eps, dtype=jnp.float32, name=name)
+    if c.norm == "rms" or name in ("query_norm", "key_norm"):
+        return nn.RMSNorm(epsilon=c.norm_eps, dtype=jnp.float32, name=name)
+    # E[x^2] - E[x]^2 cancels where the mean of a residual stream is large
+    return nn.LayerNorm(epsilon=c.norm_eps, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
 def _angles(c: DecoderConfig, positions: Int[Array, "*batch s"]) -> Float[Array, "*batch s r"] | None:
     if c.positions != "rotary":
         return None
-    dims = int(c.head_width * c.rotary_fraction)
-    return positions[..., None].astype(jnp.float32) * frequencies(dims, c.rope_theta, c.rope_scaling)
+    return positions[..., None].astype(jnp.float32) * frequencies(c.rotary_width, c.rope_theta, c.rope_scaling)

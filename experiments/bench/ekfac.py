@@ -95,7 +95,10 @@ def peak_megabytes(side: str, size: Size) -> float:
 def tokens(size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Random sequences, one token longer than the context: training set and queries."""
     rng = np.random.default_rng(0)
-    return tuple(rng.integers(0, VOCABULARY, (n, size.length + 1), dtype=np.int32) for n in (size.train, size.queries))
+    train, queries = (
+        rng.integers(0, VOCABULARY, (n, size.length + 1), dtype=np.int32) for n in (size.train, size.queries)
+    )
+    return train, queries
 
 
 def parameters(size: Size) -> dict[str, Any]:
@@ -155,9 +158,9 @@ class Ours:
         found = ekfac.capture(task.outputs, params, train[0], where)
         measured = ekfac.capture(task.loss, params, queries[0], where)
         fisher = ekfac.empirical()
-        self.cover = self._passes(ekfac.covariance(found, task, fisher), params, train)
-        self.correct = self._passes(ekfac.eigenvalue_correction(found, task, fisher), params, train, with_basis=True)
-        self.found = found
+        cover = self._passes(ekfac.covariance(found, task, fisher), train)
+        self.correct = self._passes(ekfac.eigenvalue_correction(found, task, fisher), train)
+        self.found, self.params = found, params
         self._results: dict[str, Any] = {}
 
         @jax.jit
@@ -171,7 +174,7 @@ class Ours:
             return ekfac.in_batches(lambda b: ekfac.self_scores(found, task, params, damped, b), train, BATCH)
 
         self.stages: dict[str, Callable[[], Any]] = {
-            STAGES[0]: self._kept("covariances", self.cover),
+            STAGES[0]: self._kept("covariances", lambda: cover(params)),
             STAGES[1]: self._kept(
                 "basis", lambda: ekfac.eigenbasis(found, self._results["covariances"], "per_position")
             ),
@@ -185,20 +188,18 @@ class Ours:
 
     def _damped(self):
         basis = self._results["basis"]
-        return ekfac.damp(ekfac.corrected(self.found, basis, self.correct(basis)), ekfac.heuristic())
+        return ekfac.damp(ekfac.corrected(self.found, basis, self.correct((self.params, basis))), ekfac.heuristic())
 
-    def _passes(self, stage, params, train, with_basis: bool = False):
+    def _passes(self, stage, train) -> Callable[[Any], Any]:
         learner = with_sampler(stage, ekfac.sweep(BATCH))
-        data = ekfac.whole(params, train)
-        steps = ekfac.steps_of(data, BATCH)
+        steps = -(-len(train) // BATCH)
 
         @jax.jit
-        def collect(data):
+        def collect(params, train):
+            data = ekfac.whole(params, train)
             return scan_steps(learner, steps).update(learner.init(jax.random.key(0), data), data)[0]
 
-        if not with_basis:
-            return lambda: collect(data)
-        return lambda basis: collect(data._replace(params=(params, basis)))
+        return lambda params: collect(params, train)
 
     def _kept(self, name: str, fn: Callable[[], Any]) -> Callable[[], Any]:
         def stage():

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PyTree
 
 
-def correlation(a: Float[Array, "query example"], b: Float[Array, "query example"]) -> Float[Array, " query"]:
-    """Pearson correlation over training examples, for every query."""
+def correlation(a: ArrayLike, b: ArrayLike) -> Float[Array, " query"]:
+    """Pearson correlation over training examples of two score matrices [query, example], for every query."""
     centred = [x - x.mean(axis=1, keepdims=True) for x in (jnp.asarray(a), jnp.asarray(b))]
     norms = [jnp.linalg.norm(x, axis=1) for x in centred]
     return jnp.sum(centred[0] * centred[1], axis=1) / jnp.maximum(norms[0] * norms[1], 1e-30)
@@ -62,7 +63,7 @@ def without_top(scores: Float[Array, "query example"], k: int) -> np.ndarray:
     return weights
 
 
-def detection_auc(scores: Float[Array, " example"], is_wrong: Bool[Array, " example"]) -> float:
+def detection_auc(scores: ArrayLike, is_wrong: ArrayLike) -> float:
     """Area under the ROC curve of finding the wrong examples by a high score; ties count half."""
     ranks, flipped = scipy.stats.rankdata(np.asarray(scores, float)), np.asarray(is_wrong, bool)
     wrong, right = int(flipped.sum()), int((~flipped).sum())

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from interp.attribution.gauss_newton import product
@@ -48,7 +49,7 @@ def lissa(
     damping: float,
     *,
     key: Array,
-    sigma: float,
+    sigma: ArrayLike,
     batch_size: int,
     iterations: int,
     repeats: int = 1,

@@ -24,6 +24,7 @@ from interp.ekfac.curvature import (
 from interp.ekfac.fisher import Fisher, empirical, exact, sampled
 from interp.ekfac.influence import (
     Fitted,
+    Kind,
     damped_curvature,
     fit_curvature,
     influence,
@@ -49,7 +50,7 @@ from interp.ekfac.top import Top, merge_tops, top
 
 __all__ = [
     "BATCH_AXES", "Block", "Capture", "Coverage", "Curvature", "Eigen", "EkfacState", "Examples", "Factors", "Fisher",
-    "Fitted", "LowRank", "Record", "Sums", "Top", "absolute", "capture", "corrected", "covariance", "damp",
+    "Fitted", "Kind", "LowRank", "Record", "Sums", "Top", "absolute", "capture", "corrected", "covariance", "damp",
     "damped_curvature", "dense", "eigenbasis", "eigenvalue_correction", "ekfac_precondition", "empirical", "exact",
     "fit_curvature", "gradient_matrices", "heuristic", "in_batches", "influence", "kfac", "layer_scores",
     "loss_records", "low_rank", "merge", "merge_tops", "most_influential", "pairwise", "posterior_sample",

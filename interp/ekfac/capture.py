@@ -52,7 +52,8 @@ class Block:
     """Inputs, with one more for the bias."""
     columns: int
     """Outputs."""
-    positions: int
+    spans: tuple[int, ...]
+    """How many positions each use of the weights adds, in the order of the records."""
     is_lookup: bool
     """Whether inputs are indices of rows."""
     is_diagonal: bool
@@ -63,6 +64,11 @@ class Block:
     """Its transpose: a gradient as matrix to gradients of the leaves."""
     sites: tuple[tuple[int, ...], ...] = ()
     flipped: tuple[bool, ...] = ()
+
+    @property
+    def positions(self) -> int:
+        """Places where the weights are applied, of one example."""
+        return sum(self.spans)
 
 
 class Coverage(NamedTuple):
@@ -304,7 +310,7 @@ def _matrix_block(name: str, use, bias, names, shapes) -> Block:
         bias = None
     weights = jax.eval_shape(site.kernel, leaf)
     stack, rows, columns = weights.shape
-    positions = sum(
+    spans = tuple(
         math.prod(frame.length for frame in s.frames if not frame.stacked) * jax.eval_shape(s.output, s.result).shape[1]
         for s, _ in use
     )
@@ -316,7 +322,7 @@ def _matrix_block(name: str, use, bias, names, shapes) -> Block:
         stack,
         rows + (bias is not None),
         columns,
-        positions,
+        spans,
         is_lookup=all(s.is_lookup and not flip for s, flip in use),
         is_diagonal=False,
         to_matrix=to_matrix,
@@ -355,6 +361,6 @@ def _diagonal_block(name: str, shape, reason: str) -> Block:
         )
     to_matrix = functools.partial(lambda leaves: leaves[name].reshape(1, 1, -1))
     return Block(
-        name, name, None, 1, 1, size, 1, is_lookup=False, is_diagonal=True,
+        name, name, None, 1, 1, size, (1,), is_lookup=False, is_diagonal=True,
         to_matrix=to_matrix, from_matrix=lambda matrix: {name: matrix.reshape(shape.shape)},
     )  # fmt: skip

@@ -61,7 +61,7 @@ def covariance(
       capture: of ``task.outputs``.
       task: the network and its likelihood.
       fisher: which output gradients.
-      mask: positions that count, for blocks with as many positions as it has; all without it.
+      mask: positions that count, where weights are applied as many times as it has positions; all without it.
       widest: sides wider than this are split into groups with a factor each.
     """
 
@@ -266,10 +266,11 @@ def _weighted(capture: Capture, task: Task, fisher: Fisher, mask: Mask | None, k
     counts = None if mask is None else jax.vmap(lambda e: mask(e).ravel())(batch.examples)
     weighted = {}
     for name, record in found.items():
-        positions = record.gradients.shape[3]
-        weight = jnp.broadcast_to(batch.weight[:, None], (batch.weight.shape[0], positions))
-        if counts is not None and counts.shape[1] == positions:
-            weight = weight * counts
+        spans = [
+            counts if counts is not None and counts.shape[1] == span else jnp.ones((batch.weight.shape[0], span))
+            for span in capture.blocks[name].spans
+        ]
+        weight = batch.weight[:, None] * jnp.concatenate(spans, axis=1)
         weighted[name] = _without(record, weight, capture.blocks[name].rows), jnp.sum(weight)
     return weighted
 

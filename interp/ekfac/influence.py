@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from core.errors import ConfigError
 from core.fit import fit
 from core.learner import with_sampler
+from core.workdir import fingerprint
 from interp.ekfac import curvature as curvatures
 from interp.ekfac import scores as scoring
 from interp.ekfac.capture import Capture, capture
@@ -82,17 +83,21 @@ def fit_curvature(
     require_likelihood(task, params, example, key)
     found = capture(task.outputs, params, example, where)
     fisher = fisher or _default_fisher(task, params, example)
-    identity = {name: [block.stack, block.rows, block.columns] for name, block in found.blocks.items()}
+    identity = {
+        "blocks": {name: [block.stack, block.rows, block.columns] for name, block in found.blocks.items()},
+        "batch_size": batch_size,
+        "widest": widest,
+    }
 
-    def collect(stage, params, name: str) -> Sums:
+    def collect(stage, at, name: str) -> Sums:
         learner = with_sampler(stage, sweep(batch_size))
         return fit(
             learner._replace(init=jax.jit(learner.init)),
-            data._replace(params=params),
+            data._replace(params=at),
             key=key,
             steps=steps_of(data, batch_size),
             workdir=None if workdir is None else Path(workdir) / name,
-            identity={"blocks": identity, "stage": name},
+            identity={**identity, "stage": name, **_contents(workdir, (at, examples))},
             progress=progress,
         ).state
 
@@ -216,8 +221,9 @@ def most_influential(
     data = whole((fitted.params, prepared), train)
     learner = with_sampler(top(k, queries, scores), sweep(batch_size))
     learner = learner._replace(init=jax.jit(learner.init))
+    identity = {"k": k, "batch_size": batch_size, **_contents(workdir, (fitted.params, prepared, train))}
     steps = steps_of(data, batch_size)
-    return fit(learner, data, key=key, steps=steps, workdir=workdir, progress=progress).state
+    return fit(learner, data, key=key, steps=steps, workdir=workdir, progress=progress, identity=identity).state
 
 
 def damped_curvature(fitted: Fitted, damping: Damping | None = None) -> Curvature:
@@ -226,6 +232,10 @@ def damped_curvature(fitted: Fitted, damping: Damping | None = None) -> Curvatur
     if damping is None and is_identity:
         return fitted.curvature
     return curvatures.damp(fitted.curvature, damping or heuristic())
+
+
+def _contents(workdir: Path | None, arrays: PyTree) -> dict[str, str]:
+    return {} if workdir is None else {"contents": fingerprint(arrays)}
 
 
 def _default_fisher(task: Task, params: PyTree, example: PyTree) -> Fisher:

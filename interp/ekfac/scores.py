@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from core.errors import ConfigError
@@ -122,17 +123,20 @@ def pairwise(
 def token_scores(
     capture: Capture, task: Task, params: PyTree, queries: Mapping[str, Array], examples: PyTree, positions: int
 ) -> Float[Array, "query example position"]:
-    """Scores by position of the output gradient, summed over the blocks with that many positions.
+    """Scores by position of the output gradient, summed over all uses of weights at that many positions.
 
-    Blocks with another number of positions (norms, tables shared by all) have no place in the sequence: their scores
-    are spread evenly, so that the sum over positions is the score.
+    Weights used at another number of positions (norms, tables shared by all) have no place in the sequence: their
+    scores are spread evenly, so that the sum over positions is the score.
     """
     total = jnp.zeros(())
     for name, record in loss_records(capture, task, params, examples).items():
-        if record.gradients.shape[2] == positions:
-            total = total + contractions.token_scores(*record, queries[name])
-        else:
+        spans = capture.blocks[name].spans
+        if positions not in spans:
             total = total + contractions.scores(*record, queries[name])[..., None] / positions
+            continue
+        by_position = contractions.token_scores(*record, queries[name])
+        for span, part in zip(spans, jnp.split(by_position, np.cumsum(spans[:-1]), axis=-1), strict=True):
+            total = total + (part if span == positions else part.sum(axis=-1, keepdims=True) / positions)
     return total
 
 

@@ -1,0 +1,237 @@
+"""What a reproduction of EK-FAC influence must show, and where it is shown."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from core.stats import paired, summary
+from experiments.influence.figures import DECODERS, by_seed
+from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
+
+PARITY = "tests/interp/test_ekfac_parity.py::"
+CAPTURE = "tests/interp/test_ekfac_capture.py::"
+STAGES = "tests/interp/test_ekfac_stages.py::"
+SCORES = "tests/interp/test_ekfac_scores.py::"
+OTHERS = "tests/interp/test_attribution.py::"
+COST = "tests/interp/test_ekfac_cost.py::"
+
+
+def difference(frame: pd.DataFrame, dataset: str, metric: str, a: str, b: str, least: int):
+    """Paired difference of two methods over seeds, or None where there are too few."""
+    x, y = (by_seed(frame, dataset=dataset, metric=metric, method=m) for m in (a, b))
+    pairs = pd.concat([x, y], axis=1).dropna().to_numpy()
+    return paired(pairs[:, 0], pairs[:, 1]) if len(pairs) >= least else None
+
+
+def judge_exact(frame: pd.DataFrame) -> Verdict:
+    """Item 9: the exact influence against the optimised response."""
+    r = by_seed(frame, dataset="regression", method="exact", metric="correlation with PBRF")
+    if len(r) < 5:
+        return Verdict(None)
+    found = summary(r.to_numpy())
+    text = f"mean correlation {found.mean:.3f} over {found.n} seeds"
+    return Verdict(bool(found.mean >= 0.98), text, (found.low, found.high))
+
+
+def judge_order(frame: pd.DataFrame) -> Verdict:
+    """Item 9: block-exact above EK-FAC above the dot product, by at least 0.2."""
+    pairs = [("block-exact", "EK-FAC"), ("EK-FAC", "dot product")]
+    found = [difference(frame, "regression", "correlation with exact", a, b, 5) for a, b in pairs]
+    first, second = found
+    if first is None or second is None:
+        return Verdict(None)
+    text = f"block-exact - EK-FAC {first.difference:+.3f} [{first.low:.3f}, {first.high:.3f}]; EK-FAC - dot product"
+    text += f" {second.difference:+.3f}"
+    return Verdict(first.low > 0 and second.low > 0 and second.difference >= 0.2, text, (second.low, second.high))
+
+
+def judge_other_tasks(frame: pd.DataFrame) -> Verdict:
+    """Item 10: EK-FAC above the dot product and not below the cosine, on images and language."""
+    words, met = [], True
+    for task in ("image", "language"):
+        dot, cosine = (
+            difference(frame, task, "correlation with PBRF", "EK-FAC", other, 3) for other in ("dot product", "cosine")
+        )
+        if dot is None or cosine is None:
+            return Verdict(None)
+        met &= dot.low > 0 and cosine.difference >= 0
+        words.append(
+            f"{task}: above dot by {dot.difference:.2f} [{dot.low:.2f}, {dot.high:.2f}], "
+            f"above cosine by {cosine.difference:.2f}"
+        )
+    return Verdict(met, "; ".join(words))
+
+
+def judge_lissa(frame: pd.DataFrame) -> Verdict:
+    """Item 10: EK-FAC at most 0.1 below LiSSA at a tenth of its gradient evaluations."""
+    words, met = [], True
+    for task in ("regression", "image", "language"):
+        found = difference(frame, task, "correlation with PBRF", "EK-FAC", "LiSSA", 3)
+        costs = [
+            by_seed(frame, dataset=task, method=m, metric="gradient evaluations per query") for m in ("EK-FAC", "LiSSA")
+        ]
+        if found is None:
+            return Verdict(None)
+        met &= found.difference >= -0.1 and costs[0].mean() <= 0.1 * costs[1].mean()
+        words.append(
+            f"{task}: {found.difference:+.2f} [{found.low:.2f}, {found.high:.2f}] "
+            f"at 1/{costs[1].mean() / costs[0].mean():.0f}"
+        )
+    return Verdict(met, "EK-FAC - LiSSA, and share of its evaluations: " + "; ".join(words))
+
+
+def judge_datamodelling(frame: pd.DataFrame) -> Verdict:
+    """Item 11: LDS of EK-FAC above TracIn and the dot product."""
+    found = [difference(frame, "regression", "LDS", "EK-FAC", other, 5) for other in ("TracIn", "dot product")]
+    tracin, dot = found
+    if tracin is None or dot is None:
+        return Verdict(None)
+    text = f"above TracIn by {tracin.difference:+.3f} [{tracin.low:.3f}, {tracin.high:.3f}], above the dot product by"
+    return Verdict(tracin.low > 0 and dot.low > 0, f"{text} {dot.difference:+.3f}", (dot.low, dot.high))
+
+
+def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
+    """Item 12: AUC of self-influence above 0.85 and not below that of the loss."""
+    found = difference(frame, "mislabelled digits", "AUC", "EK-FAC", "loss", 5)
+    if found is None:
+        return Verdict(None)
+    auc = summary(by_seed(frame, dataset="mislabelled digits", metric="AUC", method="EK-FAC").to_numpy())
+    text = f"AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}]; minus that of the loss {found.difference:+.3f}"
+    return Verdict(bool(auc.mean > 0.85 and found.high >= 0), text, (found.low, found.high))
+
+
+def decoders(frame: pd.DataFrame) -> Sequence[str]:
+    """Names of the decoders, smallest first."""
+    chosen = frame.loc[frame["dataset"] == DECODERS]
+    return list(chosen.sort_values("width")["method"].unique()) if "width" in chosen else []
+
+
+def of_largest(frame: pd.DataFrame, metric: str, least: int = 3):
+    """Summary of a metric of the largest decoder, or None."""
+    names = decoders(frame)
+    values = by_seed(frame, dataset=DECODERS, method=names[-1] if names else "", metric=metric)
+    return summary(values.to_numpy()) if len(values) >= least else None
+
+
+def judge_recall(frame: pd.DataFrame) -> Verdict:
+    """Item 13a: statements of the fact rank above fillers."""
+    found = of_largest(frame, "recall of same-order statements")
+    if found is None:
+        return Verdict(None)
+    text = f"recall at the number of statements {found.mean:.2f} for the largest decoder"
+    return Verdict(bool(found.low > 0.5), text, (found.low, found.high))
+
+
+def judge_word_order(frame: pd.DataFrame) -> Verdict:
+    """Item 13b: same order positive, flipped under a quarter of it."""
+    same, ratio = of_largest(frame, "same-order influence"), of_largest(frame, "flipped over same")
+    if same is None or ratio is None:
+        return Verdict(None)
+    text = f"same order {same.mean:.2f} [{same.low:.2f}, {same.high:.2f}] spreads; flipped over same {ratio.mean:.3f}"
+    return Verdict(bool(same.low > 0 and ratio.mean < 0.25), text, (ratio.low, ratio.high))
+
+
+def judge_tail(frame: pd.DataFrame) -> Verdict:
+    """Item 13c: a power law fits the tail at least as well as an exponential."""
+    exponent, versus = of_largest(frame, "tail exponent"), of_largest(frame, "power law over exponential")
+    share = of_largest(frame, "share of the top 1 %")
+    if exponent is None or versus is None or share is None:
+        return Verdict(None)
+    text = f"exponent {exponent.mean:.2f}; Vuong z against an exponential {versus.mean:+.2f}; the top 1 % carry"
+    return Verdict(bool(versus.low > 0), f"{text} {share.mean:.0%}", (versus.low, versus.high))
+
+
+def judge_tokens(frame: pd.DataFrame) -> Verdict:
+    """Item 13d: attribution falls on the object's tokens."""
+    share, even = (
+        of_largest(frame, metric)
+        for metric in ("attribution on the object", "attribution on the object, evenly spread")
+    )
+    if share is None or even is None:
+        return Verdict(None)
+    text = f"{share.mean:.0%} of the attribution on the object's tokens, which are {even.mean:.0%} of the tokens"
+    return Verdict(bool(share.low > 2 * even.mean), text, (share.low, share.high))
+
+
+def judge_abstraction(frame: pd.DataFrame) -> Verdict:
+    """Item 13: overlap of tokens falls from the smallest to the largest decoder."""
+    names = decoders(frame)
+    if len(names) < 3:
+        return Verdict(None)
+    at = {"dataset": DECODERS, "metric": "token overlap of the top"}
+    first, last = (by_seed(frame, method=name, **at) for name in (names[0], names[-1]))
+    if min(len(first), len(last)) < 3 or len(first) != len(last):
+        return Verdict(None)
+    found = paired(last.to_numpy(), first.to_numpy())
+    text = f"overlap of the top with the query: {first.mean():.2f} smallest, {last.mean():.2f} largest decoder"
+    return Verdict(bool(found.high < 0), text, (found.low, found.high))
+
+
+def judge_filter(frame: pd.DataFrame) -> Verdict:
+    """Item 14a: the filter keeps the top sequences."""
+    found = of_largest(frame, "filter's recall of the top 100")
+    if found is None:
+        return Verdict(None)
+    return Verdict(
+        bool(found.mean > 0.5),
+        f"a tenth of the sequences holds {found.mean:.0%} of the top 100",
+        (found.low, found.high),
+    )
+
+
+def judge_low_rank(frame: pd.DataFrame) -> Verdict:
+    """Item 14b: rank 32 keeps the order of the scores."""
+    found = of_largest(frame, "low rank's Spearman correlation")
+    if found is None:
+        return Verdict(None)
+    return Verdict(
+        bool(found.mean > 0.99), f"Spearman correlation {found.mean:.4f} with exact scores", (found.low, found.high)
+    )
+
+
+CLAIMS = (
+    Claim("1a", "K-FAC and EK-FAC are exact in linear regression, where inputs and output gradients are independent",
+          ShownByTest(PARITY + "test_kfac_and_ekfac_equal_exact_gauss_newton_in_linear_regression")),
+    Claim("1b", "EK-FAC is exact where the Gauss-Newton matrix is diagonal in the Kronecker eigenbasis",
+          ShownByTest(PARITY + "test_ekfac_equals_exact_gauss_newton_where_that_is_diagonal_in_the_kronecker_basis")),
+    Claim("1c", "EK-FAC is block-exact in a deep linear network with whitened inputs",
+          ShownByTest(PARITY
+                      + "test_ekfac_equals_block_exact_gauss_newton_in_a_deep_linear_network_of_whitened_inputs")),
+    Claim("2", "Factors, eigenvalues and all scores equal kronfluence's golden values in float64 and float32",
+          ShownByTest(PARITY + "test_factors_and_scores_equal_those_of_kronfluence")),
+    Claim("3a", "Captured inputs and output gradients reproduce the gradient of every parameter of unmodified models",
+          ShownByTest(CAPTURE + "test_inputs_and_output_gradients_reproduce_the_gradient_of_every_leaf")),
+    Claim("3b", "Every weight matrix of these models is seen as a linear map, and every leaf is in the report",
+          ShownByTest(CAPTURE + "test_every_weight_matrix_is_seen_as_a_linear_map")),
+    Claim("7a", "Conjugate gradients equal the direct solve",
+          ShownByTest(OTHERS + "test_conjugate_gradient_equals_the_direct_solve")),
+    Claim("7b", "LiSSA converges to the direct solve within its error",
+          ShownByTest(OTHERS + "test_lissa_converges_to_the_direct_solve_within_its_error")),
+    Claim("9a", "Exact damped Gauss-Newton influence correlates with the optimised response at 0.98 or more",
+          ShownByRecords("regression, mean over queries and seeds", judge_exact)),
+    Claim("9b", "Agreement with the exact influence: block-exact above EK-FAC above dot product, the latter by 0.2",
+          ShownByRecords("regression, lambda = 0.01, paired over seeds", judge_order)),
+    Claim("9c", "The same on a tanh network of twenty parameters",
+          ShownByTest(OTHERS + "test_exact_influence_correlates_with_the_optimised_response_of_a_tanh_network")),
+    Claim("10a", "On images and a small language model EK-FAC agrees with the response better than dot product and not "
+          "worse than cosine", ShownByRecords("correlation with PBRF, paired over seeds", judge_other_tasks)),
+    Claim("10b", "EK-FAC is within 0.1 of LiSSA at a tenth of its gradient evaluations or less",
+          ShownByRecords("correlation with PBRF, paired over seeds", judge_lissa)),
+    Claim("11", "EK-FAC predicts retraining on random halves better than TracIn and dot product",
+          ShownByRecords("linear datamodelling score on regression, paired over seeds", judge_datamodelling)),
+    Claim("12", "Self-influence finds wrong labels (AUC above 0.85) at least as well as the loss",
+          ShownByRecords("digits with 10 % of labels flipped, paired over seeds", judge_mislabelled)),
+    Claim("13a", "Statements of the queried fact rank above fillers", ShownByRecords("planted facts", judge_recall)),
+    Claim("13b", "Statements in the query's order have positive influence, flipped ones under a quarter of it",
+          ShownByRecords("planted facts, both orders of every fact", judge_word_order)),
+    Claim("13c", "Influences have a tail heavier than exponential", ShownByRecords("planted facts", judge_tail)),
+    Claim("13d", "Influence concentrates on the tokens of the object", ShownByRecords("planted facts", judge_tokens)),
+    Claim("13e", "The top sequences of larger decoders share fewer tokens with the query",
+          ShownByRecords("planted facts, three sizes, paired over seeds", judge_abstraction)),
+    Claim("14a", "Token filtering keeps most of the truly most influential sequences",
+          ShownByRecords("planted facts, a tenth of the sequences kept", judge_filter)),
+    Claim("14b", "Queries of rank 32 keep the order of scores (Spearman above 0.99)",
+          ShownByRecords("planted facts, largest decoder", judge_low_rank)),
+    Claim("16", "Five times kronfluence's speed end to end, twice at every stage",
+          NotShown("`relic bench ekfac` prints the ratios; they are measurements of a machine, not a test")),
+)  # fmt: skip

@@ -1,0 +1,185 @@
+"""Tables and figures of the influence experiments, drawn from their records."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from core.stats import summary
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Distinguishable with any colour vision (Okabe and Ito)."""
+METHODS = (
+    "exact", "block-exact", "EK-FAC", "K-FAC", "diagonal", "CG, 30 iterations", "LiSSA", "TRAK", "TracIn",
+    "dot product", "cosine", "representation", "gradient norm", "loss",
+)  # fmt: skip
+DECODERS = "planted facts"
+
+
+def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """The rows with given values; none where a column is missing."""
+    mask = np.ones(len(frame), bool)
+    for column, value in columns.items():
+        mask &= (frame[column] == value).to_numpy() if column in frame else False
+    return cast(pd.DataFrame, frame.loc[mask])
+
+
+def by_seed(frame: pd.DataFrame, **columns: Any) -> pd.Series:
+    """Values of the chosen rows, by seed."""
+    chosen = select(frame, **columns)
+    return pd.Series(chosen["value"].to_numpy(), index=pd.Index(chosen["seed"])).sort_index()
+
+
+def cell(values: np.ndarray) -> str:
+    """A mean with its interval."""
+    found = summary(values)
+    return f"{found.mean:.3g}" if found.n < 2 else f"{found.mean:.3g} [{found.low:.3g}, {found.high:.3g}]"
+
+
+def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Comparisons of methods, and what decoders of each size show; means and 95 % intervals over seeds."""
+    compared = frame.loc[frame["dataset"] != DECODERS]
+    compared = compared.loc[compared["method"] != "PBRF"]
+    found = {
+        "Agreement of attribution methods, and what they cost": _pivot(
+            compared, "method", ["dataset", "metric"], METHODS
+        )
+    }
+    plain = frame.loc[frame["dataset"] == DECODERS]
+    for coordinate in ("layer", "rank"):
+        if coordinate in plain:
+            plain = plain.loc[plain[coordinate].isna()]
+    found["Influences of decoders on planted facts"] = _pivot(plain, "metric", ["method"])
+    return {title: table for title, table in found.items() if len(table)}
+
+
+def _pivot(frame: pd.DataFrame, rows: str, columns: list[str], order: tuple[str, ...] = ()) -> pd.DataFrame:
+    cells: dict[Any, dict[str, str]] = {}
+    for place, group in frame.groupby([rows, *columns], sort=False):
+        row, *column = cast(tuple[Any, ...], place)
+        cells.setdefault(row, {rows: row})[": ".join(column)] = cell(group["value"].to_numpy())
+    known = [name for name in order if name in cells] + [name for name in cells if name not in order]
+    return pd.DataFrame([cells[name] for name in known]).fillna("–")
+
+
+def figures(frame: pd.DataFrame) -> dict[str, Figure]:
+    """Those whose records are there."""
+    drawn: dict[str, tuple[Callable[[pd.DataFrame], Figure], str]] = {
+        "correlation_with_response": (correlations, "correlation with PBRF"),
+        "cost_and_agreement": (costs, "gradient evaluations per query"),
+        "sparsity": (sparsity, "influence by rank"),
+        "word_order": (word_order, "flipped influence"),
+        "overlap_with_size": (overlap, "token overlap of the top"),
+        "layers": (layers, "share of influence"),
+    }
+    found = set(frame["metric"])
+    return {name: draw(frame) for name, (draw, metric) in drawn.items() if metric in found}
+
+
+def correlations(frame: pd.DataFrame) -> Figure:
+    """A bar per method and task."""
+    chosen = select(frame, metric="correlation with PBRF")
+    tasks = list(dict.fromkeys(chosen["dataset"]))
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axis = figure.subplots()
+    methods = [m for m in METHODS if m in set(chosen["method"])]
+    for i, (task, colour) in enumerate(zip(tasks, COLOURS, strict=False)):
+        stats = [summary(v.to_numpy()) if len(v := by_seed(chosen, dataset=task, method=m)) else None for m in methods]
+        at = np.arange(len(methods)) + (i - (len(tasks) - 1) / 2) * 0.8 / len(tasks)
+        heights = [s.mean if s else np.nan for s in stats]
+        errors = [s.half_width if s else np.nan for s in stats]
+        axis.bar(
+            at, heights, 0.8 / len(tasks), yerr=np.nan_to_num(errors), color=colour, label=task, error_kw={"lw": 0.8}
+        )
+    axis.set_xticks(np.arange(len(methods)), methods, rotation=35, ha="right", fontsize=8)
+    axis.set_ylabel("correlation with PBRF")
+    axis.axhline(0, color="0.6", lw=0.6)
+    axis.legend(frameon=False, fontsize=8)
+    axis.set_title("Agreement with the proximal Bregman response (95 % intervals over seeds)", fontsize=10)
+    return figure
+
+
+def costs(frame: pd.DataFrame) -> Figure:
+    """Agreement against gradient evaluations per query."""
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    axis = figure.subplots()
+    evaluations = select(frame, metric="gradient evaluations per query")
+    for task, marker in zip(dict.fromkeys(evaluations["dataset"]), "os^", strict=False):
+        for colour, method in zip(
+            COLOURS, ("EK-FAC", "LiSSA", "CG, 30 iterations", "dot product", "TracIn"), strict=False
+        ):
+            x = by_seed(evaluations, dataset=task, method=method)
+            y = by_seed(frame, dataset=task, method=method, metric="correlation with PBRF")
+            if len(x) and len(y):
+                label = method if marker == "o" else None
+                axis.plot(x.mean(), y.mean(), marker, color=colour, label=label, ms=7)
+    axis.set_xscale("log")
+    axis.set_xlabel("gradients per query (circles: regression, squares: image, triangles: language)", fontsize=8)
+    axis.set_ylabel("correlation with PBRF")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def sparsity(frame: pd.DataFrame) -> Figure:
+    """Mean influence of the sequence at each rank, both axes logarithmic."""
+    chosen = select(frame, metric="influence by rank")
+    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for colour, (seed, line) in zip(COLOURS, chosen.groupby("seed"), strict=False):
+        line = line.loc[line["value"] > 0].sort_values("rank")
+        axis.loglog(line["rank"], line["value"], color=colour, marker=".", ms=3, lw=1, label=f"seed {seed}")
+    axis.set_xlabel("rank of the training sequence")
+    axis.set_ylabel("influence, mean over queries")
+    axis.legend(frameon=False, fontsize=8)
+    axis.set_title("Few sequences carry much, none carries all", fontsize=10)
+    return figure
+
+
+def word_order(frame: pd.DataFrame) -> Figure:
+    """Same order, flipped order, another language, filler: mean influence in units of each query's spread."""
+    kinds = ("same-order influence", "flipped influence", "other-language influence", "filler influence")
+    figure = Figure(figsize=(5.4, 3.2), layout="constrained")
+    axis = figure.subplots()
+    sizes = list(dict.fromkeys(select(frame, dataset=DECODERS)["method"]))
+    for i, (size, colour) in enumerate(zip(sizes, COLOURS, strict=False)):
+        stats = [
+            summary(v.to_numpy()) if len(v := by_seed(frame, method=size, metric=kind)) else None for kind in kinds
+        ]
+        at = np.arange(len(kinds)) + (i - (len(sizes) - 1) / 2) * 0.8 / len(sizes)
+        errors = np.nan_to_num([s.half_width if s else 0 for s in stats])
+        axis.bar(at, [s.mean if s else np.nan for s in stats], 0.8 / len(sizes), yerr=errors, color=colour, label=size)
+    axis.set_xticks(np.arange(len(kinds)), [kind.removesuffix(" influence") for kind in kinds])
+    axis.set_ylabel("mean influence / spread")
+    axis.legend(frameon=False, fontsize=8)
+    axis.set_title("Influence of statements of the queried fact", fontsize=10)
+    return figure
+
+
+def overlap(frame: pd.DataFrame) -> Figure:
+    """Overlap of content tokens of the top sequences with the query, and recall of statements, against width."""
+    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for colour, metric in zip(COLOURS, ("token overlap of the top", "recall of same-order statements"), strict=False):
+        chosen = select(frame, metric=metric)
+        widths = sorted(chosen["width"].unique())
+        stats = [summary(chosen.loc[chosen["width"] == width, "value"].to_numpy()) for width in widths]
+        errors = np.nan_to_num([s.half_width for s in stats])
+        axis.errorbar(widths, [s.mean for s in stats], errors, color=colour, marker="o", label=metric, capsize=2)
+    axis.set_xlabel("width of the decoder")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def layers(frame: pd.DataFrame) -> Figure:
+    """Share of the influence of the top sequences by block."""
+    chosen = select(frame, metric="share of influence")
+    names = sorted(chosen["layer"].unique())
+    stats = [summary(chosen.loc[chosen["layer"] == name, "value"].to_numpy()) for name in names]
+    figure = Figure(figsize=(5.4, 3.0), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(names, [s.mean for s in stats], yerr=np.nan_to_num([s.half_width for s in stats]), color=COLOURS[0])
+    axis.tick_params(axis="x", rotation=30)
+    axis.set_ylabel("share of influence")
+    return figure
