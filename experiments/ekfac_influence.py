@@ -16,7 +16,7 @@ Concrete and MNIST are read from the data directory; generators of the same shap
 import functools
 from collections.abc import Callable
 
-from experiments.influence import comparisons, planted
+from experiments.influence import comparisons, cost, planted
 from experiments.influence.claims import CLAIMS
 from experiments.influence.config import PRESETS, Config
 from experiments.influence.figures import figures, tables
@@ -39,13 +39,10 @@ def run(config: Config, context: Context) -> None:
 def parts(config: Config, seed: int) -> dict[str, Callable[..., None]]:
     """What is run for a seed; the expensive parts for the first few only."""
     chosen: dict[str, Callable[..., None]] = {
-        f"response {task}": functools.partial(comparisons.responses, name=task)
+        task: functools.partial(comparisons.compared, name=task)
         for task in config.tasks
         if task == "regression" or seed < config.costly_seeds
     }
-    if "regression" in config.tasks:
-        chosen["dampings"] = comparisons.dampings
-        chosen["datamodelling"] = comparisons.datamodelling
     if "image" in config.tasks:
         chosen["mislabelled"] = comparisons.mislabelled
     if seed < config.costly_seeds:
@@ -53,6 +50,8 @@ def parts(config: Config, seed: int) -> dict[str, Callable[..., None]]:
             chosen[f"planted {config.widths[size]} x {config.depths[size]}"] = functools.partial(
                 planted.study, size=size
             )
+    if config.cost and seed == 0:
+        chosen["cost"] = cost.study
     return chosen
 
 

@@ -10,6 +10,8 @@ import optax
 
 from core.learner import LearnerLike, gradient_learner
 from experiments.system import Example
+from interp import ekfac
+from interp.likelihoods import Task, categorical
 from latent import jepa_linear as jepa
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
@@ -58,6 +60,32 @@ def self_distillation(objective: jepa.Objective, decay: float | None = None) -> 
     return Example(jepa.learner(objective, model, tx, start), features.moments(), None)
 
 
+def classifier():
+    """A two-layer net, its likelihood, parameters and 16 examples."""
+    task = Task(
+        lambda p, e: jnp.tanh(e["x"] @ p["a"]["kernel"] + p["a"]["bias"]) @ p["b"], categorical(lambda e: e["y"])
+    )
+    params = {"a": {"kernel": jnp.eye(3, 4) + 0.1, "bias": jnp.linspace(0, 1, 4)}, "b": jnp.cos(jnp.ones((4, 3)))}
+    return task, params, {"x": jax.random.normal(jax.random.key(1), (16, 3)), "y": jnp.arange(16) % 3}
+
+
+def ekfac_stage(kind: str) -> Example:
+    """One of the stages of EK-FAC, which add up over examples."""
+    task, params, examples = classifier()
+    found = ekfac.capture(task.outputs, params, jax.tree.map(lambda leaf: leaf[0], examples))
+    prepared = {n: jnp.ones((2, b.stack, b.rows, b.columns)) for n, b in found.blocks.items()}
+    learner, at = {
+        "covariance": lambda: (ekfac.covariance(found, task, ekfac.sampled()), params),
+        "eigenvalues": lambda: (
+            ekfac.eigenvalue_correction(found, task, ekfac.sampled()), (params, ekfac.standard_basis(found)),
+        ),
+        "top": lambda: (
+            ekfac.top(3, 2, lambda p, batch: ekfac.pairwise(found, task, p, prepared, batch)), params,
+        ),
+    }[kind]()  # fmt: skip
+    return Example(learner, jax.tree.map(jnp.asarray, ekfac.whole(at, examples)), ekfac.BATCH_AXES)
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -68,4 +96,7 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "simgcl": partial(recommender, simgcl_learner, layers=2),
     "dgcf": partial(recommender, dgcf_learner, layers=1),
     "dccf": partial(recommender, dccf_learner, layers=2, intents=4),
+    "ekfac_covariance": partial(ekfac_stage, "covariance"),
+    "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
+    "ekfac_top": partial(ekfac_stage, "top"),
 }

@@ -2,19 +2,19 @@
 
 The decoder has pre-norm blocks with separate query, key, value and output maps and a GELU block of four times the
 width; all linear maps with biases are covered on both sides, in float32 with eigendecompositions in float64, targets
-from the data. Both sides' scores are compared before anything is timed. Each stage starts from the former one's
-result; kronfluence also writes each result to disk, which it cannot be asked not to do.
+from the data. Both sides' scores are compared before anything is timed. Each stage starts from the former one's result;
+kronfluence also writes each result to disk, which it cannot be asked not to do.
 """
 
 import dataclasses
 import functools
 import importlib
 import logging
-import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -44,11 +44,12 @@ class Size:
     length: int
     train: int
     queries: int
+    repeats: int
 
 
 SIZES = {
-    "small": Size("2 blocks, d=64, T=64, 256 x 16", 2, 64, 4, 64, 256, 16),
-    "large": Size("4 blocks, d=256, T=128, 512 x 64", 4, 256, 8, 128, 512, 64),
+    "small": Size("2 blocks, d=64, T=64, 256 x 16", 2, 64, 4, 64, 256, 16, 3),
+    "large": Size("4 blocks, d=256, T=128, 512 x 64", 4, 256, 8, 128, 512, 64, 1),
 }
 STAGES = ("covariances", "eigendecomposition", "eigenvalue correction", "pairwise scores", "self-influence")
 
@@ -58,7 +59,7 @@ def run() -> list[BenchResult]:
     return [result for size in SIZES.values() for result in compare(size)]
 
 
-def compare(size: Size, repeats: int = 3) -> list[BenchResult]:
+def compare(size: Size) -> list[BenchResult]:
     """One size."""
     ours, peer = Ours(size), Kronfluence(size)
     compile_s = [first_call(ours.stages[stage]) for stage in STAGES]
@@ -69,7 +70,7 @@ def compare(size: Size, repeats: int = 3) -> list[BenchResult]:
         raise RelicError(f"the two sides' scores differ by {difference:.1e} of the largest: nothing to compare")
     results, total = [], np.zeros(2)
     for stage, compile_time in zip(STAGES, compile_s, strict=True):
-        times = interleaved(ours.stages[stage], peer.stages[stage], repeats=repeats)
+        times = interleaved(ours.stages[stage], peer.stages[stage], repeats=size.repeats)
         total += times
         note = f"{size.name}; scores agree to {difference:.0e}" if stage == STAGES[3] else size.name
         results.append(
@@ -102,21 +103,21 @@ def tokens(size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parameters(size: Size) -> dict[str, Any]:
-    """Weights of the decoder, layers stacked on a leading axis."""
+    """Weights of the decoder."""
     rng = np.random.default_rng(1)
-    L, d = size.layers, size.width
+    d = size.width
     shapes = dict.fromkeys(MAPS, (d, d)) | {"up": (d, 4 * d), "down": (4 * d, d)}
 
-    def linear(shape, *stack):
+    def linear(shape):
         return {
-            "kernel": rng.normal(size=(*stack, *shape)).astype(np.float32) / shape[0] ** 0.5,
-            "bias": 0.1 * rng.normal(size=(*stack, shape[1])).astype(np.float32),
+            "kernel": rng.normal(size=shape).astype(np.float32) / shape[0] ** 0.5,
+            "bias": 0.1 * rng.normal(size=shape[1]).astype(np.float32),
         }
 
     return {
         "tokens": rng.normal(size=(VOCABULARY, d)).astype(np.float32),
         "positions": 0.1 * rng.normal(size=(size.length, d)).astype(np.float32),
-        "layers": {name: linear(shape, L) for name, shape in shapes.items()},
+        "layers": [{name: linear(shape) for name, shape in shapes.items()} for _ in range(size.layers)],
         "head": linear((d, VOCABULARY)),
     }
 
@@ -141,10 +142,12 @@ def decoder(size: Size, params: dict[str, Any], sequence: jax.Array) -> jax.Arra
         weights = jnp.einsum("thd,shd->hts", q, k) / q.shape[-1] ** 0.5
         mixed = jnp.einsum("hts,shd->thd", jax.nn.softmax(jnp.where(causal, weights, -1e30)), v)
         h = h + linear(p["output"], mixed.reshape(h.shape))
-        return h + linear(p["down"], jax.nn.gelu(linear(p["up"], normed(h)))), None
+        return h + linear(p["down"], jax.nn.gelu(linear(p["up"], normed(h))))
 
     h = params["tokens"][sequence[:-1]] + params["positions"]
-    return linear(params["head"], normed(jax.lax.scan(block, h, params["layers"])[0]))
+    for p in params["layers"]:
+        h = block(h, p)
+    return linear(params["head"], normed(h))
 
 
 class Ours:
@@ -182,9 +185,6 @@ class Ours:
             STAGES[3]: self._kept("scores", lambda: pairwise(params, self._results["damped"], queries, train)),
             STAGES[4]: self._kept("own", lambda: own(params, self._results["damped"], train)),
         }
-
-    def _decomposed(self):
-        return ekfac.eigenbasis(self.found, self._results["covariances"], "per_position")
 
     def _damped(self):
         basis = self._results["basis"]
@@ -264,8 +264,8 @@ class Kronfluence:
 def _torch_decoder(torch: Any, size: Size) -> Any:
     nn, params = torch.nn, parameters(size)
 
-    def linear(p, index=None):
-        kernel, bias = (p[k] if index is None else p[k][index] for k in ("kernel", "bias"))
+    def linear(p):
+        kernel, bias = p["kernel"], p["bias"]
         module = nn.Linear(*kernel.shape)
         module.weight.data, module.bias.data = torch.from_numpy(kernel.T.copy()), torch.from_numpy(bias.copy())
         return module
@@ -274,10 +274,10 @@ def _torch_decoder(torch: Any, size: Size) -> Any:
         return nn.functional.layer_norm(h, h.shape[-1:])
 
     class Block(nn.Module):
-        def __init__(self, index):
+        def __init__(self, p):
             super().__init__()
             for name in MAPS:
-                setattr(self, name, linear(params["layers"][name], index))
+                setattr(self, name, linear(p[name]))
 
         def forward(self, h):
             x = normed(h)
@@ -291,7 +291,7 @@ def _torch_decoder(torch: Any, size: Size) -> Any:
             super().__init__()
             self.register_buffer("tokens", torch.from_numpy(params["tokens"]))
             self.register_buffer("positions", torch.from_numpy(params["positions"]))
-            self.blocks = nn.ModuleList([Block(i) for i in range(size.layers)])
+            self.blocks = nn.ModuleList([Block(p) for p in params["layers"]])
             self.head = linear(params["head"])
 
         def forward(self, sequence):
@@ -322,10 +322,17 @@ def _torch_task(torch: Any) -> Any:
 def _main(side: str, size: str) -> None:
     """Prints the memory that all stages of one side add to that of its start, in MB."""
     chosen = (Ours if side == "ours" else Kronfluence)(SIZES[size])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_megabytes()
     for stage in STAGES:
         chosen.stages[stage]()
-    sys.stdout.write(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}\n")
+    sys.stdout.write(f"{_peak_megabytes() - before}\n")
+
+
+def _peak_megabytes() -> float:
+    """Of this program alone: what getrusage says counts the parent's too."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
 
 
 if __name__ == "__main__":

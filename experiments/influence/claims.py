@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from core.stats import paired, summary
+from experiments.influence.figures import COST as COST_RECORDS
 from experiments.influence.figures import DECODERS, by_seed
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
@@ -14,6 +15,8 @@ STAGES = "tests/interp/test_ekfac_stages.py::"
 SCORES = "tests/interp/test_ekfac_scores.py::"
 OTHERS = "tests/interp/test_attribution.py::"
 COST = "tests/interp/test_ekfac_cost.py::"
+OPTIMIZER = "tests/interp/test_ekfac_optimizer.py::"
+LEARNERS = "tests/core/test_every_learner.py::"
 
 
 def difference(frame: pd.DataFrame, dataset: str, metric: str, a: str, b: str, least: int):
@@ -189,6 +192,23 @@ def judge_low_rank(frame: pd.DataFrame) -> Verdict:
     )
 
 
+def judge_slopes(frame: pd.DataFrame) -> Verdict:
+    """Item 15: measured times grow with examples as 1 and, for the eigendecomposition, with width as 3."""
+
+    def slope(axis: str, stage: str) -> float:
+        found = by_seed(frame, dataset=COST_RECORDS, method=f"slope in {axis}", metric=f"{stage}, s")
+        return float(found.mean()) if len(found) else float("nan")
+
+    passes = ("covariances", "eigenvalue correction", "scores")
+    examples = [slope("examples", stage) for stage in passes]
+    eigen = slope("width", "eigendecomposition")
+    if any(value != value for value in (*examples, eigen)):
+        return Verdict(None)
+    text = f"slopes in examples {', '.join(f'{v:.2f}' for v in examples)} ({', '.join(passes)}); eigendecomposition in"
+    met = all(0.7 <= value <= 1.3 for value in examples) and 2 < eigen < 3.5
+    return Verdict(met, f"{text} width {eigen:.2f}")
+
+
 CLAIMS = (
     Claim("1a", "K-FAC and EK-FAC are exact in linear regression, where inputs and output gradients are independent",
           ShownByTest(PARITY + "test_kfac_and_ekfac_equal_exact_gauss_newton_in_linear_regression")),
@@ -203,10 +223,31 @@ CLAIMS = (
           ShownByTest(CAPTURE + "test_inputs_and_output_gradients_reproduce_the_gradient_of_every_leaf")),
     Claim("3b", "Every weight matrix of these models is seen as a linear map, and every leaf is in the report",
           ShownByTest(CAPTURE + "test_every_weight_matrix_is_seen_as_a_linear_map")),
+    Claim("4a", "Squared gradients in the eigenbases agree in every order of contraction",
+          ShownByTest(STAGES + "test_second_moments_in_every_order_are_those_of_gradients_by_autodiff")),
+    Claim("4b", "Scores agree in every order of contraction, in full rank also in factored form",
+          ShownByTest(SCORES + "test_scores_agree_in_every_order_of_contraction")),
+    Claim("4c", "Queries in rank r miss the tail of their singular values and no more",
+          ShownByTest(SCORES + "test_low_rank_queries_miss_the_tail_of_their_singular_values")),
+    Claim("5a", "Two halves of a pass merge to the whole",
+          ShownByTest(STAGES + "test_two_halves_merged_are_the_whole")),
+    Claim("5b", "A pass killed by SIGKILL goes on and ends in the same bits",
+          ShownByTest(STAGES + "test_a_process_killed_by_sigkill_leaves_a_pass_that_resumes_to_the_same_bits")),
+    Claim("5c", "Four devices give the sums of one", ShownByTest(LEARNERS + "test_pmap_equals_jit")),
+    Claim("6a", "Scores of a set on itself are symmetric",
+          ShownByTest(SCORES + "test_scores_of_a_set_on_itself_are_symmetric")),
+    Claim("6b", "Self-influence is the diagonal of the scores",
+          ShownByTest(SCORES + "test_self_influence_is_the_diagonal_of_the_scores")),
+    Claim("6c", "Scores by layer and by token sum to the score",
+          ShownByTest(SCORES + "test_scores_by_layer_and_by_token_sum_to_the_score")),
     Claim("7a", "Conjugate gradients equal the direct solve",
           ShownByTest(OTHERS + "test_conjugate_gradient_equals_the_direct_solve")),
     Claim("7b", "LiSSA converges to the direct solve within its error",
           ShownByTest(OTHERS + "test_lissa_converges_to_the_direct_solve_within_its_error")),
+    Claim("8a", "As an optax transform, one step reaches the optimum of a quadratic with Kronecker Hessian",
+          ShownByTest(OPTIMIZER + "test_one_step_reaches_the_optimum_of_a_quadratic_with_kronecker_hessian")),
+    Claim("8b", "Padded tokens change neither factors nor eigenvalues nor scores",
+          ShownByTest(STAGES + "test_padded_tokens_change_neither_factors_nor_eigenvalues_nor_scores")),
     Claim("9a", "Exact damped Gauss-Newton influence correlates with the optimised response at 0.98 or more",
           ShownByRecords("regression, mean over queries and seeds", judge_exact)),
     Claim("9b", "Agreement with the exact influence: block-exact above EK-FAC above dot product, the latter by 0.2",
@@ -232,6 +273,12 @@ CLAIMS = (
           ShownByRecords("planted facts, a tenth of the sequences kept", judge_filter)),
     Claim("14b", "Queries of rank 32 keep the order of scores (Spearman above 0.99)",
           ShownByRecords("planted facts, largest decoder", judge_low_rank)),
+    Claim("15a", "Operations of a pass are linear in examples and length and quadratic in width",
+          ShownByTest(COST + "test_a_pass_is_linear_in_examples_and_length_and_quadratic_in_width")),
+    Claim("15b", "Memory of scoring does not grow with the number of training examples",
+          ShownByTest(COST + "test_the_memory_of_scoring_does_not_depend_on_the_number_of_training_examples")),
+    Claim("15c", "Measured times are linear in examples; the eigendecomposition is about cubic in width",
+          ShownByRecords("seconds of decoders of growing size, once", judge_slopes)),
     Claim("16", "Five times kronfluence's speed end to end, twice at every stage",
           NotShown("`relic bench ekfac` prints the ratios; they are measurements of a machine, not a test")),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """How well cheap attributions agree with the proximal Bregman response, with retraining, and with wrong labels."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,11 +21,28 @@ CURVATURES: tuple[tuple[str, ekfac.Kind, int], ...] = (
     (EKFAC, "ekfac", 2), ("K-FAC", "kfac", 1), ("diagonal", "diagonal", 1)
 )  # fmt: skip
 """Name in the tables, kind, and passes over the training examples."""
+Scores = dict[str, tuple[Any, float | None]]
+"""By method, scores [query, training example], and gradients of single examples spent per query where that counts."""
 
 
-def responses(config: Config, context: Context, name: str, seed: int) -> None:
-    """Correlation of every method with the response to moved training examples, averaged over queries."""
+def compared(config: Config, context: Context, name: str, seed: int) -> None:
+    """Every method's scores on a problem, beside the response; on the small one also beside exact and retraining."""
     problem = build(name, config, jax.random.key(seed), context.data_dir)
+    key = jax.random.key(1000 + seed)
+    fits = {
+        title: ekfac.fit_curvature(problem.task, problem.params, problem.train, key=key, kind=kind)
+        for title, kind, _ in CURVATURES
+    }
+    note = functools.partial(context.record, dataset=name, seed=seed)
+    scores = all_scores(config, problem, fits, key)
+    responses(config, problem, scores, note)
+    if problem.exact:
+        dampings(config, problem, fits, scores, note)
+        datamodelling(config, problem, scores, note, jax.random.key(2000 + seed))
+
+
+def responses(config: Config, problem: Problem, scores: Scores, note: Callable[..., None]) -> None:
+    """Correlation of every method with the response to moved training examples, averaged over queries."""
     moved = jax.tree.map(lambda leaf: jnp.asarray(leaf[: config.moved]), problem.train)
     found = jax.jit(
         functools.partial(
@@ -34,9 +51,7 @@ def responses(config: Config, context: Context, name: str, seed: int) -> None:
         )
     )(problem.params, problem.train, problem.queries, moved)  # fmt: skip
     left = float(jnp.median(found.gradient_norms))
-    note = functools.partial(context.record, dataset=name, seed=seed)
     note(method="PBRF", metric="gradient left", value=left)
-    scores = all_scores(config, problem, jax.random.key(1000 + seed))
     for method, (score, cost) in scores.items():
         r = attribution.correlation(np.asarray(score)[:, : config.moved], found.scores)
         note(method=method, metric="correlation with PBRF", value=float(np.mean(r)))
@@ -47,20 +62,19 @@ def responses(config: Config, context: Context, name: str, seed: int) -> None:
             note(method=method, metric="correlation with exact", value=float(np.mean(r)))
 
 
-def all_scores(config: Config, problem: Problem, key: jax.Array) -> dict[str, tuple[Any, float | None]]:
+def all_scores(config: Config, problem: Problem, fits: Mapping[str, ekfac.Fitted], key: jax.Array) -> Scores:
     """Scores [query, training example] by method, with gradients of single examples spent per query where it counts."""
     p, queries = problem, len(jax.tree.leaves(problem.queries)[0])
     train, asked = jax.tree.map(jnp.asarray, (p.train, p.queries))
-    found: dict[str, tuple[Any, float | None]] = {}
+    found: Scores = {}
     if p.exact:
         exact = jax.jit(lambda params: attribution.exact_influence(p.task, params, train, asked, config.damping))
         blocks = jax.jit(
             lambda params: attribution.block_influence(p.task, params, train, asked, config.damping, layer_of)
         )
         found |= {"exact": (exact(p.params), None), "block-exact": (blocks(p.params), None)}
-    for title, kind, passes in CURVATURES:
-        fitted = ekfac.fit_curvature(p.task, p.params, p.train, key=key, kind=kind)
-        scores = ekfac.influence(fitted, p.queries, p.train, damping=ekfac.absolute(config.damping))
+    for title, _, passes in CURVATURES:
+        scores = ekfac.influence(fits[title], p.queries, p.train, damping=ekfac.absolute(config.damping))
         found[title] = scores, 1 + passes * p.rows / queries
     found |= {title: (scores, cost) for title, scores, cost in iterative(config, p, key)}
     found["dot product"] = jax.jit(lambda params: attribution.dot_product(p.task, params, train, asked))(p.params), 1.0
@@ -124,10 +138,10 @@ def regression_margin(p: Problem) -> tuple[Callable[[Any, Any], Any], Callable[[
     )
 
 
-def dampings(config: Config, context: Context, seed: int) -> None:
-    """Agreement of curvatures with the exact influence at several lambda, on the regression problem."""
-    p = build("regression", config, jax.random.key(seed), context.data_dir)
-    key = jax.random.key(seed)
+def dampings(
+    config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], at_one: Scores, note: Callable[..., None]
+) -> None:
+    """Agreement of curvatures with the exact influence at several lambda."""
     train, asked = jax.tree.map(jnp.asarray, (p.train, p.queries))
     run = jax.jit(
         lambda params, damping: (
@@ -135,23 +149,19 @@ def dampings(config: Config, context: Context, seed: int) -> None:
             attribution.block_influence(p.task, params, train, asked, damping, layer_of),
         )
     )
-    dots = jax.jit(lambda params: attribution.dot_product(p.task, params, train, asked))(p.params)
-    fits = {title: ekfac.fit_curvature(p.task, p.params, p.train, key=key, kind=kind) for title, kind, _ in CURVATURES}
     for damping in config.dampings:
         exact, blocks = run(p.params, damping)
-        scores = {"block-exact": blocks, "dot product": dots}
+        scores = {"block-exact": blocks, "dot product": at_one["dot product"][0]}
         for title, fitted in fits.items():
             scores[title] = ekfac.influence(fitted, p.queries, p.train, damping=ekfac.absolute(damping))
         for method, found in scores.items():
             r = float(np.mean(attribution.correlation(found, exact)))
             metric = f"correlation with exact, λ = {damping:g}"
-            context.record(dataset="regression", method=method, metric=metric, seed=seed, value=r)
+            note(method=method, metric=metric, value=r)
 
 
-def datamodelling(config: Config, context: Context, seed: int) -> None:
-    """Linear datamodelling scores on the regression problem."""
-    problem = build("regression", config, jax.random.key(seed), context.data_dir)
-    key = jax.random.key(2000 + seed)
+def datamodelling(config: Config, problem: Problem, found: Scores, note: Callable[..., None], key: jax.Array) -> None:
+    """Linear datamodelling scores: agreement with retraining on random halves."""
     subsets = attribution.random_subsets(key, config.subsets, problem.rows)
     queries = jax.tree.map(jnp.asarray, problem.queries)
 
@@ -161,9 +171,9 @@ def datamodelling(config: Config, context: Context, seed: int) -> None:
     keys = jax.random.split(key, config.retrained)
     retrained = jax.jit(lambda w: attribution.retrained_losses(retrain(problem), losses, keys, w))
     actual = retrained(subsets.astype(jnp.float32))
-    for method, (scores, _) in all_scores(config, problem, key).items():
+    for method, (scores, _) in found.items():
         each = attribution.linear_datamodelling_scores(scores, subsets, actual)
-        context.record(dataset="regression", method=method, metric="LDS", seed=seed, value=float(np.nanmean(each)))
+        note(method=method, metric="LDS", value=float(np.nanmean(each)))
 
 
 def mislabelled(config: Config, context: Context, seed: int) -> None:

@@ -55,6 +55,8 @@ class Config:
     """Sequences looked at per query."""
     rank: int = 32
     """Of the queries' gradients where these are approximated."""
+    cost: bool = True
+    """Whether to time the stages along width, depth, length and number of examples, once."""
     candidates: float = 0.1
     """Share of the training sequences that the token filter keeps."""
 
@@ -65,7 +67,7 @@ PRESETS = {
         width=8, regression_steps=100, image_train=96, image_steps=100, image_width=8, language_train=32,
         language_steps=60, moved=4, queries=6, response_steps=100, lissa_iterations=100, subsets=8, retrained=1,
         mislabelled=200, corpus=TINY_FACTS, widths=(16,), depths=(1,), corpus_steps=150, top=5,
-        rank=8, candidates=0.3,
+        rank=8, candidates=0.3, cost=False,
     ),
     "small": Config(),
     "paper": Config(

@@ -15,7 +15,7 @@ METHODS = (
     "exact", "block-exact", "EK-FAC", "K-FAC", "diagonal", "CG, 30 iterations", "LiSSA", "TRAK", "TracIn",
     "dot product", "cosine", "representation", "gradient norm", "loss",
 )  # fmt: skip
-DECODERS = "planted facts"
+DECODERS, COST = "planted facts", "cost"
 
 
 def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def cell(values: np.ndarray) -> str:
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Comparisons of methods, and what decoders of each size show; means and 95 % intervals over seeds."""
-    compared = frame.loc[frame["dataset"] != DECODERS]
+    compared = frame.loc[~frame["dataset"].isin((DECODERS, COST))]
     compared = compared.loc[compared["method"] != "PBRF"]
     found = {
         "Agreement of attribution methods, and what they cost": _pivot(
@@ -52,6 +52,9 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         if coordinate in plain:
             plain = plain.loc[plain[coordinate].isna()]
     found["Influences of decoders on planted facts"] = _pivot(plain, "metric", ["method"])
+    found["Seconds of the stages, and slopes in doubly logarithmic axes"] = _pivot(
+        cast(pd.DataFrame, frame.loc[frame["dataset"] == COST]), "method", ["metric"]
+    )
     return {title: table for title, table in found.items() if len(table)}
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, PyTree
 
 from core.errors import ConfigError
 from interp.ekfac.analysis import TAG, Findings, find
-from interp.ekfac.interpreter import evaluate
+from interp.ekfac.interpreter import evaluate, plus_zero
 from interp.ekfac.sites import Site, View
 
 Kind = Literal["kronecker", "diagonal", "excluded", "unused"]
@@ -111,7 +111,7 @@ class Capture:
 
         def value(perturbations):
             at_sites, at_leaves = perturbations
-            moved = [leaf + at_leaves[i] if i in at_leaves else leaf for i, leaf in enumerate(leaves)]
+            moved = [plus_zero(leaf, at_leaves[i]) if i in at_leaves else leaf for i, leaf in enumerate(leaves)]
             args = [*moved, *jax.tree.leaves(example)]
             outs, inputs = evaluate(self._jaxpr.jaxpr, self._jaxpr.consts, args, self._sites, at_sites)
             return jax.tree.unflatten(self._out_tree, outs), inputs

@@ -5,6 +5,7 @@ Per block, ``inputs`` a is [stack, N, T, i] (or row indices [stack, N, T] of a t
 example: forming G_n costs T i o; q scores from it another q i o; q scores without it T q i o; in rank r T q r (i + o).
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Order = Literal["auto", "gradient", "inputs", "gram", "outer"]
-RESIDENT = 2**22
+RESIDENT = 2**25
 """At most so many entries of per-example gradients exist at a time."""
 
 
@@ -100,14 +101,20 @@ def scores(inputs: Array, out: Array, matrices: Float[Array, "q s i o"], order: 
         order = "inputs" if is_lookup(inputs) or queries * positions <= queries + positions else "gradient"
     if order == "inputs":
         return token_scores(inputs, out, matrices).sum(axis=-1)
-    flat = matrices.reshape(queries, -1)
-    size, rows = flat.shape[1], matrices.shape[2]
+    rows, size = matrices.shape[2], math.prod(matrices.shape[2:])
 
-    def block(pair):
-        inputs, out = (jnp.swapaxes(side, 0, 1) for side in pair)
-        return gradients(inputs, out, rows).reshape(-1, size) @ flat.T
+    def of_layer(total, layer):
+        inputs, out, matrices = layer
+        flat = matrices.reshape(queries, size)
 
-    return in_parts(block, (jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(out, 0, 1)), size).T
+        def block(pair):
+            inputs, out = (side[None] for side in pair)
+            return gradients(inputs, out, rows).reshape(-1, size) @ flat.T
+
+        return total + in_parts(block, (inputs, out), size), None
+
+    zeros = jnp.zeros((out.shape[1], queries), out.dtype)
+    return jax.lax.scan(of_layer, zeros, (inputs, out, jnp.swapaxes(matrices, 0, 1)))[0].T
 
 
 def token_scores(inputs: Array, out: Array, matrices: Float[Array, "q s i o"]) -> Float[Array, "q n t"]:

@@ -29,6 +29,8 @@ from interp.ekfac.fisher import Fisher
 from interp.ekfac.stages import Examples, Sums, example_keys, records, stage
 from interp.likelihoods import Task
 
+NARROW = 256
+"""Products of so few columns are computed in one piece."""
 Mask = Callable[[Any], Array]
 """Of one example, 1 for the positions that count and 0 for padding."""
 
@@ -155,6 +157,11 @@ def corrected(capture: Capture, curvature: Curvature, sums: Sums) -> Curvature:
       ConfigError: where the sums are of another model, of no examples, or not finite.
     """
     _require_sums(capture, sums.sums, sums.examples)
+    return with_measured_eigenvalues(curvature, sums)
+
+
+def with_measured_eigenvalues(curvature: Curvature, sums: Sums) -> Curvature:
+    """The same without checks, for use inside jit."""
     return {
         name: curvature[name]._replace(values=values / sums.examples.astype(values.dtype))
         for name, values in sums.sums.items()
@@ -181,14 +188,27 @@ def damp(curvature: Curvature, damping: Damping) -> Curvature:
     Raises:
       ConfigError: where an eigenvalue is still zero or negative, so that the curvature cannot be inverted.
     """
-    damped = {name: eigen._replace(values=eigen.values + damping(eigen.values)) for name, eigen in curvature.items()}
-    singular = [name for name, eigen in damped.items() if not bool(jnp.all(eigen.values > 0))]
+    damped = plus_damping(curvature, damping)
+    singular = [
+        name for name, eigen in damped.items() if not bool(jnp.all(eigen.values > _rounding(curvature[name], eigen)))
+    ]
     if singular:
         raise ConfigError(
             f"the curvature of {', '.join(singular[:5])} has eigenvalues that are not positive even with damping: "
             "use a larger absolute(...), or leave these layers out with where=..."
         )
     return damped
+
+
+def plus_damping(curvature: Curvature, damping: Damping) -> Curvature:
+    """The same without checks, for use inside jit."""
+    return {name: eigen._replace(values=eigen.values + damping(eigen.values)) for name, eigen in curvature.items()}
+
+
+def _rounding(before: Eigen, damped: Eigen) -> Array:
+    """What an eigenvalue must exceed: 0 where something was added, else the error of its computation."""
+    least = jnp.finfo(before.values.dtype).eps * jnp.max(before.values, axis=(1, 2), keepdims=True)
+    return jnp.where(damped.values > before.values, 0.0, least)
 
 
 def precondition(curvature: Curvature, matrices: Mapping[str, Array], power: float = -1.0) -> dict[str, Array]:
@@ -317,7 +337,19 @@ def _gram(x: Float[Array, "stack n k t width"], widest: int | None) -> Array:
     flat = x.reshape(stack, -1, width)
     size = -(-width // groups)
     split = jnp.pad(flat, ((0, 0), (0, 0), (0, groups * size - width))).reshape(stack, -1, groups, size)
-    return jnp.einsum("sncw,sncv->scwv", split, split) / x.shape[2]
+    return _symmetric_product(split) / x.shape[2]
+
+
+def _symmetric_product(x: Float[Array, "stack n groups width"]) -> Float[Array, "stack groups width width"]:
+    """X^T X; of wide ones the part below the diagonal is not computed but copied."""
+    half = x.shape[-1] // 2
+    if half < NARROW:
+        return jnp.einsum("sncw,sncv->scwv", x, x)
+    left, right = x[..., :half], x[..., half:]
+    across = jnp.einsum("sncw,sncv->scwv", left, right)
+    below = jnp.swapaxes(across, -1, -2)
+    above = jnp.concatenate([_symmetric_product(left), across], axis=-1)
+    return jnp.concatenate([above, jnp.concatenate([below, _symmetric_product(right)], axis=-1)], axis=-2)
 
 
 def _second_moments(inputs: Array, out: Array, rows: int, order: contractions.Order) -> Array:

@@ -4,6 +4,7 @@ Each stage in between is a function of its own; these put them together for arra
 their progress in a folder, so that a killed pass goes on where it stopped.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -81,7 +82,7 @@ def fit_curvature(
     data = whole(params, examples)
     example = jax.tree.map(lambda leaf: leaf[0], examples)
     require_likelihood(task, params, example, key)
-    found = capture(task.outputs, params, example, where)
+    found = _capture(task.outputs, params, example, where)
     fisher = fisher or _default_fisher(task, params, example)
     identity = {
         "blocks": {name: [block.stack, block.rows, block.columns] for name, block in found.blocks.items()},
@@ -139,14 +140,8 @@ def influence(
     """
     prepared = prepared_queries(fitted, queries, measure=measure, damping=damping, rank=rank, where=where)
     whole(fitted.params, train)
-
-    @jax.jit
-    def compute(params, prepared, train):
-        return scoring.in_batches(
-            lambda batch: scoring.pairwise(fitted.capture, fitted.task, params, prepared, batch), train, batch_size
-        )
-
-    return compute(fitted.params, prepared, jax.tree.map(jnp.asarray, train))
+    rows = jax.tree.map(jnp.asarray, train)
+    return _pairwise(fitted.capture, fitted.task, batch_size, fitted.params, prepared, rows)
 
 
 def prepared_queries(
@@ -162,17 +157,11 @@ def prepared_queries(
     """Preconditioned gradients of all queries, by block; arguments as for :func:`influence`."""
     whole(fitted.params, queries)
     measure = measure or fitted.task.loss
-    measured = capture(measure, fitted.params, jax.tree.map(lambda leaf: leaf[0], queries), where)
+    measured = _capture(measure, fitted.params, jax.tree.map(lambda leaf: leaf[0], queries), where)
     scoring.require_same_blocks(fitted.capture, measured)
     damped = damped_curvature(fitted, damping)
-
-    @jax.jit
-    def compute(params, damped, queries):
-        gradients = scoring.gradient_matrices(measured, params, queries, batch_size)
-        matrices = curvatures.precondition(damped, gradients)
-        return matrices if rank is None else scoring.low_rank(matrices, rank)
-
-    prepared = compute(fitted.params, damped, jax.tree.map(jnp.asarray, queries))
+    rows = jax.tree.map(jnp.asarray, queries)
+    prepared = _prepared(measured, batch_size, rank, fitted.params, damped, rows)
     bad = [name for name, value in prepared.items() if not all(jnp.isfinite(x).all() for x in jax.tree.leaves(value))]
     if bad:
         raise ConfigError(
@@ -187,14 +176,8 @@ def self_influence(
     """Influence of every training example on itself, never negative."""
     whole(fitted.params, train)
     damped = damped_curvature(fitted, damping)
-
-    @jax.jit
-    def compute(params, damped, train):
-        return scoring.in_batches(
-            lambda batch: scoring.self_scores(fitted.capture, fitted.task, params, damped, batch), train, batch_size
-        )
-
-    return compute(fitted.params, damped, jax.tree.map(jnp.asarray, train))
+    rows = jax.tree.map(jnp.asarray, train)
+    return _self_scores(fitted.capture, fitted.task, batch_size, fitted.params, damped, rows)
 
 
 def most_influential(
@@ -232,6 +215,43 @@ def damped_curvature(fitted: Fitted, damping: Damping | None = None) -> Curvatur
     if damping is None and is_identity:
         return fitted.curvature
     return curvatures.damp(fitted.curvature, damping or heuristic())
+
+
+# Compiled once per network and shape, however often they are called.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _pairwise(capture: Capture, task: Task, batch_size: int, params, prepared, train):
+    score = functools.partial(scoring.pairwise, capture, task, params, prepared)
+    return scoring.in_batches(score, train, batch_size)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _self_scores(capture: Capture, task: Task, batch_size: int, params, damped, train):
+    score = functools.partial(scoring.self_scores, capture, task, params, damped)
+    return scoring.in_batches(score, train, batch_size)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _prepared(measured: Capture, batch_size: int, rank: int | None, params, damped, queries):
+    gradients = scoring.gradient_matrices(measured, params, queries, batch_size)
+    matrices = curvatures.precondition(damped, gradients)
+    return matrices if rank is None else scoring.low_rank(matrices, rank)
+
+
+def _capture(fn: Callable, params: PyTree, example: PyTree, where: Callable[[str], bool] | str | None) -> Capture:
+    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda x: x, (params, example)))
+    try:
+        hash((fn, where))
+    except TypeError:
+        return capture(fn, params, example, where)
+    return _captured(fn, where, tree, tuple(leaves))
+
+
+@functools.lru_cache(maxsize=64)
+def _captured(fn: Callable, where: Callable[[str], bool] | str | None, tree: Any, leaves: tuple) -> Capture:
+    params, example = jax.tree.unflatten(tree, leaves)
+    return capture(fn, params, example, where)
 
 
 def _contents(workdir: Path | None, arrays: PyTree) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Running a jaxpr with zeros added to the results of its sites, and the sites' inputs brought out.
 
-The derivative of anything with respect to an added zero is its derivative with respect to the site's result. Calls
+The derivative of anything with respect to an added zero is its derivative with respect to the site's result; the sum
+itself is never computed. Calls
 are entered only where a site lies inside; everything else is evaluated as it stands, with its own derivative rules.
 """
 
@@ -42,7 +43,7 @@ def evaluate(
         here = (*path, index)
         operands = [read(var) for var in eqn.invars]
         if here in sites:
-            outs = [_bind(eqn, operands)[0] + perturbations[here]]
+            outs = [plus_zero(_bind(eqn, operands)[0], perturbations[here])]
             inputs[here] = sites[here].inputs(*operands)
         elif any(site[: len(here)] == here for site in sites):
             outs, inner = _enter(eqn, operands, sites, perturbations, here)
@@ -51,6 +52,19 @@ def evaluate(
             outs = _bind(eqn, operands)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [read(var) for var in jaxpr.outvars], inputs
+
+
+@jax.custom_jvp
+def plus_zero(x: Any, zero: Any) -> Any:
+    """``x + zero`` to differentiation; no memory is read for the zeros."""
+    return x
+
+
+@plus_zero.defjvp
+def _plus_zero_jvp(primals, tangents):
+    x, zero = primals
+    x_dot, zero_dot = tangents
+    return plus_zero(x, zero), x_dot + zero_dot
 
 
 def _bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:

@@ -11,11 +11,12 @@ from interp.ekfac.capture import Capture
 from interp.ekfac.curvature import (
     Curvature,
     Damping,
-    corrected,
     covariance,
     eigenvalue_correction,
     kfac,
+    plus_damping,
     precondition_tree,
+    with_measured_eigenvalues,
 )
 from interp.ekfac.fisher import Fisher
 from interp.ekfac.stages import Examples, Sums
@@ -47,7 +48,8 @@ def ekfac_precondition(
       capture: of ``task.outputs``.
       task: the network and its likelihood.
       fisher: which output gradients.
-      damping: added to the eigenvalues.
+      damping: added to the eigenvalues. There is no trust region: where the model is sure of itself its Fisher matrix
+        vanishes and lambda alone bounds the step, so that too little of it diverges.
       decay: of the factors' moving averages; 0 uses the last batch alone.
       update_every: steps between eigendecompositions.
     """
@@ -68,12 +70,12 @@ def ekfac_precondition(
             basis = kfac(capture, factors)
             correction = eigenvalue_correction(capture, task, fisher)
             with_basis = batch._replace(params=(params, basis))
-            return corrected(capture, basis, correction.update(correction.init(key, with_basis), with_basis)[0])
+            sums = correction.update(correction.init(key, with_basis), with_basis)[0]
+            return with_measured_eigenvalues(basis, sums)
 
         is_due = state.count % update_every == 0
         curvature = jax.lax.cond(is_due, refreshed, lambda c: c, state.curvature)
-        damped = {name: e._replace(values=e.values + damping(e.values)) for name, e in curvature.items()}
-        new = precondition_tree(capture, damped, updates)
+        new = precondition_tree(capture, plus_damping(curvature, damping), updates)
         return new, EkfacState(state.count + 1, factors._replace(step=state.count, key=state.factors.key), curvature)
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
