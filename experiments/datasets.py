@@ -1,12 +1,27 @@
 """Data sets for the command line: what there is, where it was found, and its preparation."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions
+from core.datasets import cache_dir, data_dir, interactions, mnist, uci
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
+
+OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
+    "mnist": (
+        "MNIST: 70,000 handwritten digits of 28 x 28 pixels; downloaded when needed",
+        "CC BY-SA 3.0 (Y. LeCun, C. Cortes)\nhttps://www.tensorflow.org/datasets/catalog/mnist",
+        lambda explicit: _mnist(explicit),
+    ),
+    "uci_regression": (
+        "Concrete Compressive Strength and Energy Efficiency: small tables",
+        "CC BY 4.0 (UCI Machine Learning Repository)\nhttps://archive.ics.uci.edu",
+        lambda explicit: path.parent if (path := uci.locate("concrete", explicit)) else None,
+    ),
+}
+"""What is read without a builder of interactions: title, licence and page, and where it was found."""
 
 
 def terminal(explicit: Path | None) -> Table:
@@ -20,7 +35,20 @@ def terminal(explicit: Path | None) -> Table:
         table.add_row(
             f"[bold]{name}[/bold]", f"{builder.TITLE}\n[dim]{builder.LICENCE}\n{builder.HOMEPAGE}[/dim]", found
         )
+    for name, (title, origin, locate) in OTHERS.items():
+        place = locate(explicit)
+        found = f"[green]{place}[/green]" if place else "[dim]not here[/dim]"
+        table.add_row(f"[bold]{name}[/bold]", f"{title}\n[dim]{origin}[/dim]", found)
     return table
+
+
+def _mnist(explicit: Path | None) -> Path | None:
+    base = data_dir(explicit)
+    folders = [base / name for name in ("mnist", *mnist.FOLDERS)] if base else []
+    for folder in (*folders, cache_dir() / "raw" / "mnist"):
+        if any(folder.glob("t10k-images*")):
+            return folder
+    return None
 
 
 def where(builder: type[ImplicitBuilder], explicit: Path | None) -> Path | None:

@@ -62,7 +62,7 @@ def judge_other_tasks(frame: pd.DataFrame) -> Verdict:
             f"{task}: above dot by {dot.difference:.2f} [{dot.low:.2f}, {dot.high:.2f}], "
             f"above cosine by {cosine.difference:.2f}"
         )
-    return Verdict(met, "; ".join(words))
+    return Verdict(bool(met), "; ".join(words))
 
 
 def judge_lissa(frame: pd.DataFrame) -> Verdict:
@@ -80,7 +80,7 @@ def judge_lissa(frame: pd.DataFrame) -> Verdict:
             f"{task}: {found.difference:+.2f} [{found.low:.2f}, {found.high:.2f}] "
             f"at 1/{costs[1].mean() / costs[0].mean():.0f}"
         )
-    return Verdict(met, "EK-FAC - LiSSA, and share of its evaluations: " + "; ".join(words))
+    return Verdict(bool(met), "EK-FAC - LiSSA, and share of its evaluations: " + "; ".join(words))
 
 
 def judge_datamodelling(frame: pd.DataFrame) -> Verdict:

@@ -15,6 +15,7 @@ from experiments.influence.problems import Problem, batch_learner, build, digits
 from experiments.system import Context
 from interp import attribution, ekfac
 from interp.attribution.gauss_newton import product
+from interp.likelihoods import Task
 
 LISSA, EKFAC = "LiSSA", "EK-FAC"
 CURVATURES: tuple[tuple[str, ekfac.Kind, int], ...] = (
@@ -43,13 +44,9 @@ def compared(config: Config, context: Context, name: str, seed: int) -> None:
 
 def responses(config: Config, problem: Problem, scores: Scores, note: Callable[..., None]) -> None:
     """Correlation of every method with the response to moved training examples, averaged over queries."""
-    moved = jax.tree.map(lambda leaf: jnp.asarray(leaf[: config.moved]), problem.train)
-    found = jax.jit(
-        functools.partial(
-            attribution.response, problem.task, damping=config.damping, eps=0.5 / problem.rows,
-            steps=config.response_steps, learning_rate=1e-3,
-        )
-    )(problem.params, problem.train, problem.queries, moved)  # fmt: skip
+    train, asked = on_device(problem)
+    moved = jax.tree.map(lambda leaf: leaf[: config.moved], train)
+    found = _response(problem.task, config.damping, config.response_steps, problem.params, train, asked, moved)
     left = float(jnp.median(found.gradient_norms))
     note(method="PBRF", metric="gradient left", value=left)
     for method, (score, cost) in scores.items():
@@ -62,30 +59,40 @@ def responses(config: Config, problem: Problem, scores: Scores, note: Callable[.
             note(method=method, metric="correlation with exact", value=float(np.mean(r)))
 
 
-def all_scores(config: Config, problem: Problem, fits: Mapping[str, ekfac.Fitted], key: jax.Array) -> Scores:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _response(task: Task, damping: float, steps: int, params, train, asked, moved):
+    eps = 0.5 / len(jax.tree.leaves(train)[0])
+    return attribution.response(
+        task, params, train, asked, moved, damping=damping, eps=eps, steps=steps, learning_rate=1e-3
+    )
+
+
+def all_scores(config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], key: jax.Array) -> Scores:
     """Scores [query, training example] by method, with gradients of single examples spent per query where it counts."""
-    p, queries = problem, len(jax.tree.leaves(problem.queries)[0])
-    train, asked = jax.tree.map(jnp.asarray, (p.train, p.queries))
+    train, asked = on_device(p)
+    queries = len(jax.tree.leaves(asked)[0])
+    costs: dict[str, float] = {
+        "CG, 30 iterations": 30.0 * p.rows, LISSA: float(config.lissa_iterations * config.lissa_batch),
+        "TRAK": 1.0, "TracIn": float(len(p.checkpoints)), "dot product": 1.0, "cosine": 1.0,
+    }  # fmt: skip
     found: Scores = {}
     if p.exact:
-        exact = jax.jit(lambda params: attribution.exact_influence(p.task, params, train, asked, config.damping))
-        blocks = jax.jit(
-            lambda params: attribution.block_influence(p.task, params, train, asked, config.damping, layer_of)
-        )
-        found |= {"exact": (exact(p.params), None), "block-exact": (blocks(p.params), None)}
+        for title, scores in _exact(p.task, p.params, train, asked, config.damping).items():
+            found[title] = scores, None
     for title, _, passes in CURVATURES:
         scores = ekfac.influence(fits[title], p.queries, p.train, damping=ekfac.absolute(config.damping))
         found[title] = scores, 1 + passes * p.rows / queries
-    found |= {title: (scores, cost) for title, scores, cost in iterative(config, p, key)}
-    found["dot product"] = jax.jit(lambda params: attribution.dot_product(p.task, params, train, asked))(p.params), 1.0
-    found["cosine"] = jax.jit(lambda params: attribution.cosine(p.task, params, train, asked))(p.params), 1.0
-    rates = [1.0] * len(p.checkpoints)
-    tracin = jax.jit(lambda checkpoints: attribution.tracin(p.task, checkpoints, rates, train, asked))
-    found["TracIn"] = tracin(p.checkpoints), float(len(rates))
-    found["TRAK"] = trak(p, train, asked, key), 1.0
-    similar = jax.jit(lambda params: attribution.representation(p.features, params, train, asked))
-    found["representation"] = similar(p.params), None
+    is_regression = p.name == "regression"
+    others = _gradient_scores(p.task, p.features, is_regression, p.params, p.checkpoints, train, asked, key)
+    settings = config.damping, config.lissa_batch, config.lissa_iterations
+    for title, scores in (_iterative(p.task, *settings, p.params, train, asked, key) | others).items():
+        found[title] = scores, costs.get(title)
     return found
+
+
+def on_device(p: Problem) -> tuple[Any, Any]:
+    """Training examples and queries as arrays of the device."""
+    return jax.tree.map(jnp.asarray, (p.train, p.queries))
 
 
 def layer_of(leaf: str) -> str:
@@ -93,48 +100,54 @@ def layer_of(leaf: str) -> str:
     return leaf.rsplit("/", 1)[0]
 
 
-def iterative(config: Config, p: Problem, key: jax.Array):
-    """CG and LiSSA: name, scores and cost."""
-    train, queries = (jax.tree.map(jnp.asarray, x) for x in (p.train, p.queries))
-
-    @jax.jit
-    def solve(params, key):
-        flat, unflatten = jax.flatten_util.ravel_pytree(params)
-        vectors = jax.vmap(unflatten)(attribution.per_example_gradients(p.task.loss, params, queries))
-        of_train = attribution.per_example_gradients(p.task.loss, params, train)
-        start = unflatten(jax.random.normal(key, flat.shape))
-        largest = attribution.largest_eigenvalue(product(p.task, params, train), start)
-        sigma = 4.0 * largest + config.damping
-        cg = attribution.conjugate_gradient(p.task, params, train, vectors, config.damping, 30)
-        lissa = attribution.lissa(
-            p.task, params, train, vectors, config.damping, key=key, sigma=sigma,
-            batch_size=config.lissa_batch, iterations=config.lissa_iterations,
-        )  # fmt: skip
-        ravelled = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])
-        return tuple(ravelled(s.vectors) @ of_train.T for s in (cg, lissa))
-
-    cg, lissa = solve(p.params, key)
-    return [
-        ("CG, 30 iterations", cg, 30.0 * p.rows),
-        (LISSA, lissa, float(config.lissa_iterations * config.lissa_batch)),
-    ]
+# The following are compiled once per network and shape, whatever the seed.
 
 
-def trak(p: Problem, train: Any, asked: Any, key: jax.Array):
-    """With the final checkpoint; margins of labels, or the output itself in regression."""
-    margin, residual = attribution.label_margin(p.task), attribution.label_residual(p.task)
-    if p.name == "regression":
-        margin, residual = regression_margin(p)
+@functools.partial(jax.jit, static_argnums=0)
+def _exact(task: Task, params, train, asked, damping) -> dict[str, jax.Array]:
+    return {
+        "exact": attribution.exact_influence(task, params, train, asked, damping),
+        "block-exact": attribution.block_influence(task, params, train, asked, damping, layer_of),
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _iterative(task: Task, damping: float, batch_size: int, iterations: int, params, train, asked, key):
+    flat, unflatten = jax.flatten_util.ravel_pytree(params)
+    vectors = jax.vmap(unflatten)(attribution.per_example_gradients(task.loss, params, asked))
+    of_train = attribution.per_example_gradients(task.loss, params, train)
+    start = unflatten(jax.random.normal(key, flat.shape))
+    largest = attribution.largest_eigenvalue(product(task, params, train), start)
+    sigma = 4.0 * largest + damping
+    cg = attribution.conjugate_gradient(task, params, train, vectors, damping, 30)
+    lissa = attribution.lissa(
+        task, params, train, vectors, damping, key=key, sigma=sigma, batch_size=batch_size, iterations=iterations
+    )
+    ravelled = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])
+    return {"CG, 30 iterations": ravelled(cg.vectors) @ of_train.T, LISSA: ravelled(lissa.vectors) @ of_train.T}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _gradient_scores(task: Task, features, is_regression: bool, params, checkpoints, train, asked, key):
+    """Methods without a curvature; TRAK has the final checkpoint, with margins of labels or the output itself."""
+    margin, residual = attribution.label_margin(task), attribution.label_residual(task)
+    if is_regression:
+        margin, residual = regression_margin(task)
     project = attribution.gaussian_projection(key, 128)
-    run = jax.jit(lambda params: attribution.trak(margin, residual, [params], train, asked, project, ridge=1e-3))
-    return run(p.params)
+    return {
+        "dot product": attribution.dot_product(task, params, train, asked),
+        "cosine": attribution.cosine(task, params, train, asked),
+        "TracIn": attribution.tracin(task, checkpoints, [1.0] * len(checkpoints), train, asked),
+        "TRAK": attribution.trak(margin, residual, [params], train, asked, project, ridge=1e-3),
+        "representation": attribution.representation(features, params, train, asked),
+    }
 
 
-def regression_margin(p: Problem) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+def regression_margin(task: Task) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """The output, and how far the target lies above it."""
     return (
-        lambda params, e: p.task.outputs(params, e)[0],
-        lambda params, e: e["y"][0] - p.task.outputs(params, e)[0],
+        lambda params, e: task.outputs(params, e)[0],
+        lambda params, e: e["y"][0] - task.outputs(params, e)[0],
     )
 
 
@@ -142,16 +155,11 @@ def dampings(
     config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], at_one: Scores, note: Callable[..., None]
 ) -> None:
     """Agreement of curvatures with the exact influence at several lambda."""
-    train, asked = jax.tree.map(jnp.asarray, (p.train, p.queries))
-    run = jax.jit(
-        lambda params, damping: (
-            attribution.exact_influence(p.task, params, train, asked, damping),
-            attribution.block_influence(p.task, params, train, asked, damping, layer_of),
-        )
-    )
+    train, asked = on_device(p)
     for damping in config.dampings:
-        exact, blocks = run(p.params, damping)
-        scores = {"block-exact": blocks, "dot product": at_one["dot product"][0]}
+        scores = _exact(p.task, p.params, train, asked, damping)
+        exact = scores.pop("exact")
+        scores |= {"dot product": at_one["dot product"][0]}
         for title, fitted in fits.items():
             scores[title] = ekfac.influence(fitted, p.queries, p.train, damping=ekfac.absolute(damping))
         for method, found in scores.items():
@@ -163,17 +171,20 @@ def dampings(
 def datamodelling(config: Config, problem: Problem, found: Scores, note: Callable[..., None], key: jax.Array) -> None:
     """Linear datamodelling scores: agreement with retraining on random halves."""
     subsets = attribution.random_subsets(key, config.subsets, problem.rows)
-    queries = jax.tree.map(jnp.asarray, problem.queries)
-
-    def losses(params):
-        return jax.vmap(lambda q: problem.task.loss(params, q))(queries)
-
-    keys = jax.random.split(key, config.retrained)
-    retrained = jax.jit(lambda w: attribution.retrained_losses(retrain(problem), losses, keys, w))
-    actual = retrained(subsets.astype(jnp.float32))
+    keys, (train, asked) = jax.random.split(key, config.retrained), on_device(problem)
+    weights = subsets.astype(jnp.float32)
+    actual = _retrained(problem.task, problem.init, problem.steps, train, asked, keys, weights)
     for method, (scores, _) in found.items():
         each = attribution.linear_datamodelling_scores(scores, subsets, actual)
         note(method=method, metric="LDS", value=float(np.nanmean(each)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _retrained(task: Task, init, steps: int, train, asked, keys, weights):
+    def losses(params):
+        return jax.vmap(lambda q: task.loss(params, q))(asked)
+
+    return attribution.retrained_losses(retrain(init, task, steps, train), losses, keys, weights)
 
 
 def mislabelled(config: Config, context: Context, seed: int) -> None:

@@ -19,6 +19,7 @@ from interp import ekfac
 DATASET = "cost"
 STAGES = ("covariances", "eigendecomposition", "eigenvalue correction", "scores")
 VOCABULARY, BATCH, QUERIES = 64, 16, 8
+WHERE = r"layers/(attention|mlp)/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,40 +45,49 @@ class Stages:
         model = Decoder(DecoderConfig(VOCABULARY, size.width, size.depth, size.width // 16, max_length=size.length))
         rng = np.random.default_rng(0)
         shape = (size.examples, size.length + 1)
-        rows = {"tokens": jnp.asarray(rng.integers(VOCABULARY, size=shape), jnp.int32), "mask": jnp.ones(shape, bool)}
-        params = jax.jit(model.init)(jax.random.key(0), rows["tokens"][0, :-1])["params"]
-        task, example = sequence_task(model), jax.tree.map(lambda leaf: leaf[0], rows)
-        found = ekfac.capture(task.outputs, params, example, r"layers/(attention|mlp)/")
-        prepared = {n: jnp.ones((QUERIES, b.stack, b.rows, b.columns)) for n, b in found.blocks.items()}
-        self.size, self.found, self.data = size, found, ekfac.whole(params, rows)
-        basis = ekfac.standard_basis(found)
-        turned = {n: ekfac.Eigen(*_rotations(b), basis[n].values) for n, b in found.blocks.items()}
-        self.steps = ekfac.steps_of(self.data, BATCH)
-        self.cover = ekfac.covariance(found, task, ekfac.sampled())
-        self.correct = ekfac.eigenvalue_correction(found, task, ekfac.sampled())
-        self.at = {"covariances": params, "eigenvalue correction": (params, turned)}
+        self.rows = {"tokens": rng.integers(VOCABULARY, size=shape).astype(np.int32), "mask": np.ones(shape, bool)}
+        self.size, self.steps = size, -(-size.examples // BATCH)
+        self.init = lambda: model.init(jax.random.key(0), self.rows["tokens"][0, :-1])["params"]
+        task, example = sequence_task(model), jax.tree.map(lambda leaf: leaf[0], self.rows)
+        self.found = found = ekfac.capture(task.outputs, jax.eval_shape(self.init), example, WHERE)
+        self.stages = {
+            "covariances": ekfac.covariance(found, task, ekfac.sampled()),
+            "eigenvalue correction": ekfac.eigenvalue_correction(found, task, ekfac.sampled()),
+        }
         self.scores = jax.jit(
             lambda params, prepared, rows: ekfac.in_batches(
                 lambda batch: ekfac.pairwise(found, task, params, prepared, batch), rows, BATCH
             )
         )
-        self.scored = params, prepared, rows
+
+    @functools.cached_property
+    def at(self) -> dict[str, Any]:
+        """By stage, where its gradients are taken: parameters, with bases for the second."""
+        params, basis = jax.jit(self.init)(), ekfac.standard_basis(self.found)
+        turned = {n: ekfac.Eigen(*_rotations(b), basis[n].values) for n, b in self.found.blocks.items()}
+        return {"covariances": params, "eigenvalue correction": (params, turned)}
+
+    @property
+    def scored(self) -> tuple[Any, Any, Any]:
+        """Arguments of the scores."""
+        blocks = self.found.blocks.items()
+        prepared = {n: jnp.ones((QUERIES, b.stack, b.rows, b.columns)) for n, b in blocks}
+        return self.at["covariances"], prepared, jax.tree.map(jnp.asarray, self.rows)
 
     def passes(self, stage: str) -> tuple[Any, Any]:
         """One of the two passes over the data as a jitted function, and its arguments."""
-        learner = with_sampler({"covariances": self.cover, "eigenvalue correction": self.correct}[stage],
-                               ekfac.sweep(BATCH))  # fmt: skip
-        data = jax.tree.map(jnp.asarray, self.data._replace(params=self.at[stage]))
+        learner = with_sampler(self.stages[stage], ekfac.sweep(BATCH))
+        data = jax.tree.map(jnp.asarray, ekfac.whole(self.at[stage], self.rows))
         start = jax.jit(learner.init)(jax.random.key(0), data)
         return jax.jit(scan_steps(learner, self.steps).update), (start, data)
 
-    def flops(self, stage: str) -> float:
-        """Of one batch, as XLA counts them, times the number of batches."""
-        learner = {"covariances": self.cover, "eigenvalue correction": self.correct}[stage]
-        rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:BATCH], self.data._replace(params=None))
-        batch = rows._replace(params=self.at[stage])
+    def operations(self) -> float:
+        """Of the pass for covariances: those of one batch, as XLA counts them, times the number of batches."""
+        learner = self.stages["covariances"]
+        rows = jax.tree.map(lambda leaf: leaf[:BATCH], self.rows)
+        batch = jax.eval_shape(lambda: ekfac.whole(self.init(), rows))
         state = jax.eval_shape(learner.init, jax.random.key(0), batch)
-        counted: Any = jax.jit(learner.update).lower(state, batch).compile().cost_analysis()
+        counted: Any = jax.jit(learner.update).lower(state, batch).cost_analysis()
         return counted["flops"] * self.steps
 
     def temporary_bytes(self) -> int:
@@ -95,8 +105,9 @@ class Stages:
             sums = state if stage == "covariances" else sums
             found[stage] = best_of(lambda run=run, arguments=arguments: run(*arguments)[0].examples)
         found["eigendecomposition"] = best_of(lambda: ekfac.eigenbasis(self.found, sums))  # type: ignore[arg-type]
-        self.scores(*self.scored)
-        found["scores"] = best_of(lambda: self.scores(*self.scored))
+        arguments = self.scored
+        self.scores(*arguments)
+        found["scores"] = best_of(lambda: self.scores(*arguments))
         return {stage: found[stage] for stage in STAGES}
 
 

@@ -1,6 +1,7 @@
 """Trained networks with their data: what the comparisons of attribution methods run on."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ class Problem:
     def rows(self) -> int:
         """Training examples."""
         return len(jax.tree.leaves(self.train)[0])
+
+
+Parts = tuple[Task, Callable[[Array], PyTree], Callable[[PyTree, Any], Array]]
+"""Of a problem: task, initialisation, features."""
 
 
 class Mlp(nn.Module):
@@ -126,18 +131,18 @@ def digits(data_dir: Path | None, count: int, key: Array) -> tuple[np.ndarray, n
 
 def mlp_problem(name, data, train, queries, outputs: int, width: int, steps: int, exact: bool = False) -> Problem:
     """An untrained tanh network on arrays ``x`` and ``y``; one output means regression."""
+    return Problem(name, data, *mlp(train["x"].shape[1], width, outputs), train, queries, steps, exact=exact)
+
+
+@functools.cache
+def mlp(inputs: int, width: int, outputs: int) -> Parts:
+    """Task, initialisation and features; the same functions for the same sizes, so that each compiles once."""
     model = Mlp(width, outputs)
     likelihood = gaussian(lambda e: e["y"]) if outputs == 1 else categorical(lambda e: e["y"])
-    return Problem(
-        name,
-        data,
+    return (
         Task(lambda p, e: model.apply({"params": p}, e["x"]), likelihood),
-        lambda key: model.init(key, train["x"][0])["params"],
+        lambda key: model.init(key, jnp.zeros(inputs))["params"],
         lambda p, e: model.bind({"params": p}).features(e["x"]),
-        train,
-        queries,
-        steps,
-        exact=exact,
     )
 
 
@@ -151,16 +156,18 @@ def language(config: Config, key: Array, data_dir: Path | None) -> Problem:
     rows = {"tokens": sequences.tokens[chosen], "mask": sequences.mask[chosen]}
     n = config.language_train
     split = [jax.tree.map(lambda leaf, part=part: leaf[part], rows) for part in (slice(n), slice(n, None))]
-    model = decoder(settings, config.language_width, 1)
-    return Problem(
-        "language",
-        "planted corpus",
+    parts = language_model(settings, config.language_width)
+    return Problem("language", "planted corpus", *parts, split[0], split[1], config.language_steps)
+
+
+@functools.cache
+def language_model(settings: PlantedFacts, width: int) -> Parts:
+    """The same of a decoder of one block."""
+    model, length = decoder(settings, width, 1), settings.length
+    return (
         sequence_task(model),
-        lambda key: model.init(key, rows["tokens"][0][:-1])["params"],
+        lambda key: model.init(key, jnp.zeros(length - 1, jnp.int32))["params"],
         lambda p, e: jnp.mean(model.bind({"params": p}).hidden(e["tokens"][:-1]), axis=0),
-        split[0],
-        split[1],
-        config.language_steps,
     )
 
 
@@ -180,44 +187,44 @@ def sequence_task(model: Decoder) -> Task:
 
 def trained(problem: Problem, key: Array) -> Problem:
     """The problem with parameters at the end of training and at earlier points."""
-    state, step = start(problem, key)
+    task, steps, train = problem.task, problem.steps, jax.tree.map(jnp.asarray, problem.train)
+    state = _start(problem.init, steps, key)
     checkpoints = []
-    each = jax.jit(lambda state, weights: jax.lax.fori_loop(0, problem.steps // CHECKPOINTS, step(weights), state))
     for _ in range(CHECKPOINTS):
-        state = each(state, jnp.ones(problem.rows))
+        state = _descend(task, steps, steps // CHECKPOINTS, train, jnp.ones(problem.rows), state)
         checkpoints.append(state[0])
     return dataclasses.replace(problem, params=checkpoints[-1], checkpoints=tuple(checkpoints))
 
 
-def start(problem: Problem, key: Array):
-    """Initial (params, optimiser state), and ``weights -> body of a loop`` that descends the weighted loss."""
-    tx = optax.adam(optax.cosine_decay_schedule(RATE, problem.steps, alpha=0.1))
-    train = jax.tree.map(jnp.asarray, problem.train)
+def retrain(init: Callable[[Array], PyTree], task: Task, steps: int, train: PyTree):
+    """``(key, weights) -> params``: training from scratch on weighted examples, as a pure function."""
+    return lambda key, weights: _descend(task, steps, steps, train, weights, _start(init, steps, key))[0]
 
-    def loss(params, weights):
-        each = jax.vmap(lambda e: problem.task.loss(params, e))(train)
+
+def _optimizer(steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(RATE, steps, alpha=0.1))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _start(init: Callable[[Array], PyTree], steps: int, key: Array):
+    params = init(key)
+    return params, _optimizer(steps).init(params)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _descend(task: Task, steps: int, taken: int, train: PyTree, weights: Array, state: Any):
+    """So many steps down the weighted loss of all examples."""
+
+    def loss(params):
+        each = jax.vmap(lambda e: task.loss(params, e))(train)
         return jnp.sum(weights * each) / jnp.sum(weights)
 
-    def step(weights):
-        def body(_, state):
-            params, opt_state = state
-            updates, opt_state = tx.update(jax.grad(loss)(params, weights), opt_state)
-            return optax.apply_updates(params, updates), opt_state
+    def step(_, state):
+        params, opt_state = state
+        updates, opt_state = _optimizer(steps).update(jax.grad(loss)(params), opt_state)
+        return optax.apply_updates(params, updates), opt_state
 
-        return body
-
-    params = problem.init(key)
-    return (params, tx.init(params)), step
-
-
-def retrain(problem: Problem) -> Callable[[Array, Array], PyTree]:
-    """``(key, weights) -> params``: training from scratch on weighted examples, as a pure function."""
-
-    def train(key, weights):
-        state, step = start(problem, key)
-        return jax.lax.fori_loop(0, problem.steps, step(weights), state)[0]
-
-    return train
+    return jax.lax.fori_loop(0, taken, step, state)
 
 
 def batch_learner(task: Task, init: Callable[[Array], PyTree], steps: int, batch_size: int, rate: float = RATE):

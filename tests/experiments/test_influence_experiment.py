@@ -21,7 +21,7 @@ def run(tmp_path_factory):
 
 def test_every_part_is_recorded_and_drawn(run):
     frame = run.frame
-    assert {"regression", "planted 16 x 1"} <= set(frame["part"])
+    assert set(frame["dataset"]) == {"regression", DECODERS}
     assert {"exact", "block-exact", "EK-FAC", "K-FAC", "LiSSA", "TRAK", "TracIn", "cosine"} <= set(frame["method"])
     assert bool(np.isfinite(frame["value"]).all())
     assert set(SYSTEM.figures(frame)) >= {"correlation_with_response", "cost_and_agreement", "word_order", "layers"}
@@ -29,7 +29,7 @@ def test_every_part_is_recorded_and_drawn(run):
 
 
 def test_the_page_shows_the_query_and_its_top_sequences(run):
-    (page,) = (run.folder / "pages").glob("*.html")
+    (page,) = run.folder.glob("work/*/pages/*.html")
     text = page.read_text()
     assert "What taught the decoder fact" in text
     assert "http" not in text.replace("http://www.w3.org", "")  # self-contained

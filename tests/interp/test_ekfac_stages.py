@@ -296,7 +296,7 @@ def test_a_workdir_of_other_factors_is_refused(tmp_path, other):
 def padded(request):
     """A decoder, sequences of 3 and 5 tokens padded to 8 with arbitrary ones, and the same sequences as they are."""
     config = DecoderConfig(
-        vocab_size=7, width=8, layers=2, heads=2, hidden=8, max_length=8, tied=request.param == "tied"
+        vocab_size=7, width=8, layers=1, heads=2, hidden=8, max_length=8, tied=request.param == "tied"
     )
     model = Decoder(config)
 
