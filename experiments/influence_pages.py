@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
@@ -104,7 +105,21 @@ def write_page(page: Page, path: Path) -> Path:
     Raises:
       ConfigError: where it cannot be written.
     """
-    text = html(page)
+    return _write(html(page), path)
+
+
+def write_terminal(page: Page, path: Path, width: int = 100) -> Path:
+    """Writes the page for a terminal, in colour: to be seen with ``cat`` or ``less -R``.
+
+    Raises:
+      ConfigError: where it cannot be written.
+    """
+    shown = io.StringIO()
+    Console(file=shown, force_terminal=True, color_system="truecolor", width=width).print(terminal(page))
+    return _write(shown.getvalue(), path)
+
+
+def _write(text: str, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)

@@ -12,7 +12,7 @@ import scipy.stats
 from core.fit import fit
 from experiments.influence.config import Config
 from experiments.influence.problems import batch_learner, decoder, sequence_task
-from experiments.influence_pages import Attribution, Page, Query, write_page
+from experiments.influence_pages import Attribution, Page, Query, write_page, write_terminal
 from experiments.system import Context
 from interp import candidates, ekfac
 from interp import influence_statistics as statistics
@@ -65,7 +65,9 @@ def study(config: Config, context: Context, seed: int, size: int) -> None:
         for rank, value in enumerate(np.sort(found.scores, axis=1)[:, ::-1].mean(0)[: found.scores.shape[1] // 4]):
             if rank < 10 or np.log2(rank + 1) % 0.25 < 1e-9 or rank % max(1, found.scores.shape[1] // 64) == 0:
                 note(metric="influence by rank", value=float(value), rank=rank + 1)
-        write_page(page(config, found), context.workdir / "pages" / f"influence-{seed}.html")
+        shown, folder = page(config, found), context.workdir / "pages"
+        write_page(shown, folder / f"influence-{seed}.html")
+        write_terminal(shown, folder / f"influence-{seed}.ansi")
 
 
 def build(config: Config, seed: int, width: int, depth: int, context: Context) -> Study:

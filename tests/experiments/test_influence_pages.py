@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from core.errors import ConfigError, DataError
-from experiments.influence_pages import Attribution, Page, Query, html, number, separator, terminal, visible, write_page
+from experiments.influence_pages import (
+    Attribution,
+    Page,
+    Query,
+    html,
+    number,
+    separator,
+    terminal,
+    visible,
+    write_page,
+    write_terminal,
+)
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 QUERY = Query(("the", "capital", "of", "A", "is", "B"), (False,) * 5 + (True,))
@@ -178,6 +189,13 @@ def test_the_file_is_written_whole_and_folders_are_made(tmp_path):
     path = write_page(PAGE, tmp_path / "new" / "page.html")
     assert path.read_text(encoding="utf-8") == html(PAGE)
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]
+
+
+def test_the_terminal_page_is_kept_in_colour(tmp_path):
+    text = write_terminal(PAGE, tmp_path / "page.ansi").read_text(encoding="utf-8")
+    assert "\x1b[" in text
+    assert "fact 3" in text
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in text.splitlines()) <= 100
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
