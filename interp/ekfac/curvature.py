@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PyTree
 
 from core.errors import ConfigError
 from core.learner import Learner
+from core.linalg import of_each_matrix
 from interp.ekfac import contractions
 from interp.ekfac.capture import Block, Capture, Record
 from interp.ekfac.fisher import Fisher
@@ -107,7 +108,7 @@ def eigenbasis(
 def kfac(capture: Capture, sums: Sums, scale: Scale = "per_example", xp: Any = jnp) -> Curvature:
     """The same in the precision of the sums and without checks: with ``xp=jax.numpy`` for use inside jit.
 
-    On the host it is NumPy that decomposes: several of XLA's calls to LAPACK at a time were seen to block each other.
+    On the host it is NumPy that decomposes, in float64; inside jit see :func:`core.linalg.of_each_matrix`.
     """
     curvature = {}
     for name, factors in sums.sums.items():
@@ -370,8 +371,13 @@ def _decomposed(factor: Array, width: int, xp: Any) -> tuple[Array | None, Array
     padding = (xp.arange(groups * size) >= width).reshape(groups, size)
     above = 1 + 2 * xp.trace(factor, axis1=-2, axis2=-1)
     symmetric = (factor + xp.swapaxes(factor, -1, -2)) / 2 + above[..., None, None] * padding[..., None] * xp.eye(size)
-    values, vectors = xp.linalg.eigh(symmetric)
+    values, vectors = np.linalg.eigh(symmetric) if xp is np else of_each_matrix(_eigh, symmetric)
     return vectors, xp.maximum(values, 0.0).reshape(stack, -1)[:, :width]
+
+
+def _eigh(matrix: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
 
 
 def _require_sums(capture: Capture, sums: Mapping[str, Any], examples: Array) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from core.errors import ConfigError
+from core.linalg import of_each_matrix
 from interp.ekfac import contractions
 from interp.ekfac.capture import Capture, Record
 from interp.ekfac.curvature import Curvature, precondition, rotate_record
@@ -92,7 +93,7 @@ def _truncated(matrix: Array, rank: int) -> Array | LowRank:
     rows, columns = matrix.shape[-2:]
     if rank * (rows + columns) >= rows * columns:
         return matrix
-    left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+    left, values, right = of_each_matrix(lambda m: tuple(jnp.linalg.svd(m, full_matrices=False)), matrix)
     return LowRank(left[..., :rank] * values[..., None, :rank], right[..., :rank, :])
 
 
