@@ -280,5 +280,5 @@ CLAIMS = (
     Claim("15c", "Measured times are linear in examples; the eigendecomposition is about cubic in width",
           ShownByRecords("seconds of decoders of growing size, once", judge_slopes)),
     Claim("16", "Five times kronfluence's speed end to end, twice at every stage",
-          NotShown("`relic bench ekfac` prints the ratios; they are measurements of a machine, not a test")),
+          NotShown("not reached where measured: `relic bench ekfac` prints the ratios, which belong to a machine")),
 )  # fmt: skip
