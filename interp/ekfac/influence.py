@@ -193,7 +193,8 @@ def most_influential(
 ) -> Top:
     """The k highest and lowest scoring training examples per query; with a workdir a killed pass goes on.
 
-    For sets that do not fit on the device, drive :func:`interp.ekfac.top` with batches of one's own.
+    A set that does not fit in memory streams past: give :func:`core.fit.fit` the learner ``top(k, queries, lambda _,
+    rows: pairwise(capture, task, params, prepared, rows))`` and batches ``Examples(None, rows, ids, weight)``.
     """
     queries = jax.tree.leaves(prepared)[0].shape[0]
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.fit import fit
 from interp import ekfac
 from interp.ekfac.contractions import is_lookup, low_rank_scores
 from interp.ekfac.contractions import scores as contracted
@@ -196,6 +197,41 @@ def test_the_best_of_a_stream_are_those_of_all_scores(problem, scores, batch_siz
     np.testing.assert_array_equal(best.highest_ids, order[:, :4])
     np.testing.assert_array_equal(best.lowest_ids, order[:, ::-1][:, :4])
     np.testing.assert_allclose(best.highest, np.take_along_axis(np.asarray(scores), order[:, :4], 1), rtol=1e-3)
+
+
+class FromDisk:
+    """Batches of three that are read when they are needed and can be taken up anywhere; the last is padded."""
+
+    def __init__(self, rows, last=None):
+        self.rows, self.at, self.last = rows, 0, last
+
+    def __next__(self):
+        if self.at == self.last:
+            raise InterruptedError
+        index = np.arange(3 * self.at, 3 * self.at + 3)
+        inside = np.minimum(index, 10)
+        self.at += 1
+        examples = jax.tree.map(lambda leaf: np.asarray(leaf)[inside], self.rows)
+        return ekfac.Examples(None, examples, inside, (index < 11).astype(np.float32))
+
+    def get_state(self):
+        return self.at
+
+    def set_state(self, state):
+        self.at = state
+
+
+def test_a_set_too_large_for_memory_streams_past_and_goes_on_after_an_interruption(problem, scores, tmp_path):
+    fitted, train = problem
+    prepared = ekfac.prepared_queries(fitted, train)
+    learner = ekfac.top(4, 11, lambda _, rows: ekfac.pairwise(fitted.capture, TASK, fitted.params, prepared, rows))
+    settings = {"key": jax.random.key(0), "steps": 4, "chunk": 1, "checkpoint_every": 1, "workdir": tmp_path}
+    with pytest.raises(InterruptedError):
+        fit(learner, FromDisk(train, last=2), **settings)
+    best = fit(learner, FromDisk(train), **settings).state
+    order = np.argsort(-np.asarray(scores), axis=1)
+    np.testing.assert_array_equal(best.highest_ids, order[:, :4])
+    np.testing.assert_array_equal(best.lowest_ids, order[:, ::-1][:, :4])
 
 
 def stream(values, batches, k):
