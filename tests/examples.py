@@ -73,7 +73,8 @@ def ekfac_stage(kind: str) -> Example:
     """One of the stages of EK-FAC, which add up over examples."""
     task, params, examples = classifier()
     found = ekfac.capture(task.outputs, params, jax.tree.map(lambda leaf: leaf[0], examples))
-    prepared = {n: jnp.ones((2, b.stack, b.rows, b.columns)) for n, b in found.blocks.items()}
+    shapes = {n: (2, b.stack, b.rows, b.columns) for n, b in found.blocks.items()}
+    prepared = {n: jax.random.normal(jax.random.key(2), shape) for n, shape in shapes.items()}
     learner, at = {
         "covariance": lambda: (ekfac.covariance(found, task, ekfac.sampled()), params),
         "eigenvalues": lambda: (

@@ -36,7 +36,7 @@ def top(k: int, queries: int, scores: Callable[[Any, Any], Float[Array, "query e
 
     def init(key, batch: Examples) -> Top:
         nobody = jnp.full((queries, k), NOBODY, jnp.int32)
-        worst = jnp.full((queries, k), jnp.inf)
+        worst = jnp.full((queries, k), jnp.inf, jnp.float32)
         return Top(jnp.zeros((), jnp.int32), key, -worst, nobody, worst, nobody)
 
     def update(state: Top, batch: Examples):
