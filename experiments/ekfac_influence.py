@@ -64,7 +64,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
-    metrics=(),
+    metrics=("correlation with PBRF", "correlation with exact", "LDS", "AUC"),
     tables=tables,
     figures=figures,
 )
