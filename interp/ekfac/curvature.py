@@ -362,8 +362,11 @@ def _second_moments(inputs: Array, out: Array, rows: int, order: contractions.Or
     return contractions.second_moments(flat_inputs, flat_out, rows, order) / directions
 
 
-def _decomposed(factor: Array, width: int, xp: Any) -> tuple[Array | None, Array]:
-    """Eigenvectors and eigenvalues [stack, width] of an averaged factor; a diagonal has the standard basis."""
+def _decomposed(factor: Array, width: int, xp: Any) -> tuple[Any, Any]:
+    """Eigenvectors and eigenvalues [stack, width] of an averaged factor, as arrays of ``xp``.
+
+    A diagonal factor has the standard basis: no eigenvectors are returned.
+    """
     if factor.ndim == 2:
         return None, factor
     stack, groups, size, _ = factor.shape
