@@ -1,0 +1,100 @@
+"""From data to the noise which a deterministic sampler decodes to it.
+
+An inverse needs no sampler of its own: a plan made from :func:`grids.reverse` runs the other way. That is the
+``explicit`` mode (DDIM, first order even with a perfect model) and the ``heun`` mode (second order). The third solves
+each decoding step for its noisier end and is exact in the limit of its iterations.
+"""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from core.loop import Loop
+from latent.diffusion import samplers
+from latent.diffusion.grids import Grid, reverse
+from latent.diffusion.prediction import Denoiser, Level, Query
+
+Mode = Literal["explicit", "fixed_point", "heun"]
+
+
+class Inverse(NamedTuple):
+    """A run of the implicit inverse as a table: x' = x_coef x + eps_coef eps(x'), solved by iteration."""
+
+    here: Level
+    there: Level
+    x: Any
+    eps: Any
+
+
+def invert(
+    grid: Grid,
+    denoise: Denoiser,
+    operands: Any,
+    x: Float[Array, "batch ..."],
+    mode: Mode = "fixed_point",
+    *,
+    iterations: int = 5,
+    loop: Loop = "scan",
+) -> Float[Array, "batch ..."]:
+    """The sample at the grid's first (noisiest) level whose decoding by :func:`samplers.ddim` gives back ``x``.
+
+    Args:
+      grid: the grid that will decode: falling noise.
+      denoise: the same denoiser as in decoding, without clipping (clipping destroys what is to be found again).
+      operands: passed on to it.
+      x: samples at the grid's last level.
+      mode: "explicit" (one network call per step), "fixed_point" (``iterations + 1``) or "heun" (two; decode with
+        :func:`samplers.heun` for the round trip of second order).
+      iterations: of the fixed point, from the explicit guess.
+      loop: as in :func:`samplers.sample`.
+
+    Raises:
+      ValueError: for an unknown mode, or a grid that starts from pure noise.
+    """
+    if mode == "explicit":
+        return samplers.sample(samplers.ddim(reverse(grid)), denoise, operands, x, loop=loop)
+    if mode == "heun":
+        return samplers.sample(samplers.heun(reverse(grid)), denoise, operands, x, loop=loop)
+    if mode != "fixed_point":
+        raise ValueError(f"unknown mode {mode!r}: choose explicit, fixed_point or heun")
+    table = inverse(grid)
+    if loop == "host":
+        for index in range(grid.steps):
+            x = _jitted_solve(table, np.int32(index), denoise, iterations, operands, x)
+        return x
+
+    def body(x, row):
+        return _solve(row, denoise, iterations, operands, x), None
+
+    return jax.lax.scan(body, x, table, unroll=grid.steps if loop == "unroll" else 1)[0]
+
+
+def inverse(grid: Grid) -> Inverse:
+    """The table of the implicit inverse of DDIM on a grid."""
+    if (grid.a <= 0).any():
+        raise ValueError("pure noise (SNR exactly 0) cannot be reached by inversion: start at a finite log SNR")
+    up = reverse(grid)
+    here, there = (Level(*(column[cut] for column in up)) for cut in (slice(None, -1), slice(1, None)))
+    x = there.a / here.a
+    cast = jax.tree.map(lambda c: jnp.asarray(np.asarray(c), dtype=float), (here, there, x, there.s - x * here.s))
+    return Inverse(*cast)
+
+
+def _solve(row: Inverse, denoise: Denoiser, iterations: int, operands: Any, x: Array) -> Array:
+    def at(level: Level, guess: Array) -> Array:
+        eps = denoise(operands, Query(guess, level, jnp.zeros_like(x))).eps
+        return (row.x * x + row.eps * eps).astype(x.dtype)
+
+    guess = at(Level(*row.here), x)
+    for _ in range(iterations):
+        guess = at(Level(*row.there), guess)
+    return guess
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _jitted_solve(table: Inverse, index: Any, denoise: Denoiser, iterations: int, operands: Any, x: Array) -> Array:
+    return _solve(jax.tree.map(lambda column: column[index], table), denoise, iterations, operands, x)
