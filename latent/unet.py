@@ -1,0 +1,220 @@
+"""A U-Net over images [batch, height, width, channels], conditioned by a vector.
+
+With its defaults it is the network of improved-diffusion (Nichol, Dhariwal 2021): residual blocks with GroupNorm and
+SiLU, a skip connection per block, self-attention at chosen levels, the condition as scale and shift.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jaxtyping import Array, Float
+
+ConvForm = Literal["native", "dot"]
+"""How a convolution is computed: by XLA's convolution, or as shifted slices and one matrix product."""
+
+
+class Conv(nn.Module):
+    """A convolution of odd kernel with zero padding, with one meaning and two forms.
+
+    The dot form is up to twice as slow alone, but keeps its speed inside ``scan`` and ``while_loop`` on the CPU.
+    """
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    zero: bool = False
+    form: ConvForm = "native"
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
+        """The convolved image."""
+        k, channels = self.kernel, x.shape[-1]
+        start = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        kernel = self.param("kernel", start, (k, k, channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        pad = (k - 1) // 2 if k % 2 else 0
+        if self.form == "native":
+            dims = ("NHWC", "HWIO", "NHWC")
+            strides = (self.stride, self.stride)
+            return jax.lax.conv_general_dilated(x, kernel, strides, [(pad, pad)] * 2, dimension_numbers=dims) + bias
+        padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        height, width = ((n + 2 * pad - k) // self.stride + 1 for n in x.shape[1:3])
+        shifts = [
+            padded[:, i : i + (height - 1) * self.stride + 1 : self.stride,
+                   j : j + (width - 1) * self.stride + 1 : self.stride]
+            for i in range(k) for j in range(k)
+        ]  # fmt: skip
+        return jnp.concatenate(shifts, axis=-1) @ kernel.reshape(k * k * channels, self.features) + bias
+
+
+def sinusoids(time: Float[Array, " b"], width: int, longest: float = 10_000.0) -> Float[Array, "b width"]:
+    """Cos and sin of the time at ``width / 2`` frequencies from 1 to 1 / longest."""
+    rates = jnp.exp(-jnp.log(longest) * jnp.arange(width // 2) / (width // 2))
+    angles = time[:, None] * rates
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class ResidualBlock(nn.Module):
+    """norm - act - conv - (condition) - norm - act - dropout - conv, beside a skip.
+
+    With ``mode`` "scale_shift" the condition scales and shifts the second norm; with "add" it is added before it.
+    """
+
+    features: int
+    mode: Literal["scale_shift", "add"]
+    act: Callable[[Array], Array]
+    groups: int
+    epsilon: float
+    dropout: float
+    form: ConvForm
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, emb: Array, *, deterministic: bool = True) -> Array:
+        """The image with ``features`` channels."""
+        conv = {"form": self.form, "dtype": self.dtype}
+        h = Conv(self.features, **conv, name="conv_in")(self.act(self._norm("norm_in")(x)))
+        wide = self.features * (2 if self.mode == "scale_shift" else 1)
+        emb = nn.Dense(wide, dtype=self.dtype, name="condition")(self.act(emb))[:, None, None, :]
+        if self.mode == "add":
+            h = self._norm("norm_out")(h + emb)
+        else:
+            scale, shift = jnp.split(emb, 2, axis=-1)
+            h = self._norm("norm_out")(h) * (1 + scale) + shift
+        h = nn.Dropout(self.dropout, deterministic=deterministic)(self.act(h))
+        h = Conv(self.features, zero=True, **conv, name="conv_out")(h)
+        if x.shape[-1] != self.features:
+            x = Conv(self.features, kernel=1, **conv, name="skip")(x)
+        return x + h
+
+    def _norm(self, name: str) -> nn.GroupNorm:
+        return nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype, name=name)
+
+
+class Attention(nn.Module):
+    """Residual self-attention over all positions, its output projection zero at first."""
+
+    heads: int
+    groups: int
+    epsilon: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """The image, every position informed of all others."""
+        b, height, width, c = x.shape
+        h = nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+        qkv = nn.Dense(3 * c, dtype=self.dtype, name="qkv")(h.reshape(b, height * width, c))
+        query, key, value = (part.reshape(b, -1, self.heads, c // self.heads) for part in jnp.split(qkv, 3, axis=-1))
+        h = jax.nn.dot_product_attention(query, key, value).reshape(b, -1, c)
+        h = nn.Dense(c, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out")(h)
+        return x + h.reshape(x.shape)
+
+
+class UNet(nn.Module):
+    """The network ``(x, emb) -> image``; embed time and conditions with :class:`TimeEmbedding` or one's own module.
+
+    Raises:
+      ValueError: where the image cannot be halved often enough.
+    """
+
+    out_channels: int
+    channels: Sequence[int] = (128, 256, 256)
+    """Width of every level."""
+    blocks: int = 3
+    """Residual blocks per level on the way down; one more on the way up."""
+    attention: Sequence[int] = ()
+    """Levels (0 is full resolution) with self-attention after every block; the middle always has it."""
+    heads: int = 4
+    mode: Literal["scale_shift", "add"] = "scale_shift"
+    middle_attention: bool = True
+    act: Callable[[Array], Array] = nn.silu
+    groups: int = 32
+    epsilon: float = 1e-5
+    dropout: float = 0.0
+    remat: bool = False
+    """Recompute blocks in the backward pass instead of storing them."""
+    form: ConvForm = "native"
+    dtype: Any = None
+    """Type of the computation, such as bfloat16; parameters and output stay in float32."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], emb: Float[Array, "b e"], *, deterministic: bool = True
+    ) -> Float[Array, "b h w out"]:
+        """The raw prediction."""
+        halvings = len(self.channels) - 1
+        if any(side % 2**halvings for side in x.shape[1:3]):
+            raise ValueError(
+                f"images of {x.shape[1]} x {x.shape[2]} cannot be halved {halvings} times: pad them to a multiple of "
+                f"{2**halvings}, or use fewer levels"
+            )
+        norm = {"groups": self.groups, "epsilon": self.epsilon, "dtype": self.dtype}
+        block = nn.remat(ResidualBlock, static_argnums=()) if self.remat else ResidualBlock
+
+        def residual(x, features, name):
+            module = block(
+                features, mode=self.mode, act=self.act, dropout=self.dropout, form=self.form, name=name, **norm
+            )
+            return module(x, emb) if deterministic else module(x, emb, deterministic=False)
+
+        def attend(x, name):
+            return Attention(self.heads, name=name, **norm)(x)
+
+        conv = {"form": self.form, "dtype": self.dtype}
+        h = Conv(self.channels[0], **conv, name="conv_in")(x)
+        skips = [h]
+        for level, width in enumerate(self.channels):
+            for i in range(self.blocks):
+                h = residual(h, width, f"down_{level}_{i}")
+                if level in self.attention:
+                    h = attend(h, f"down_{level}_{i}_attention")
+                skips.append(h)
+            if level < halvings:
+                h = Conv(width, stride=2, **conv, name=f"halve_{level}")(h)
+                skips.append(h)
+        h = residual(h, self.channels[-1], "middle_0")
+        if self.middle_attention:
+            h = attend(h, "middle_attention")
+        h = residual(h, self.channels[-1], "middle_1")
+        for level, width in reversed(list(enumerate(self.channels))):
+            for i in range(self.blocks + 1):
+                h = residual(jnp.concatenate([h, skips.pop()], axis=-1), width, f"up_{level}_{i}")
+                if level in self.attention:
+                    h = attend(h, f"up_{level}_{i}_attention")
+            if level:
+                h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
+                h = Conv(width, **conv, name=f"double_{level}")(h)
+        h = self.act(nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype, name="norm_out")(h))
+        return Conv(self.out_channels, zero=True, **conv, name="conv_out")(h).astype(jnp.float32)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the time through two layers, plus a linear map of each condition."""
+
+    width: int = 512
+    frequencies: int = 128
+    act: Callable[[Array], Array] = nn.silu
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, time: Float[Array, " b"], *conditions: Float[Array, "b d"] | None) -> Float[Array, "b width"]:
+        """The sum; conditions that are None are left out."""
+        dense = {"features": self.width, "dtype": self.dtype}
+        h = nn.Dense(**dense, name="in")(sinusoids(time, self.frequencies))
+        emb = nn.Dense(**dense, name="out")(self.act(h))
+        for i, condition in enumerate(conditions):
+            if condition is not None:
+                emb += nn.Dense(**dense, name=f"condition_{i}")(condition)
+        return emb
+
+
+def parameter_count(params: Any) -> int:
+    """Numbers in a tree of parameters, or of their shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
