@@ -25,7 +25,8 @@ import scipy.stats
 
 from core.learner import seed_keys, with_sampler
 from core.stats import summary
-from experiments.jepa_linear_figures import figures, select
+from experiments.frames import select
+from experiments.jepa_linear_figures import figures
 from experiments.system import Claim, Context, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict
 from latent.jepa_linear import (
     DeepLinear,

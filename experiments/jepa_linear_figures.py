@@ -1,14 +1,14 @@
 """The figures of ``jepa_linear``, drawn from its records."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Distinguishable with any colour vision (Okabe and Ito)."""
+from experiments.frames import COLOURS, groups, select
+
 OBJECTIVES = ("JEPA", "MAE")
 
 
@@ -26,19 +26,6 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {name: draw(frame) for name, (draw, metric) in drawn.items() if metric in found}
 
 
-def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
-    """The rows with given values; none where a column is missing."""
-    mask = np.ones(len(frame), bool)
-    for column, value in columns.items():
-        mask &= (frame[column] == value).to_numpy() if column in frame else False
-    return cast(pd.DataFrame, frame.loc[mask])
-
-
-def _groups(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    for key, part in frame.groupby(list(columns)):
-        yield cast(tuple[Any, ...], key), part
-
-
 def _grid(rows: int, columns: int, width: float = 3.0, height: float = 2.6) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.5), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharex="all")
@@ -53,7 +40,7 @@ def learning_curves(frame: pd.DataFrame) -> Figure:
         for column, depth in enumerate(depths):
             axis = axes[row, column]
             part = select(chosen, method=objective, L=depth)
-            for colour, ((lam, rho), curve) in zip(COLOURS, _groups(part, "lam", "rho"), strict=False):
+            for colour, ((lam, rho), curve) in zip(COLOURS, groups(part, "lam", "rho"), strict=False):
                 for kind, style in (
                     ("theory", {}),
                     ("gradient descent", {"linestyle": "", "marker": ".", "markersize": 4}),
@@ -78,7 +65,7 @@ def critical_times(frame: pd.DataFrame) -> Figure:
         for column, (axis_name, fixed, value) in enumerate((("rho", "lam", 1.0), ("lam", "rho", 0.6))):
             axis = axes[row, column]
             part = chosen.loc[(chosen["method"] == objective) & np.isclose(chosen[fixed], value)]
-            for colour, ((depth,), line) in zip(COLOURS, _groups(part, "L"), strict=False):
+            for colour, ((depth,), line) in zip(COLOURS, groups(part, "L"), strict=False):
                 line = line.sort_values(axis_name)
                 axis.plot(line[axis_name], line["value"] / line["value"].iloc[-1], color=colour, label=f"L = {depth:g}")
             axis.set_xlabel("ρ at λ = 1" if axis_name == "rho" else "λ at ρ = 0.6")

@@ -209,6 +209,17 @@ ENTRIES = (
 )
 
 
+LAYERS = (
+    Entry(
+        "diffusion_transforms",
+        "Diffusion transforms",
+        "latent",
+        "schedules, samplers, inversion and guidance on which the diffusion systems stand",
+    ),
+)
+"""Not papers of their own: what several systems share, run and judged like a system."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Found:
     """A system and the module that defines it."""
@@ -219,7 +230,7 @@ class Found:
 
 def available() -> Iterator[str]:
     """Slugs of the systems that can be run, in the order of the list."""
-    return (entry.slug for entry in ENTRIES if entry.status == "available")
+    return (entry.slug for entry in (*ENTRIES, *LAYERS) if entry.status == "available")
 
 
 def load(name: str) -> Found:
@@ -264,4 +275,7 @@ def terminal() -> Table:
         for entry in (e for e in ENTRIES if e.family == family):
             style = "green" if entry.status == "available" else "dim"
             table.add_row(entry.slug, f"[{style}]{entry.status}[/{style}]", f"{entry.line}\n[dim]{entry.title}[/dim]")
+    table.add_row("\n[bold]Shared layers[/bold]")
+    for entry in LAYERS:
+        table.add_row(entry.slug, f"[green]{entry.status}[/green]", f"{entry.line}\n[dim]{entry.title}[/dim]")
     return table

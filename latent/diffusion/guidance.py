@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from latent.diffusion.prediction import Conditioned, Denoiser, Prediction, Query, from_eps, from_x0, over
+from latent.diffusion.prediction import Conditioned, Denoiser, Network, Prediction, Query, from_eps, from_x0, over
 
 
 class Guided(NamedTuple):
@@ -162,7 +162,7 @@ def inpaint(denoise: Denoiser) -> Denoiser:
 
 
 def self_condition(
-    network: Callable[[Any, Array, Any, Any], Array],
+    network: Network,
 ) -> Callable[[Callable[[Callable], Denoiser]], Denoiser]:
     """Feeds the last estimate of x_0 to the network, beside x along the last axis (Chen, Zhang, Hinton 2023).
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from core.learner import DATA_AXIS, axis_is_bound
-from latent.diffusion.prediction import Denoiser, Level, Parameterisation, Query, over, to_raw
+from latent.diffusion.prediction import Denoiser, Level, Network, Parameterisation, Query, over, to_raw
 from latent.diffusion.samplers import example_keys
 from latent.diffusion.schedules import DiscreteSchedule, Schedule, scales, slope
 
@@ -161,12 +161,12 @@ def noised(x: Float[Array, "batch ..."], level: Level, key: Key[Array, ""]) -> t
 
 
 def denoising_loss(
-    network: Callable[[Any, Array, Any, Any], Array],
+    network: Network,
     levels: Levels,
     kind: Parameterisation = "eps",
     weighting: Weighting = simple,
     data_std: float = 1.0,
-) -> Callable[[Any, Key[Array, ""], Float[Array, "batch ..."], Any], tuple[Array, Drawn]]:
+) -> Callable[..., tuple[Array, Drawn]]:
     """Per-example training losses of a network.
 
     Args:

@@ -43,6 +43,10 @@ Denoiser = Callable[[Any, Query], Prediction]
 """``(operands, query) -> prediction``; operands are whatever it needs (parameters, conditions, weights): traced."""
 
 
+Network = Callable[..., Any]
+"""``(params, x, time, cond) -> raw``, such as the ``apply`` of a linen module; times are [batch]."""
+
+
 class Conditioned(NamedTuple):
     """Operands of a network with a condition."""
 
@@ -114,9 +118,7 @@ def from_eps(eps: Array, x: Array, level: Level) -> Prediction:
     return Prediction((x - over(level.s, x) * eps) / over(level.a, x), eps)
 
 
-def denoiser(
-    network: Callable[[Any, Array, Any, Any], Array], kind: Parameterisation = "eps", data_std: float = 1.0
-) -> Denoiser:
+def denoiser(network: Network, kind: Parameterisation = "eps", data_std: float = 1.0) -> Denoiser:
     """A denoiser from ``network(params, x, time, cond) -> raw``; its operands are :class:`Conditioned`.
 
     The network gets one time per example. For "edm" it gets c_in y = y / sqrt(sigma^2 + data_std^2).

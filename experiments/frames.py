@@ -1,0 +1,45 @@
+"""Reading the tidy frame of records: rows by column values, values by seed, means over seeds."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from core.stats import summary
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Distinguishable with any colour vision (Okabe and Ito)."""
+
+
+def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """The rows with given values; none where a column is missing."""
+    mask = np.ones(len(frame), bool)
+    for column, value in columns.items():
+        mask &= (frame[column] == value).to_numpy() if column in frame else False
+    return cast(pd.DataFrame, frame.loc[mask])
+
+
+def values(frame: pd.DataFrame, **columns: Any) -> np.ndarray:
+    """Values of the rows with given values, by seed."""
+    return select(frame, **columns).sort_values("seed")["value"].to_numpy()
+
+
+def groups(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The rows by columns."""
+    for key, part in frame.groupby(list(columns)):
+        yield cast(tuple[Any, ...], key), part
+
+
+def curve(frame: pd.DataFrame, along: str) -> tuple[np.ndarray, np.ndarray]:
+    """``(x, mean value)`` along a column, over whatever else varies."""
+    points = [(key[0], part["value"].to_numpy().mean()) for key, part in groups(frame, along)]
+    return np.array([x for x, _ in points]), np.array([y for _, y in points])
+
+
+def interval(numbers: np.ndarray, digits: int = 3) -> str:
+    """Mean and 95 % interval in words; the number alone where there is only one."""
+    if len(numbers) == 1:
+        return f"{numbers[0]:.{digits}f}"
+    found = summary(numbers)
+    return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
