@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from core.learner import LearnerLike, gradient_learner
+from core.learner import LearnerLike, gradient_learner, step_key
 from experiments.system import Example
+from interp import concept_space as cs
 from interp import ekfac
 from interp.likelihoods import Task, categorical
+from latent import diffusion
 from latent import jepa_linear as jepa
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
@@ -87,6 +89,27 @@ def ekfac_stage(kind: str) -> Example:
     return Example(learner, jax.tree.map(jnp.asarray, ekfac.whole(at, examples)), ekfac.BATCH_AXES)
 
 
+def denoising(network: nn.Module, x: jax.Array, cond: jax.Array) -> Example:
+    """A conditional diffusion model; levels and noise are functions of an example's place in the global batch."""
+    losses = diffusion.denoising_loss(network.apply, diffusion.continuous_levels(diffusion.linear_logsnr(5.0, -10.0)))
+
+    def init(key, batch):
+        return network.init(key, batch["x"], jnp.zeros(batch["x"].shape[0]), cs.plain(batch["cond"]))
+
+    def loss(params, key, batch):
+        return losses(params, key, batch["x"], cs.plain(batch["cond"]))[0].mean(), {}
+
+    learner = gradient_learner(init, loss, optax.sgd(1e-2), key_of=step_key)
+    return Example(learner, {"x": x, "cond": cond})
+
+
+def points() -> Example:
+    """Diffusion over vectors."""
+    z = jnp.asarray(cs.CLASSES[jnp.arange(16) % 4], jnp.float32)
+    x = cs.draw_points(jax.random.key(1), cs.World(), z)
+    return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -100,4 +123,5 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_covariance": partial(ekfac_stage, "covariance"),
     "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
     "ekfac_top": partial(ekfac_stage, "top"),
+    "concept_space": points,
 }

@@ -83,10 +83,10 @@ def ddpm(grid: Grid, variance: Literal["small", "large"] = "small") -> Plan:
     The posterior mean with the posterior's variance ("small": DDIM at eta = 1) or the transition's ("large"), without
     noise at the last step.
     """
-    plan = ddim(grid, 1.0)
     share = -np.expm1(grid.logsnr[:-1] - grid.logsnr[1:])
-    noise = plan.noise if variance == "small" else _cast(grid.s[:-1] * np.sqrt(share))
-    return plan._replace(noise=_at_last(noise, 0.0))
+    noise = (grid.s[1:] if variance == "small" else grid.s[:-1]) * np.sqrt(share)
+    noise[-1] = 0.0
+    return ddim(grid, 1.0)._replace(noise=_cast(noise))
 
 
 def dpm_solver_2m(grid: Grid, eta: float | None = None) -> Plan:
@@ -338,8 +338,5 @@ def _plan(level: Level, **columns: np.ndarray) -> Plan:
 
 def _cast(tree: Any) -> Any:
     """To the default float type of JAX; infinite levels stay infinite."""
-    return jax.tree.map(lambda column: jnp.asarray(np.asarray(column, np.float64), dtype=float), tree)
-
-
-def _at_last(column: Any, value: float) -> Any:
-    return column.at[-1].set(value)
+    with jax.ensure_compile_time_eval():
+        return jax.tree.map(lambda column: jnp.asarray(np.asarray(column, np.float64), dtype=float), tree)

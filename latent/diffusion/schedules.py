@@ -246,7 +246,7 @@ def slope(schedule: Schedule, t: Float[Array, "..."]) -> tuple[Float[Array, "...
 
 def in_double(fn: Callable[..., Any], *args: Any) -> np.ndarray:
     """A function of arrays in float64 on the host, whatever the precision elsewhere."""
-    with jax.enable_x64(True):
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         return np.asarray(fn(*(jnp.asarray(np.asarray(arg, np.float64)) for arg in args)), np.float64)
 
 

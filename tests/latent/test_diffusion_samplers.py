@@ -246,13 +246,15 @@ def test_samples_depend_neither_on_the_batch_nor_on_the_devices():
 
     whole = jax.jit(run, static_argnums=(0, 1))(0, 8)
     parts = jnp.concatenate([jax.jit(run, static_argnums=(0, 1))(i, 2) for i in range(0, 8, 2)])
-    np.testing.assert_array_equal(whole, parts)
+    noises = [diffusion.starting_noise(key, (2, 3), first_example=i) for i in range(0, 8, 2)]
+    np.testing.assert_array_equal(jnp.concatenate(noises), diffusion.starting_noise(key, (8, 3)))
+    np.testing.assert_allclose(whole, parts, atol=1e-6)  # the same draws; sums of another vector width
     pmapped = jax.pmap(lambda _: run(0, 2), axis_name="data")(jnp.arange(4))
-    np.testing.assert_array_equal(whole, pmapped.reshape(8, 3))
+    np.testing.assert_allclose(whole, pmapped.reshape(8, 3), atol=1e-6)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     sharded = jax.jit(run, static_argnums=(0, 1), out_shardings=spread)(0, 8)
-    np.testing.assert_array_equal(whole, sharded)
+    np.testing.assert_allclose(whole, sharded, atol=1e-6)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
@@ -277,7 +279,7 @@ def test_gradients_flow_through_a_sampling_run():
 
 
 def test_the_flow_gives_the_log_likelihood(double, record_property):
-    grid = diffusion.uniform_in_logsnr(VP, 400, end=1e-4)
+    grid = diffusion.uniform_in_logsnr(VP, 800, end=1e-4)
     x = jnp.linspace(-0.4, 1.8, 10).reshape(5, 2)
     total = grid.a[-1] ** 2 * VARIANCE + grid.s[-1] ** 2
     exact = jax.scipy.stats.norm.logpdf(x, grid.a[-1] * MEAN, total**0.5).sum(1)

@@ -1,0 +1,95 @@
+"""The tables and figures of ``concept_space``, from its records."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.frames import COLOURS, curve, groups, interval, select, values
+
+
+def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Times by separation, times of elicitation, and the ends of underspecified and control runs."""
+    out: dict[str, pd.DataFrame] = {}
+    rows = []
+    for (dataset, colour, size), part in groups(select(frame, variant="plain"), "dataset", "sep_colour", "sep_size"):
+        row: dict[str, Any] = {"world": dataset, "sep_colour": colour, "sep_size": size}
+        for metric in ("time to learn colour", "time to learn size"):
+            row[metric] = _median(values(part, metric=metric))
+        for method in ("naive", "over-prompting", "latent", "patched"):
+            row[f"11 by {method}"] = _median(values(part, metric="time", method=method))
+        row["final accuracy on 11"] = interval(values(part, metric="final both right"), 2)
+        row["turns inside"] = f"{values(part, metric='turn inside').mean():.0%}"
+        rows.append(row)
+    if rows:
+        out["Steps until learned or elicited, medians over seeds"] = pd.DataFrame(rows)
+    others = []
+    for (variant, alpha), part in groups(frame, "variant", "alpha"):
+        if variant == "plain":
+            continue
+        final = interval(values(part, metric="final both right"), 2)
+        others.append({"variant": variant, "alpha": alpha, "final accuracy on 11": final})
+    if others:
+        out["Underspecified prompts and controls (vectors)"] = pd.DataFrame(others)
+    return out
+
+
+def _median(times: np.ndarray) -> str:
+    if not len(times):
+        return "–"
+    middle = float(np.median(times))
+    return "never" if np.isinf(middle) else f"{middle:.0f}"
+
+
+def figures(frame: pd.DataFrame) -> dict[str, Figure]:
+    """Those whose records are there."""
+    drawn = {"trajectories": trajectories, "speed": speed, "elicitation": elicitation}
+    return {name: figure for name, draw in drawn.items() if (figure := draw(frame)) is not None}
+
+
+def trajectories(frame: pd.DataFrame) -> Figure | None:
+    """The path of the unseen class through concept space, per separation, mean over seeds."""
+    worlds = [(w, p) for (w,), p in groups(select(frame, variant="plain", sep_size=0.4, method="naive"), "dataset")]
+    if not worlds:
+        return None
+    figure = Figure(figsize=(3.6 * len(worlds), 3.6), layout="constrained")
+    for axis, (world, part) in zip(np.atleast_1d(figure.subplots(1, len(worlds))), worlds, strict=True):
+        for i, ((separation,), runs) in enumerate(groups(part, "sep_colour")):
+            path = [curve(select(runs, metric=metric), "step")[1] for metric in ("colour", "size")]
+            axis.plot(*path, marker=".", markersize=3, color=COLOURS[i % len(COLOURS)], label=f"{separation:g}")
+        for z in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            axis.plot(*z, marker="s", color="0.7" if z != (1, 1) else "0.2", zorder=0)
+        axis.set(title=world, xlabel="colour", ylabel="size", xlim=(-0.4, 1.4), ylim=(-0.4, 1.4))
+        axis.legend(title="sep_colour", frameon=False, fontsize="x-small")
+    return figure
+
+
+def speed(frame: pd.DataFrame) -> Figure | None:
+    """Time to learn a concept against its separation, a dot per run."""
+    rows = select(frame, dataset="vectors", variant="plain")
+    if not len(rows):
+        return None
+    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
+    axis = figure.subplots()
+    for colour, (concept, fixed) in zip(COLOURS, (("colour", "sep_size"), ("size", "sep_colour")), strict=False):
+        part = select(rows, metric=f"time to learn {concept}", **{fixed: 0.4})
+        axis.plot(part[f"sep_{concept}"], part["value"], ".", color=colour, label=concept)
+    axis.set(xscale="log", yscale="log", xlabel="separation", ylabel="steps to learn")
+    axis.legend(frameon=False)
+    return figure
+
+
+def elicitation(frame: pd.DataFrame) -> Figure | None:
+    """Joint accuracy on the unseen class against steps, by protocol (discs)."""
+    rows = select(frame, dataset="discs", metric="both right")
+    panels = list(groups(rows, "sep_colour"))
+    if not panels:
+        return None
+    figure = Figure(figsize=(3.8 * len(panels), 3.2), layout="constrained")
+    for axis, ((separation,), part) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        for colour, method in zip(COLOURS, ("naive", "over-prompting", "latent", "patched"), strict=False):
+            axis.plot(*curve(select(part, method=method), "step"), color=colour, label=method)
+        axis.set(title=f"sep_colour {separation:g}", xlabel="step", ylabel="accuracy on class 11", ylim=(-0.03, 1.03))
+        axis.legend(frameon=False, fontsize="x-small")
+    return figure

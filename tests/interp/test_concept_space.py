@@ -1,0 +1,156 @@
+"""The world of concepts, its measurement, and what is read off trajectories."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core.loop import scan_steps
+from interp import concept_space as cs
+from tests.examples import denoising
+
+WORLD = cs.World(0.8, 0.4)
+
+
+def shown(count, seed=0):
+    z = jnp.asarray(cs.CLASSES[np.arange(count) % 4], jnp.float32)
+    return cs.draw(jax.random.key(seed), WORLD, z)
+
+
+def test_discs_and_triangles_have_their_area_and_colour(record_property):
+    side, worst = 128, 0.0
+    disc = cs.Disc(jnp.array([[0.9, 0.1, 0.2]]), jnp.array([0.4]), jnp.array([[0.1, -0.05]]), jnp.full((1, 3), 0.8))
+    for draw in (cs.render, cs.render_triangle):
+        image = np.asarray(draw(disc, side, 0.01))
+        share = (image[0, ..., 1] - 0.8) / (0.1 - 0.8)
+        worst = max(worst, abs(share.sum() * (2 / side) ** 2 / (np.pi * 0.4**2) - 1))
+        middle = image[0, side // 2, int(side * 0.55)]
+        np.testing.assert_allclose(middle, [0.9, 0.1, 0.2], atol=1e-5)
+        np.testing.assert_allclose(image[0, 0, 0], 0.8, atol=1e-6)
+    record_property("value", f"areas within {worst:.2%}")
+    assert worst < 0.03
+
+
+def test_measurement_recovers_what_was_rendered(record_property):
+    """Discs inside the frame that are at least three pixels wide; smaller ones never reach their own colour."""
+    disc = shown(400)
+    inside = (np.abs(disc.centre).max(1) + disc.size < 0.85) & (np.asarray(disc.size) > 0.2)
+    colour, size = jax.jit(lambda d: cs.measure(cs.render(d, 32, 0.02)))(disc)
+    errors = [np.abs(a - b)[inside].max() for a, b in ((colour, disc.colour), (size, disc.size))]
+    record_property("value", f"colour within {errors[0]:.3f}, radius within {errors[1]:.3f}")
+    assert inside.sum() > 100
+    assert max(errors) < 0.02
+
+
+def test_class_means_are_the_corners_of_concept_space():
+    for z in cs.CLASSES:
+        typical = cs.typical(WORLD, jnp.asarray(z, jnp.float32)[None])
+        np.testing.assert_allclose(cs.coordinates(typical.colour, typical.size, WORLD)[0], z, atol=1e-6)
+        point = cs.draw_points(jax.random.key(0), WORLD, jnp.asarray(z, jnp.float32)[None], noise=0.0)
+        np.testing.assert_allclose(cs.point_coordinates(point, WORLD)[0], z, atol=1e-6)
+
+
+def test_an_empty_image_shows_nothing():
+    colour, size = cs.measure(jnp.full((2, 12, 12, 3), 0.9))
+    assert not size.any()
+    assert np.isfinite(colour).all()
+
+
+def test_concept_signals_are_derivatives_and_grow_with_the_separation(record_property):
+    with jax.enable_x64(True):
+        worst = 0.0
+        for concept in (0, 1):
+            step = np.zeros(2)
+            step[concept] = 1e-6
+            images = [cs.render(cs.typical(WORLD, jnp.asarray(z)[None]), 16)[0] for z in (step, -step)]
+            numeric = np.linalg.norm(np.asarray(images[0] - images[1]) / 2e-6)
+            worst = max(worst, abs(float(cs.concept_signal(WORLD, 16, concept)) / numeric - 1))
+    record_property("value", f"relative difference {worst:.1e}")
+    assert worst < 1e-4
+    colours = [float(cs.concept_signal(cs.World(sep, 0.4), 16, 0)) for sep in (0.1, 0.2, 0.4, 0.8)]
+    sizes = [float(cs.concept_signal(cs.World(0.4, sep), 16, 1)) for sep in (0.1, 0.2, 0.4)]
+    assert (np.diff(colours) > 0).all()
+    assert (np.diff(sizes) > 0).all()
+
+
+def test_masking_a_prompt_leaves_the_rest():
+    cond = cs.condition(shown(8))
+    hide = jnp.arange(8) % 2 == 0
+    out = cs.masked(cond, hide)
+    np.testing.assert_array_equal(out[:, 3], cond[:, 3])
+    np.testing.assert_array_equal(out[1::2], cond[1::2])
+    assert not out[::2, :3].any()
+
+
+def prompt_network():
+    net = cs.PointDenoiser(16, 1)
+    x, cond = jnp.ones((3, 2)), jnp.arange(6.0).reshape(3, 2)
+    params = net.init(jax.random.key(0), x, jnp.zeros(3), cs.plain(cond))
+    return net, jax.tree.map(lambda p: p + 0.05, params), x, cond
+
+
+def test_strength_one_is_the_plain_prompt_and_zero_its_base():
+    net, params, x, cond = prompt_network()
+    other, t = cond + 1.0, jnp.full(3, 0.3)
+
+    def out(prompt):
+        return net.apply(params, x, t, prompt)
+
+    np.testing.assert_allclose(out(cs.Prompt(cond, other, jnp.ones(3))), out(cs.plain(cond)), atol=1e-5)
+    np.testing.assert_allclose(out(cs.Prompt(cond, other, jnp.zeros(3))), out(cs.plain(other)), atol=1e-5)
+    assert jnp.abs(out(cs.Prompt(cond, other, jnp.full(3, 3.0))) - out(cs.plain(cond))).max() > 1e-4
+
+
+def test_patching_exchanges_the_prompt_embedding_only():
+    _, params, _, _ = prompt_network()
+    donor = jax.tree.map(lambda p: p + 1.0, params)
+    mixed = cs.patched(params, donor)["params"]
+    np.testing.assert_array_equal(mixed["prompt"]["in"]["kernel"], donor["params"]["prompt"]["in"]["kernel"])
+    assert mixed["net"] is params["params"]["net"]
+
+
+def test_times_of_learning_are_those_from_which_a_curve_stays_up():
+    times = np.array([10, 20, 30, 40, 50])
+    assert cs.learning_time(times, np.array([0.0, 0.9, 0.5, 0.9, 0.95])) == 40
+    assert cs.learning_time(times, np.array([0.9, 0.9, 0.9, 0.9, 0.9])) == 10
+    assert cs.learning_time(times, np.array([0.9, 0.9, 0.9, 0.9, 0.8])) == np.inf
+    assert cs.first_time(times, np.array([0.0, 0.9, 0.5, 0.9, 0.95])) == 20
+    assert cs.first_time(times, np.zeros(5)) == np.inf
+
+
+@pytest.mark.parametrize("degrees", [60, 90, 120])
+def test_the_turn_of_a_bent_line_is_its_bend(degrees):
+    angle = np.radians(degrees)
+    first = np.stack([np.zeros(15), np.linspace(0, 1, 15)], 1)
+    second = first[-1] + np.linspace(0, 1, 16)[1:, None] * [np.sin(angle), np.cos(angle)]
+    found = cs.turn(np.concatenate([first, second]))
+    assert found.is_inside
+    assert abs(found.index - 14) <= 1
+    assert abs(found.degrees - degrees) < 0.35 * degrees
+    straight = cs.turn(np.linspace(0, 1, 30)[:, None] * [1.0, 1.0])
+    assert straight.degrees < 1
+
+
+def test_the_seen_class_that_a_path_resembles_first():
+    toward_01 = np.array([[0.0, 0.0], [0.05, 0.5], [0.1, 1.0], [0.6, 1.0], [1.0, 1.0]])
+    assert cs.stereotype(toward_01) == 1
+    assert cs.stereotype(toward_01[:, ::-1]) == 2
+
+
+def test_accuracies_count_the_right_side_of_the_middle():
+    points = np.array([[0.9, 0.2], [0.6, 0.8], [0.4, 0.9], [1.2, 0.7]])
+    np.testing.assert_allclose(cs.accuracy(points, np.array([1, 1])), [0.75, 0.75])
+    assert cs.joint_accuracy(points, np.array([1, 1])) == 0.5
+
+
+def test_loops_of_training_agree(record_property):
+    disc, ends = shown(8), []
+    example = denoising(cs.DiscDenoiser((8,), 1, width=8), 2 * cs.render(disc, 4) - 1, cs.condition(disc))
+    state = example.learner.init(jax.random.key(0), example.batch)
+    for loop in ("scan", "unroll", "host"):
+        update = scan_steps(example.learner, 3, loop=loop).update
+        run = update if loop == "host" else jax.jit(update)
+        ends.append(run(jax.tree.map(jnp.array, state), example.batch)[0].params)
+    gaps = [max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ends[0], e))) for e in ends[1:]]
+    record_property("value", f"largest difference of parameters after three steps {max(gaps):.1e}")
+    assert max(gaps) < 1e-4
