@@ -298,9 +298,11 @@ def turn(path: Float[np.ndarray, "t 2"], sigma: float = 1.0) -> Turn:
     """The largest curvature of the smoothed path, weighted by how far it moves: |v x a| / |v|^2 per checkpoint.
 
     The angle through which the direction changes at each point is smoothed over two neighbours and weighted with the
-    path length around it relative to the whole, so that jitter at rest is no turn.
+    path length around it relative to the whole, so that jitter at rest is no turn. Fewer than three points have none.
     """
     path = np.asarray(path, np.float64)
+    if len(path) < 3:
+        return Turn(0, 0.0, is_inside=False)
     steps = np.arange(len(path))
     kernel = np.exp(-((steps[:, None] - steps) ** 2) / (2 * sigma**2))
     smooth = kernel / kernel.sum(axis=1, keepdims=True) @ path

@@ -1,0 +1,97 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import concept_claims as claims
+from experiments import registry, runs
+from experiments.concept_space import SYSTEM
+from experiments.runner import execute
+
+TINY = ("side=4", "channels=(8,)", "images=16", "steps=4", "checkpoints=2", "generations=2", "sampling_steps=3",
+        "sweep=0.8", "alphas=0.5", "vector_steps=6", "vector_checkpoints=6", "vector_width=8",
+        "vector_generations=2")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs")
+    folder = execute(registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=TINY, workdir=workdir)
+    return runs.read(folder)
+
+
+def test_every_part_is_recorded_and_drawn(run):
+    frame = run.frame
+    assert set(frame["dataset"]) == {"discs", "vectors"}
+    assert set(frame["method"]) == {"naive", "over-prompting", "latent", "patched", "renderer"}
+    assert set(frame["variant"]) == {"plain", "underspecified", "unconditional", "permuted"}
+    assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "elicitation"}
+    assert len(SYSTEM.tables(frame)) == 2
+
+
+def test_one_seed_judges_nothing(run):
+    verdicts = [
+        judge(run.frame)
+        for judge in (
+            claims.judge_learned, claims.judge_speed, claims.judge_turn, claims.judge_elicitation,
+            claims.judge_protocols_agree, claims.judge_underspecified, claims.judge_controls,
+        )
+    ]  # fmt: skip
+    assert {verdict.met for verdict in verdicts} == {None}
+
+
+def test_a_second_run_has_nothing_to_do(run):
+    before = (run.folder / runs.RECORDS).stat().st_size
+    execute(registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=TINY, workdir=run.folder.parents[1])
+    assert (run.folder / runs.RECORDS).stat().st_size == before
+
+
+def rows(seeds=5, **columns) -> list[dict]:
+    """The same row for every seed; a callable value gets the seed."""
+    place = {"dataset": "vectors", "variant": "plain", "method": "naive", "sep_colour": 0.2, "sep_size": 0.4}
+    return [
+        {**place, "seed": seed, **{k: v(seed) if callable(v) else v for k, v in columns.items()}}
+        for seed in range(seeds)
+    ]
+
+
+@pytest.mark.parametrize("slower", [True, False])
+def test_speed_is_judged_by_rank_over_separations(slower):
+    found = []
+    for concept, other in (("colour", "size"), ("size", "colour")):
+        for sep in (0.1, 0.2, 0.3, 0.5, 0.6, 0.8):
+            value = 100 / sep if slower else 100 * sep
+            found += rows(metric=f"time to learn {concept}", value=value,
+                          **{f"sep_{concept}": sep, f"sep_{other}": 0.4})  # fmt: skip
+    assert claims.judge_speed(pd.DataFrame(found)).met is slower
+
+
+@pytest.mark.parametrize(("latent", "met"), [(200.0, True), (400.0, False)])
+def test_elicitation_must_come_at_an_earlier_checkpoint(latent, met):
+    found = []
+    for dataset in ("discs", "vectors"):
+        for method, value in (("naive", 400.0), ("over-prompting", np.inf), ("latent", latent), ("patched", 400.0)):
+            found += rows(dataset=dataset, method=method, metric="time", value=value)
+    assert claims.judge_elicitation(pd.DataFrame(found)).met is met
+
+
+@pytest.mark.parametrize(("inside", "met"), [(1.0, True), (0.0, False)])
+def test_a_turn_at_the_end_is_no_turn(inside, met):
+    found = []
+    for dataset in ("discs", "vectors"):
+        for metric, value in (("first to 01", 1.0), ("turn inside", inside), ("turn in degrees", 90.0)):
+            found += rows(dataset=dataset, metric=metric, value=value)
+    assert claims.judge_turn(pd.DataFrame(found)).met is met
+
+
+def test_controls_above_chance_are_not_met():
+    found = [row for variant in ("unconditional", "permuted")
+             for row in rows(variant=variant, metric="final both right", value=lambda seed: 0.1 * seed)]  # fmt: skip
+    assert claims.judge_controls(pd.DataFrame(found)).met is False
+
+
+def test_a_flat_curve_over_alpha_is_no_trend():
+    for slope, met in ((1.0, True), (0.0, False)):
+        found = [row for alpha in (0.0, 0.25, 0.5, 0.75)
+                 for row in rows(variant="underspecified", alpha=alpha, metric="final both right",
+                                 value=lambda seed, a=alpha, s=slope: 0.9 - s * a + 0.001 * seed)]  # fmt: skip
+        assert claims.judge_underspecified(pd.DataFrame(found)).met is met
