@@ -51,7 +51,8 @@ def write_results(workdir: Path, root: Path = ROOT) -> Path:
     path = root / RESULTS
     before = path.read_text() if path.exists() else ""
     made = dict(telling_runs(workdir))
-    for slug in dict.fromkeys([*(entry.slug for entry in registry.ENTRIES), *made]):
+    known, kept = [entry.slug for entry in registry.ENTRIES], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
+    for slug in dict.fromkeys([*known, *sorted({*kept, *made})]):
         section = _section(made[slug], workdir) if slug in made else content(before, slug)
         parts += [f"<!-- {slug} -->\n{section}\n<!-- /{slug} -->"] if section else []
     runs.write(path, "\n\n".join(parts) + "\n")

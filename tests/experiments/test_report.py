@@ -130,7 +130,9 @@ def test_what_other_machines_measured_is_kept(workdir, tmp_path):
         f"<!-- systems -->\n| head |\n| --- |\n| [dccf](x.md) | paper | rec | available {rows[0]}\n<!-- /systems -->\n"
         f"<!-- benches -->\n| head |\n| --- |\n{rows[1]}\n| 9.9x | old | `relic bench toy` |\n<!-- /benches -->\n"
     )
-    (tmp_path / "RESULTS.md").write_text("<!-- dccf -->\n## Other runs\n\n| 1 |\n<!-- /dccf -->\n")
+    (tmp_path / "RESULTS.md").write_text(
+        "<!-- dccf -->\n## Other runs\n\n| 1 |\n<!-- /dccf -->\n\n<!-- mine -->\n## My paper\n<!-- /mine -->\n"
+    )
     (workdir / "bench").mkdir(exist_ok=True)
     result = {"ratio": 2.0, "name": "new", "ours_s": 1.0, "peer": "p", "peer_s": 2.0, "device": "cpu"}
     (workdir / "bench" / "toy.json").write_text(json.dumps({"name": "toy", "results": [result]}))
@@ -139,6 +141,6 @@ def test_what_other_machines_measured_is_kept(workdir, tmp_path):
     assert all(row in readme for row in rows)
     assert "| 2.0x | new | 1 s | p | 2 s | cpu | `relic bench toy` |" in readme
     assert "old" not in readme
-    assert results.index("## Other runs") < results.index("A line through points")
+    assert results.index("## Other runs") < results.index("## My paper") < results.index("A line through points")
     docs.regenerate(workdir, tmp_path)
     assert (tmp_path / "RESULTS.md").read_text() == results
