@@ -17,7 +17,7 @@ from causal.pac_invariance.bounds import (
     vc_hard,
     vc_soft,
 )
-from causal.pac_invariance.icp import Tests, every_subset, f_test, icp, screen, welch
+from causal.pac_invariance.icp import Tests, every_subset, f_test, icp, intervals, screen, welch
 from causal.pac_invariance.invariance import (
     GAUGES,
     Gauge,
@@ -76,6 +76,7 @@ __all__ = [
     "finite_class",
     "grad",
     "icp",
+    "intervals",
     "irm_learner",
     "observe",
     "on_representation",

@@ -24,7 +24,8 @@ class Tests(NamedTuple):
 
     p: Float[Array, " subsets"]
     coefficients: Float[Array, "subsets d"]
-    standard_errors: Float[Array, "subsets d"]
+    variance: Float[Array, " subsets"]
+    """Of the residuals, pooled."""
 
     def accepted(self, alpha: float = 0.05) -> Bool[Array, " subsets"]:
         """Sets whose invariance is not rejected."""
@@ -38,14 +39,6 @@ class Tests(NamedTuple):
     def p_of_causes(self, masks: Bool[Array, "subsets d"]) -> Float[Array, " d"]:
         """For each variable the largest p of a set without it: small where no set can do without."""
         return jnp.max(jnp.where(masks, 0.0, self.p[:, None]), axis=0)
-
-    def intervals(self, masks: Bool[Array, "subsets d"], alpha: float = 0.05) -> Float[Array, "2 d"]:
-        """For each variable the union of its intervals over accepted sets, 0 in sets without it; NaN if none is."""
-        width = ndtri(1 - alpha / 4) * self.standard_errors
-        good = self.accepted(alpha)[:, None]
-        low = jnp.min(jnp.where(good, self.coefficients - width, jnp.inf), axis=0)
-        high = jnp.max(jnp.where(good, self.coefficients + width, -jnp.inf), axis=0)
-        return jnp.where(good.any(), jnp.stack([low, high]), jnp.nan)
 
 
 def every_subset(d: int, target: int, features: Bool[Array, " d"] | None = None) -> Bool[Array, "subsets d"]:
@@ -67,10 +60,7 @@ def icp(environments: Moments, target: int, masks: Bool[Array, "subsets d"], chu
       chunk: subsets tested at once; all if None.
     """
     n = environments.n
-    share = n / n.sum()
-    mean = share @ environments.mean
-    second = jnp.einsum("e,eij->ij", share, environments.second)
-    covariance = second - jnp.outer(mean, mean)
+    mean, covariance = _pooled(environments)
 
     def test(mask):
         quadratic = on_subset(covariance, target, mask)
@@ -79,12 +69,34 @@ def icp(environments: Moments, target: int, masks: Bool[Array, "subsets d"], chu
         centre = (environments.mean - mean) @ direction
         variance = jnp.einsum("i,eij,j->e", direction, environments.covariance, direction)
         p = jnp.min(_tests_of_residuals(n, centre, variance)) * 2 * (n.shape[0] - 1)
-        sigma = quadratic.error(b) * n.sum() / (n.sum() - mask.sum() - 1)
-        inverse = jnp.linalg.inv(jnp.where(mask[:, None] & mask, covariance, jnp.diag(jnp.where(mask, 0.0, 1.0))))
-        error = jnp.sqrt(sigma / n.sum() * jnp.diagonal(inverse))
-        return Tests(jnp.minimum(1.0, p), b, jnp.where(mask, error, 0.0))
+        unbiased = quadratic.error(b) * n.sum() / (n.sum() - mask.sum() - 1)
+        return Tests(jnp.minimum(1.0, p), b, unbiased)
 
     return jax.lax.map(test, masks, batch_size=chunk or len(masks))
+
+
+def _pooled(environments: Moments) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    share = environments.n / environments.n.sum()
+    mean = share @ environments.mean
+    return mean, jnp.einsum("e,eij->ij", share, environments.second) - jnp.outer(mean, mean)
+
+
+def intervals(
+    environments: Moments, tests: Tests, masks: Bool[Array, "subsets d"], alpha: float = 0.05
+) -> Float[Array, "2 d"]:
+    """For each variable the union of its intervals over accepted sets, 0 in sets without it; NaN if none is."""
+    covariance = _pooled(environments)[1]
+
+    def error(mask, variance):
+        inside = mask[:, None] & mask
+        inverse = jnp.linalg.inv(jnp.where(inside, covariance, jnp.diag(jnp.where(mask, 0.0, 1.0))))
+        return jnp.where(mask, jnp.sqrt(variance / environments.n.sum() * jnp.diagonal(inverse)), 0.0)
+
+    good = tests.accepted(alpha)[:, None]
+    width = ndtri(1 - alpha / 4) * jax.lax.map(lambda at: error(*at), (masks, tests.variance))
+    low = jnp.min(jnp.where(good, tests.coefficients - width, jnp.inf), axis=0)
+    high = jnp.max(jnp.where(good, tests.coefficients + width, -jnp.inf), axis=0)
+    return jnp.where(good.any(), jnp.stack([low, high]), jnp.nan)
 
 
 def _tests_of_residuals(n, mean, variance) -> Float[Array, "2 env"]:
@@ -116,9 +128,7 @@ def screen(environments: Moments, target: int, size: int) -> Bool[np.ndarray, " 
 
     Not part of the guarantee of ICP unless the true causes pass it.
     """
-    share = np.asarray(environments.n / environments.n.sum())
-    mean = share @ np.asarray(environments.mean)
-    covariance = np.einsum("e,eij->ij", share, np.asarray(environments.second)) - np.outer(mean, mean)
+    covariance = np.asarray(_pooled(environments)[1])
     sd = np.sqrt(np.diagonal(covariance))
     correlation = covariance / np.outer(sd, sd)
     others = np.delete(np.arange(len(sd)), target)
