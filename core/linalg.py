@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ def of_each_matrix(fn: Callable[[Any], PyTree], matrices: Array) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), found)
 
 
+@partial(jax.jit, static_argnames="rtol")
 def minimum_norm(H: Float[Array, "n n"], c: Float[Array, " n"], rtol: float = 1e-10) -> Float[Array, " n"]:
     """The shortest b which minimises b^T H b / 2 - b^T c, for H positive semi-definite: H^+ c without eigenvectors.
 

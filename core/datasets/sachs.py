@@ -53,7 +53,7 @@ def load(explicit: Path | None = None) -> Cells:
             "real/sachs of the repository cmu-phil/example-causal-datasets and name its place with --data-dir or "
             "RELIC_DATA"
         )
-    with reading(path, "an npz file"), np.load(path, allow_pickle=False) as file:
+    with reading(path, "an npz file"), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         missing = [name for name in SHAPES if name not in file.files]
         if missing:
             raise DataError(f"{path}: field {missing[0]!r} is missing; it has {', '.join(file.files)}")
