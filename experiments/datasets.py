@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions, mnist, uci
+from core.datasets import cache_dir, data_dir, interactions, mnist, sachs, uci
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -19,6 +19,11 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Concrete Compressive Strength and Energy Efficiency: small tables",
         "CC BY 4.0 (UCI Machine Learning Repository)\nhttps://archive.ics.uci.edu",
         lambda explicit: path.parent if (path := uci.locate("concrete", explicit)) else None,
+    ),
+    "sachs_interventions": (
+        "Sachs et al. 2005: 11 proteins in 7,466 cells under nine conditions",
+        "CC0 1.0 (cmu-phil/example-causal-datasets)\nhttps://github.com/cmu-phil/example-causal-datasets",
+        lambda explicit: path.parent if (path := sachs.locate(explicit)) else None,
     ),
 }
 """What is read without a builder of interactions: title, licence and page, and where it was found."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from causal.pac_invariance import irm_learner
 from core.learner import LearnerLike, gradient_learner, step_key
 from experiments.system import Example
 from interp import concept_space as cs
@@ -110,6 +111,12 @@ def points() -> Example:
     return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
 
 
+def invariant_risk() -> Example:
+    """IRMv1; an example is an environment, by its second moments."""
+    factors = jax.random.normal(jax.random.key(1), (8, 4, 6))
+    return Example(irm_learner(3, 10.0, optax.adam(1e-2)), factors @ factors.transpose(0, 2, 1))
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -124,4 +131,5 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
+    "irm": invariant_risk,
 }
