@@ -207,7 +207,7 @@ def disc_network(config: Config) -> tuple[cs.DiscDenoiser, diffusion.Denoiser]:
     net = cs.DiscDenoiser(
         config.channels, config.blocks, dropout=config.dropout, middle_attention=config.attention
     )  # fmt: skip
-    return net, diffusion.denoiser(net.apply)
+    return net, diffusion.clip_x0(diffusion.denoiser(net.apply))
 
 
 def disc_learner(config: Config) -> Any:

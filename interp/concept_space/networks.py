@@ -58,9 +58,10 @@ class DiscDenoiser(nn.Module):
         """The raw prediction; the time is in [0, 1]."""
         emb = nn.Dense(self.width, name="time_in")(sinusoids(1_000.0 * time, 64))
         emb = nn.Dense(self.width, name="time_out")(nn.gelu(emb)) + PromptEmbedding(self.width, name="prompt")(prompt)
+        # As many channels per group as in the paper: with one, an image's brightness and colour would be normed away.
         unet = UNet(
-            x.shape[-1], self.channels, self.blocks, mode="add", act=nn.gelu, groups=8, epsilon=1e-6,
-            dropout=self.dropout, middle_attention=self.middle_attention, name="unet",
+            x.shape[-1], self.channels, self.blocks, mode="add", act=nn.gelu, epsilon=1e-6,
+            groups=self.channels[0] // 8, dropout=self.dropout, middle_attention=self.middle_attention, name="unet",
         )  # fmt: skip
         return unet(x, emb)
 

@@ -113,7 +113,7 @@ def learned_bound(
 
         path = jax.jvp(u, (t,), (jnp.ones_like(t),))
         rest = (learned.first, learned.last, learned.operands, x, noise_key)
-        diffusion = _variance_trained(functools.partial(_diffusion, denoise), rest, path)
+        diffusion: Any = _variance_trained(functools.partial(_diffusion, denoise), rest, path)
         return Bound(diffusion, *_ends(x, -jnp.asarray(learned.first), -jnp.asarray(learned.last)))
 
     return bound
