@@ -124,6 +124,18 @@ def judge_underspecified(frame: pd.DataFrame) -> Verdict:
                    f"Kendall's tau {trend.statistic:.2f} (p = {trend.pvalue:.2g}): {means}")  # fmt: skip
 
 
+def judge_delayed(frame: pd.DataFrame) -> Verdict:
+    """Item 11, the paper's "delay": the first step of joint success grows with the same probability."""
+    rows = select(frame, dataset="vectors", variant="underspecified", metric="time", method="naive")
+    if len(rows) < 4 * SEEDS:
+        return Verdict(None)
+    times = rows["value"].replace(np.inf, 1e9).to_numpy()
+    trend: Any = scipy.stats.kendalltau(rows["alpha"].to_numpy(), times)
+    middle = ", ".join(f"{np.median(part['value']):g} at {alpha:g}" for (alpha,), part in groups(rows, "alpha"))
+    return Verdict(bool(trend.statistic > 0 and trend.pvalue < 0.05),
+                   f"Kendall's tau {trend.statistic:.2f} (p = {trend.pvalue:.2g}), median steps: {middle}")  # fmt: skip
+
+
 def judge_controls(frame: pd.DataFrame) -> Verdict:
     """Item 12: without or with permuted prompts the unseen class is never shown above chance (a quarter)."""
     words, met = [], True
@@ -169,8 +181,10 @@ CLAIMS = (
           ShownByRecords("first checkpoint with joint accuracy above 0.8, sep_colour 0.2", judge_elicitation)),
     Claim("10", "The protocols' times agree within one checkpoint for most runs",
           ShownByRecords("discs, sep_colour 0.2", judge_protocols_agree)),
-    Claim("11", "Accuracy on the unseen class falls with the share of underspecified prompts",
+    Claim("11a", "Final accuracy on the unseen class falls with the share of underspecified prompts",
           ShownByRecords("vectors, Kendall's trend over alpha", judge_underspecified)),
+    Claim("11b", "Underspecified prompts delay the first success on the unseen class",
+          ShownByRecords("vectors, Kendall's trend of the time over alpha", judge_delayed)),
     Claim("12", "Unconditional models and permuted prompts stay at chance",
           ShownByRecords("vectors, largest final accuracy over seeds", judge_controls)),
     Claim("13", "On an accelerator the cost per run does not grow with the number of vmapped runs",

@@ -6,8 +6,8 @@ Claim: a conditional diffusion model learns a concept the sooner the stronger it
 combination it first shows the seen one with the stronger concept, then turns; the capability is there before naive
 prompts elicit it.
 Command: ``relic run concept_space --preset small --seeds 5``.
-Cost: no data; smoke under a minute on 2 CPU cores, small about a quarter of an hour; paper is for an accelerator.
-Expect: times to learn colour fall with its signal; exaggerated prompts succeed no later than naive ones.
+Cost: no data; smoke a minute on 2 CPU cores, small about a quarter of an hour; paper is for an accelerator.
+Expect: times to learn a concept fall as its separation to the power -1.4; exaggerated prompts succeed before naive ones.
 """
 
 import dataclasses

@@ -37,7 +37,7 @@ def test_one_seed_judges_nothing(run):
         judge(run.frame)
         for judge in (
             claims.judge_learned, claims.judge_speed, claims.judge_turn, claims.judge_elicitation,
-            claims.judge_protocols_agree, claims.judge_underspecified, claims.judge_controls,
+            claims.judge_protocols_agree, claims.judge_underspecified, claims.judge_delayed, claims.judge_controls,
         )
     ]  # fmt: skip
     assert {verdict.met for verdict in verdicts} == {None}
@@ -101,3 +101,11 @@ def test_a_flat_curve_over_alpha_is_no_trend():
                  for row in rows(variant="underspecified", alpha=alpha, metric="final both right",
                                  value=lambda seed, a=alpha, s=slope: 0.9 - s * a + 0.001 * seed)]  # fmt: skip
         assert claims.judge_underspecified(pd.DataFrame(found)).met is met
+
+
+def test_a_delay_must_grow_with_alpha():
+    for slope, met in ((400.0, True), (0.0, False)):
+        found = [row for alpha in (0.0, 0.25, 0.5, 0.75)
+                 for row in rows(variant="underspecified", alpha=alpha, metric="time",
+                                 value=lambda seed, a=alpha, s=slope: 200 + s * a + seed)]  # fmt: skip
+        assert claims.judge_delayed(pd.DataFrame(found)).met is met
