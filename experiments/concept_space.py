@@ -7,7 +7,7 @@ combination it first shows the seen one with the stronger concept, then turns; t
 prompts elicit it.
 Command: ``relic run concept_space --preset small --seeds 5``.
 Cost: no data; smoke a minute on 2 CPU cores, small about a quarter of an hour; paper is for an accelerator.
-Expect: times to learn a concept fall as its separation to the power -1.4; exaggerated prompts succeed before naive ones.
+Expect: times to learn fall as separation to the power -1.4; exaggerated prompts succeed before naive ones.
 """
 
 import dataclasses
