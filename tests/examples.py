@@ -106,7 +106,7 @@ def denoising(network: nn.Module, x: jax.Array, cond: jax.Array) -> Example:
 
 def points() -> Example:
     """Diffusion over vectors."""
-    z = jnp.asarray(cs.CLASSES[jnp.arange(16) % 4], jnp.float32)
+    z = jnp.asarray(cs.corners()[jnp.arange(16) % 4], jnp.float32)
     x = cs.draw_points(jax.random.key(1), cs.World(), z)
     return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
 

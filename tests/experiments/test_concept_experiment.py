@@ -8,7 +8,7 @@ from experiments.concept_space import SYSTEM
 from experiments.runner import execute
 
 TINY = ("side=4", "channels=(8,)", "images=16", "steps=4", "checkpoints=2", "generations=2", "sampling_steps=3",
-        "sweep=0.8", "alphas=0.5", "vector_steps=6", "vector_checkpoints=6", "vector_width=8",
+        "cubes=1", "sweep=0.8", "alphas=0.5", "vector_steps=6", "vector_checkpoints=6", "vector_width=8",
         "vector_generations=2")  # fmt: skip
 
 
@@ -22,10 +22,14 @@ def run(tmp_path_factory):
 def test_every_part_is_recorded_and_drawn(run):
     frame = run.frame
     assert set(frame["dataset"]) == {"discs", "vectors"}
-    assert set(frame["method"]) == {"naive", "over-prompting", "latent", "patched", "renderer"}
-    assert set(frame["variant"]) == {"plain", "underspecified", "unconditional", "permuted"}
-    assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "elicitation"}
-    assert len(SYSTEM.tables(frame)) == 2
+    assert set(frame["method"]) == {"naive", "over-prompting", "latent", "patched", "world"} | {
+        f"class {i:03b}" for i in range(8)
+    }
+    assert set(frame["variant"]) == {
+        "plain", "underspecified", "unconditional", "permuted", "guided", "deterministic",
+    }  # fmt: skip
+    assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "elicitation", "cube"}
+    assert len(SYSTEM.tables(frame)) == 3
 
 
 def test_one_seed_judges_nothing(run):
@@ -33,7 +37,7 @@ def test_one_seed_judges_nothing(run):
         judge(run.frame)
         for judge in (
             claims.judge_learned, claims.judge_speed, claims.judge_turn, claims.judge_elicitation,
-            claims.judge_protocols_agree, claims.judge_underspecified, claims.judge_controls,
+            claims.judge_protocols_agree, claims.judge_underspecified, claims.judge_delayed, claims.judge_controls,
         )
     ]  # fmt: skip
     assert {verdict.met for verdict in verdicts} == {None}
@@ -78,7 +82,9 @@ def test_elicitation_must_come_at_an_earlier_checkpoint(latent, met):
 def test_a_turn_at_the_end_is_no_turn(inside, met):
     found = []
     for dataset in ("discs", "vectors"):
-        for metric, value in (("first to 01", 1.0), ("turn inside", inside), ("turn in degrees", 90.0)):
+        for metric, value in (
+            ("first to the stronger", 1.0), ("turn inside", inside), ("turn in degrees", 90.0), ("turn at", 100.0),
+        ):  # fmt: skip
             found += rows(dataset=dataset, metric=metric, value=value)
     assert claims.judge_turn(pd.DataFrame(found)).met is met
 
@@ -95,3 +101,11 @@ def test_a_flat_curve_over_alpha_is_no_trend():
                  for row in rows(variant="underspecified", alpha=alpha, metric="final both right",
                                  value=lambda seed, a=alpha, s=slope: 0.9 - s * a + 0.001 * seed)]  # fmt: skip
         assert claims.judge_underspecified(pd.DataFrame(found)).met is met
+
+
+def test_a_delay_must_grow_with_alpha():
+    for slope, met in ((400.0, True), (0.0, False)):
+        found = [row for alpha in (0.0, 0.25, 0.5, 0.75)
+                 for row in rows(variant="underspecified", alpha=alpha, metric="time",
+                                 value=lambda seed, a=alpha, s=slope: 200 + s * a + seed)]  # fmt: skip
+        assert claims.judge_delayed(pd.DataFrame(found)).met is met
