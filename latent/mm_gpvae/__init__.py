@@ -29,7 +29,7 @@ from latent.mm_gpvae.fourier import (
 from latent.mm_gpvae.fusion import Expert, Partition, Posterior, average, product
 from latent.mm_gpvae.gpfa import Gpfa, Inferred, gpfa_learner, infer
 from latent.mm_gpvae.gpfa import latents as gpfa_latents
-from latent.mm_gpvae.learner import BATCH_AXES, bound, first_params, learner, rising, weighted
+from latent.mm_gpvae.learner import BATCH_AXES, bound, first_params, learner, reference_optimizer, rising, weighted
 from latent.mm_gpvae.model import MMGPVAE, Decoder, Domain, Recognition, Terms, Trials
 from latent.mm_gpvae.simulate import Simulation, drawn_threes, gp_draws, simulate, warp
 
@@ -73,6 +73,7 @@ __all__ = [
     "r2",
     "rbf",
     "read_out",
+    "reference_optimizer",
     "rising",
     "score",
     "simulate",

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
@@ -56,9 +57,19 @@ def _hide(
 
 
 def first_params(model: MMGPVAE, key: Any, trials: Trials) -> Params:
-    """Initial parameters; the read-out's offsets are logarithms of mean counts, or the means of continuous channels."""
+    """Initial parameters: kernels normal with variance 1 / inputs, offsets of the read-out from the data.
+
+    Offsets are logarithms of mean counts, or the means of continuous channels. All kernels come from one draw, because
+    compiling a draw per kernel takes longer than compiling the training step.
+    """
     noise = jnp.zeros((trials.present.shape[0], model.basis.matrix.shape[0], model.partition.total))
     params = model.init(key, trials, noise)
+    leaves, treedef = jax.tree.flatten(params)
+    kernels = [leaf for leaf in leaves if leaf.ndim == 2]
+    ends = np.cumsum([leaf.size for leaf in kernels])
+    drawn = iter(jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1]))
+    leaves = [next(drawn).reshape(leaf.shape) / leaf.shape[0] ** 0.5 if leaf.ndim == 2 else leaf for leaf in leaves]
+    params = treedef.unflatten(leaves)
     if trials.counts is None:
         return params
     mean = trials.counts.mean(axis=(0, 1))
@@ -77,3 +88,15 @@ def weighted(
 def rising(first: float, begin: int, end: int) -> optax.Schedule:
     """``first`` until step ``begin``, then linear to 1 at step ``end``."""
     return lambda step: first + (1 - first) * jnp.clip((step - begin) / max(1, end - begin), 0.0, 1.0)
+
+
+def reference_optimizer() -> optax.GradientTransformation:
+    """Adam as in the released code: a learning rate and a gradient norm of at most 1 per network."""
+    rates = {"behaviour": 1.6e-4, "recognition": 7.72e-4, "readout": 8.8e-3}
+    clipped = {name: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)) for name, rate in rates.items()}
+    homes = {"sees_counts": "recognition", "readout": "readout"}
+
+    def label(path, _):
+        return next((homes[key.key] for key in path if key.key in homes), "behaviour")
+
+    return optax.multi_transform(clipped, lambda params: jax.tree_util.tree_map_with_path(label, params))
