@@ -5,7 +5,7 @@ Behavioral Data, ICLR 2024, arXiv 2310.03111; reference code RabiaGondur/MM-GPVA
 Claim: with variational parameters in a pruned Fourier domain, spike counts and images recorded together yield the
 latents that they share and those of their own, better than single modalities, a plain VAE or a time-domain GP-VAE.
 Command: ``relic run mm_gpvae --preset small``.
-Cost: smoke needs no data and ends in under a minute on 2 idle CPU cores; small takes a quarter of an hour, MNIST's test
+Cost: smoke needs no data and ends in under a minute on 2 idle CPU cores; small takes about twenty minutes, MNIST's test
 images (downloaded if not there) and, where they are in the data directory, the recordings ``monkey_reach_dad``.
 Expect: R2 above 0.9 for the shared and the neural latent, above 0.6 for the zoom.
 
@@ -44,7 +44,8 @@ PRESETS = {
     "small": Config(),
     "paper": Config(
         trials=240, test_trials=60, side=36, behaviour_hidden=(784, 512, 256, 256),
-        decoder_hidden=(256, 256, 512, 784), steps=8_400, batch_size=20, variants=tuple(training.VARIANTS), gpfa_steps=1_000, monkey_steps=5_000,
+        decoder_hidden=(256, 256, 512, 784), steps=8_400, batch_size=20, gpfa_steps=1_000,
+        variants=tuple(training.VARIANTS), monkey_steps=5_000,
     ),
 }  # fmt: skip
 
@@ -154,7 +155,7 @@ def monkey(config: Config, context: Context) -> None:
             Partition(2, 2, 1), bins=monkey_reach.BINS, neurons=learned.counts.shape[-1], outputs=2, circle=51,
             shortest=3.0, behaviour_hidden=(32,), decoder_hidden=(32,), first_noise=0.1, fusion=choice["fusion"],
         )  # fmt: skip
-        one = {"progress": context.progress(f"monkey, {name}"), "hide": choice["hide"]}
+        one = {"progress": context.progress(f"monkey, {name}"), "hide": choice["hide"], "first_weight": 1.0}
         runs = training.train(model, many[0], keys, config, steps=config.monkey_steps, **one)
         seen, mixed = training.look(runs, many[1]), training.look(runs, exchanged)
         blind = training.look(runs, many[1], behaviour=True)

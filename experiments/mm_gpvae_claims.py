@@ -203,10 +203,12 @@ def judge_linear(frame: pd.DataFrame) -> Verdict:
     """Item 12, first half: the median ratio of a step is below 3 for twice the bins and for twice the trials."""
     steps = ratios(frame, "seconds of a step", "fourier")
     at = select(frame, dataset="timing", method="fourier", metric="seconds of a step")
-    many = values(at, trials=32)
-    if not steps or len(many) < SEEDS:
+    if not steps:
         return Verdict(None)
-    by_trials = many / values(at, trials=16, bins=at["bins"].max())
+    once, many = (values(at, trials=trials, bins=at["bins"].max()) for trials in (16, 32))
+    if not SEEDS <= len(once) == len(many):
+        return Verdict(None)
+    by_trials = many / once
     medians = [float(np.median(r)) for r in (*steps, by_trials)]
     text = f"step time x {', '.join(f'{m:.2f}' for m in medians[:-1])} for twice the bins, "
     return Verdict(max(medians) < 3, f"{text}x {medians[-1]:.2f} for twice the trials", (min(medians), max(medians)))

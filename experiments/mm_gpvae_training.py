@@ -34,10 +34,10 @@ class Config:
     circle: int = 100
     shortest: float = 10.0
     neural_hidden: tuple[int, ...] = (80, 40, 20)
-    behaviour_hidden: tuple[int, ...] = (64, 32)
-    decoder_hidden: tuple[int, ...] = (32, 64)
-    steps: int = 700
-    batch_size: int = 8
+    behaviour_hidden: tuple[int, ...] = (128, 64)
+    decoder_hidden: tuple[int, ...] = (64, 128)
+    steps: int = 1_500
+    batch_size: int = 16
     learning_rate: float = 2e-3
     optimizer: Literal["cosine", "code"] = "cosine"
     image_weight: float = 0.03
@@ -50,7 +50,7 @@ class Config:
         "MM-GPVAE", "time domain", "counts only", "images only", "N = 10", "N = 1", "time domain with map", "unpruned",
     )  # fmt: skip
     gpfa_steps: int = 200
-    monkey_steps: int = 1_000
+    monkey_steps: int = 1_500
     scale_bins: tuple[int, ...] = (128, 256, 512)
     repeats: int = 7
     """Of every timing."""
@@ -129,11 +129,20 @@ def trials_of(model: MMGPVAE, simulated: Sequence[gp.Simulation]) -> Trials:
 
 
 def train(
-    model: MMGPVAE, data: Trials, keys: jax.Array, config: Config, *, steps: int, hide: float = 0.0, **where: Any
+    model: MMGPVAE,
+    data: Trials,
+    keys: jax.Array,
+    config: Config,
+    *,
+    steps: int,
+    hide: float = 0.0,
+    first_weight: float | None = None,
+    **where: Any,
 ) -> Runs:
     """Independent runs on stacked data, and the bound of each on its training trials."""
     both = bool(model.neurons and model.outputs)
-    weight = gp.rising(config.image_weight if both else 1.0, steps // 2, 4 * steps // 5)
+    first_weight = config.image_weight if first_weight is None else first_weight
+    weight = gp.rising(first_weight if both else 1.0, steps // 2, 4 * steps // 5)
     tx = (
         gp.reference_optimizer()
         if config.optimizer == "code"

@@ -12,6 +12,8 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
+from core.linalg import of_each_matrix
+
 LOG_RATE = (-10.0, 8.0)
 """Where log rates are cut, so that an untrained network cannot overflow."""
 
@@ -24,15 +26,39 @@ def diagonal_kl(mean: Moments, log_std: Moments, variance: Float[Array, "C D"]) 
     return jnp.sum(terms, axis=(-2, -1)) / 2
 
 
+@jax.custom_vjp
+def inverse_and_logdet(kernel: Float[Array, "D T T"]) -> tuple[Float[Array, "D T T"], Float[Array, " D"]]:
+    """K^-1 and log det K of symmetric positive definite kernels, by Cholesky factors.
+
+    The derivative is written out, d K^-1 = -K^-1 dK K^-1 and d log det K = tr(K^-1 dK): it needs no further
+    decomposition, and no two LAPACK calls run at once (see :func:`core.linalg.of_each_matrix`).
+    """
+    eye = jnp.eye(kernel.shape[-1], dtype=kernel.dtype)
+    chol = of_each_matrix(jnp.linalg.cholesky, kernel)
+    inverse = of_each_matrix(lambda factor: jsl.cho_solve((factor, True), eye), chol)
+    return inverse, 2 * jnp.sum(jnp.log(jnp.diagonal(chol, axis1=-2, axis2=-1)), axis=-1)
+
+
+def _forward(kernel):
+    inverse, logdet = inverse_and_logdet(kernel)
+    return (inverse, logdet), inverse
+
+
+def _backward(inverse, cotangents):
+    of_inverse, of_logdet = cotangents
+    return (of_logdet[..., None, None] * inverse - inverse @ of_inverse @ inverse,)
+
+
+inverse_and_logdet.defvjp(_forward, _backward)
+
+
 def dense_kl(mean: Moments, log_std: Moments, kernel: Float[Array, "D T T"]) -> Float[Array, "*trials"]:
     """1/2 sum_d [tr(K^-1 S) + mu' K^-1 mu - T + log det K - log det S], for correlated bins: T^3 per latent."""
-    chol = jnp.linalg.cholesky(kernel)
-    eye = jnp.broadcast_to(jnp.eye(kernel.shape[-1], dtype=kernel.dtype), kernel.shape)
-    precision = jax.vmap(lambda factor, unit: jsl.cho_solve((factor, True), unit))(chol, eye)
+    precision, logdet = inverse_and_logdet(kernel)
     quadratic = jnp.einsum("...td,dtu,...ud->...", mean, precision, mean)
     trace = jnp.einsum("...td,dtt->...", jnp.exp(2 * log_std), precision)
-    logdet = 2 * jnp.sum(jnp.log(jnp.diagonal(chol, axis1=-2, axis2=-1)))
-    return (trace + quadratic + logdet - mean.shape[-2] * mean.shape[-1]) / 2 - jnp.sum(log_std, axis=(-2, -1))
+    size = mean.shape[-2] * mean.shape[-1]
+    return (trace + quadratic + jnp.sum(logdet) - size) / 2 - jnp.sum(log_std, axis=(-2, -1))
 
 
 def in_time(basis: Float[Array | np.ndarray, "C T"], coefficients: Moments) -> Float[Array, "*trials T D"]:
