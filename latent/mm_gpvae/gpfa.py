@@ -67,7 +67,7 @@ def gpfa_learner(
     def init(key: Any, y: Float[Array, "trials T N"]) -> Gpfa:
         variance = y.var(axis=(0, 1)) + 1e-2
         C = 0.3 * jnp.sqrt(variance)[:, None] * jax.random.normal(key, (y.shape[2], dimensions))
-        return Gpfa(C, y.mean(axis=(0, 1)), jnp.log(variance), jnp.full(dimensions, math.log(first_length)))
+        return Gpfa(C, y.mean(axis=(0, 1)), jnp.log(variance), jnp.full(dimensions, math.log(first_length), y.dtype))
 
     def loss(params: Gpfa, key: Any, y: Float[Array, "trials T N"]):
         return -infer(basis, params, y).log_marginal.mean() / y.shape[1], {}
