@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions, mnist, sachs, uci
+from core.datasets import cache_dir, data_dir, interactions, mnist, monkey_reach, sachs, uci
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -14,6 +14,11 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "MNIST: 70,000 handwritten digits of 28 x 28 pixels; downloaded when needed",
         "CC BY-SA 3.0 (Y. LeCun, C. Cortes)\nhttps://www.tensorflow.org/datasets/catalog/mnist",
         lambda explicit: _mnist(explicit),
+    ),
+    "monkey_reach_dad": (
+        "Motor-cortex spike counts and hand velocity of two monkeys reaching for targets",
+        "no licence stated; cite Dyer et al., Nature Biomedical Engineering 2017\nhttps://github.com/KordingLab/DAD",
+        lambda explicit: path.parent if (path := monkey_reach.locate("chewie", explicit)) else None,
     ),
     "uci_regression": (
         "Concrete Compressive Strength and Energy Efficiency: small tables",

@@ -14,7 +14,7 @@ from experiments.system import Example
 from interp import concept_space as cs
 from interp import ekfac
 from interp.likelihoods import Task, categorical
-from latent import diffusion
+from latent import diffusion, mm_gpvae
 from latent import jepa_linear as jepa
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
@@ -117,6 +117,24 @@ def invariant_risk() -> Example:
     return Example(irm_learner(3, 10.0, optax.adam(1e-2)), factors @ factors.transpose(0, 2, 1))
 
 
+def recordings(hide_behaviour: float) -> Example:
+    """Sixteen trials of counts and behaviour, and the weight which they share."""
+    model = mm_gpvae.MMGPVAE(
+        mm_gpvae.Partition(1, 1, 1), bins=8, circle=16, shortest=4.0, neurons=3, outputs=4, neural_hidden=(4,),
+        behaviour_hidden=(4,), decoder_hidden=(4,),
+    )  # fmt: skip
+    counts = jax.random.poisson(jax.random.key(1), 1.0, (16, 8, 3)).astype(jnp.float32)
+    trials = mm_gpvae.Trials.of(counts, jax.random.normal(jax.random.key(2), (16, 8, 4)))
+    learner = mm_gpvae.learner(model, optax.sgd(1e-3), hide_behaviour=hide_behaviour)
+    return Example(learner, (trials, jnp.float32(0.5)), mm_gpvae.BATCH_AXES)
+
+
+def factors() -> Example:
+    """Exact Gaussian-process factor analysis of sixteen trials."""
+    learner = mm_gpvae.gpfa_learner(mm_gpvae.fourier_basis(8, 16, 4.0), 2, optax.sgd(1e-2), first_length=4.0)
+    return Example(learner, jax.random.normal(jax.random.key(1), (16, 8, 4)))
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -132,4 +150,6 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
     "irm": invariant_risk,
+    "mm_gpvae": partial(recordings, 0.3),
+    "gpfa": factors,
 }
