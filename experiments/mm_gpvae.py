@@ -246,7 +246,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         rows = []
         plain = select(frame, dataset=dataset)
         for column in ("restart", "part"):
-            plain = plain[plain[column].isna()] if column in plain else plain
+            plain = plain.loc[plain[column].isna()] if column in plain else plain
         for method in plain["method"].unique():
             cells = {m: select(plain, method=method, metric=m)["value"].to_numpy() for m in metrics}
             rows.append({"method": method} | {m: interval(v, 2) if len(v) else "–" for m, v in cells.items()})

@@ -19,9 +19,9 @@ def best(frame: pd.DataFrame, method: str, metric: str, restarts: int | None = N
     rows = select(frame, dataset="simulation", method=method)
     if "restart" not in rows or not len(rows):
         return np.array([])
-    rows = rows[rows["restart"].notna()]
+    rows = rows.loc[rows["restart"].notna()]
     if restarts is not None:
-        rows = rows[rows["restart"] < restarts]
+        rows = rows.loc[rows["restart"] < restarts]
     found = rows.pivot_table(index=["seed", "restart"], columns="metric", values="value")
     if metric not in found or not len(found):
         return np.array([])
@@ -34,7 +34,7 @@ def together(frame: pd.DataFrame, metric: str, *methods: str) -> list[np.ndarray
     counts = []
     for method in methods:
         rows = select(frame, dataset="simulation", method=method)
-        counts.append(int(rows["restart"].nunique()) if "restart" in rows else 0)
+        counts.append(len(set(rows["restart"].dropna())) if "restart" in rows else 0)
     found = [best(frame, method, metric, min(counts)) for method in methods]
     sizes = {len(f) for f in found}
     return found if len(sizes) == 1 and min(sizes) >= SEEDS else None
@@ -102,7 +102,7 @@ def judge_modalities(frame: pd.DataFrame) -> Verdict:
 def judge_rotation(frame: pd.DataFrame) -> Verdict:
     """Item 8, second half: over starts, one fixed column of the counts' latents tells all or nothing of the shared."""
     rows = select(frame, dataset="simulation", method="counts only", metric="shared R2, fixed column")
-    x = rows[rows["restart"].notna()]["value"].to_numpy() if "restart" in rows else np.array([])
+    x = rows.loc[rows["restart"].notna(), "value"].to_numpy() if "restart" in rows else np.array([])
     if len(x) < 2 * SEEDS:
         return Verdict(None)
     text = f"R2 of a fixed column from {x.min():.2f} to {x.max():.2f} over {len(x)} starts"

@@ -240,5 +240,6 @@ def cca_latents(train: gp.Simulation, test: gp.Simulation) -> np.ndarray:
     """The first canonical variates of square-rooted counts and images, bin by bin."""
     rows = [(np.sqrt(np.asarray(s.counts)), np.asarray(s.images)) for s in (train, test)]
     flat = [[x.reshape(-1, x.shape[-1]) for x in pair] for pair in rows]
-    scores = CCA(n_components=1, max_iter=1000).fit(*flat[0]).transform(*flat[1])
+    fitted: Any = CCA(n_components=1, max_iter=1000).fit(*flat[0])
+    scores = fitted.transform(*flat[1])
     return np.hstack(scores).reshape(*test.counts.shape[:2], 2)

@@ -93,7 +93,9 @@ def rising(first: float, begin: int, end: int) -> optax.Schedule:
 def reference_optimizer() -> optax.GradientTransformation:
     """Adam as in the released code: a learning rate and a gradient norm of at most 1 per network."""
     rates = {"behaviour": 1.6e-4, "recognition": 7.72e-4, "readout": 8.8e-3}
-    clipped = {name: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)) for name, rate in rates.items()}
+    clipped: dict[Any, optax.GradientTransformation] = {
+        name: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)) for name, rate in rates.items()
+    }
     homes = {"sees_counts": "recognition", "readout": "readout"}
 
     def label(path, _):

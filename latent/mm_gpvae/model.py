@@ -10,7 +10,7 @@ Gondur et al., Multi-modal Gaussian Process Variational Autoencoders for Neural 
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -28,15 +28,17 @@ Domain = Literal["fourier", "time", "white"]
 class Trials(NamedTuple):
     """Simultaneous recordings; a modality that a model does not know is None."""
 
-    counts: Float[Array, "trials T N"] | None
-    behaviour: Float[Array, "trials T P"] | None
+    counts: Any
+    """[trials, T, N], or None."""
+    behaviour: Any
+    """[trials, T, P], or None."""
     present: Float[Array, "trials 2"]
     """1 where the recognition network may look at the trial's counts, and at its behaviour."""
 
     @classmethod
     def of(cls, counts=None, behaviour=None) -> "Trials":
         """Trials with all modalities present."""
-        known = counts if counts is not None else behaviour
+        known: Any = counts if counts is not None else behaviour
         return cls(counts, behaviour, jnp.ones((len(known), 2)))
 
     def without(self, *, counts: bool = False, behaviour: bool = False) -> "Trials":
