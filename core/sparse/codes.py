@@ -10,7 +10,8 @@ Their cost grows with b k d, and with m only where a result of m rows is written
 :mod:`core.sparse.products` and two more, elsewhere gathers and segment sums.
 """
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,8 @@ def top_k(x: Float[Array, "*batch m"], k: int) -> tuple[Float[Array, "*batch k"]
         return tuple(jax.ffi.ffi_call("relic_topk", results, vmap_method="broadcast_all")(x))
 
     x = jax.lax.stop_gradient(x)
-    return dispatch(kernel, lambda x: tuple(jax.lax.top_k(x, k)), (x,), x.dtype, (jnp.float32,))
+    values, indices = dispatch(kernel, lambda x: tuple(jax.lax.top_k(x, k)), (x,), x.dtype, (jnp.float32,))
+    return values, indices
 
 
 @jax.custom_vjp
@@ -65,7 +67,12 @@ def pick(x: Float[Array, "b d"], indices: Int[Array, "b k"], table: Float[Array,
     return dispatch(kernel, xla, (x, indices, table), table.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _differentiable(fn: Callable[..., Array]) -> Any:
+    """A function whose last argument is a size."""
+    return jax.custom_vjp(fn, nondiff_argnums=(3,))
+
+
+@_differentiable
 def scatter(
     values: Float[Array, "b k"], indices: Int[Array, "b k"], x: Float[Array, "b d"], rows: int
 ) -> Float[Array, "rows d"]:

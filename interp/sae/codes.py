@@ -71,7 +71,8 @@ def frequencies(code: Code, latents: int, above: float = 0.0) -> Float[Array, " 
     if isinstance(code, Sparse):
         fires = (code.values > above).astype(code.values.dtype)
         examples = jnp.ones((fires.shape[0], 1), fires.dtype)
-        return scatter(fires, code.indices, examples, latents)[:, 0] / fires.shape[0]
+        counts: Array = scatter(fires, code.indices, examples, latents)
+        return counts[:, 0] / fires.shape[0]
     return jnp.mean(code > above, axis=0, dtype=code.dtype)
 
 
@@ -98,7 +99,8 @@ def _gathered_fwd(x, shift, W_e, b_e, values, indices):
 def _gathered_bwd(res, g):
     x, shift, W_e, indices = res
     ones = jnp.ones((x.shape[0], 1), x.dtype)
-    db_e = scatter(g, indices, ones, W_e.shape[0])[:, 0]
+    per_latent: Array = scatter(g, indices, ones, W_e.shape[0])
+    db_e = per_latent[:, 0]
     dW_e = scatter(g, indices, x - shift, W_e.shape[0])
     return combine(g, indices, W_e), -(db_e @ W_e), dW_e, db_e, None, None
 

@@ -149,7 +149,7 @@ def probe_f1(z: Float[Array, "b m"], label: Bool[Array, " b"]) -> tuple[Int[Arra
     return best, f1[best]
 
 
-def densities(frequency: Float[Array, " m"], examples: int) -> np.ndarray:
+def densities(frequency: Float[Array | np.ndarray, " m"], examples: int) -> np.ndarray:
     """log10 of the firing frequencies, those of silent latents at half of what one example would give."""
     return np.log10(np.maximum(np.asarray(frequency), 0.5 / examples))
 

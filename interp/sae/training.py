@@ -121,7 +121,8 @@ def sae_learner(
     def apply(state: State, found: Step) -> State:
         grads = variant.constraint.tangent(state.params, mean_over_devices(found.grads))
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = variant.constraint.restore(optax.apply_updates(state.params, updates))
+        moved: Any = optax.apply_updates(state.params, updates)
+        params = variant.constraint.restore(moved)
         params |= running_means(state, found.observed)
         fired = mean_over_devices(found.frequency) > 0
         since = jnp.where(fired, 0, state.extra.since + found.examples.astype(jnp.int32))
