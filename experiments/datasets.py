@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions, mnist, monkey_reach, sachs, uci
+from core.datasets import cache_dir, data_dir, interactions, mnist, monkey_reach, sachs, shakespeare, uci
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -19,6 +19,11 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Motor-cortex spike counts and hand velocity of two monkeys reaching for targets",
         "no licence stated; cite Dyer et al., Nature Biomedical Engineering 2017\nhttps://github.com/KordingLab/DAD",
         lambda explicit: path.parent if (path := monkey_reach.locate("chewie", explicit)) else None,
+    ),
+    "tinyshakespeare": (
+        "Tiny Shakespeare: 40,000 lines of the plays",
+        "public domain\nhttps://www.tensorflow.org/datasets/catalog/tiny_shakespeare",
+        lambda explicit: path.parent if (path := shakespeare.locate(explicit)) else None,
     ),
     "uci_regression": (
         "Concrete Compressive Strength and Energy Efficiency: small tables",
