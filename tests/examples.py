@@ -21,6 +21,20 @@ from rec.graph import RecData
 from rec.graph_contrast import sgl_learner, simgcl_learner
 from rec.intents import simulate
 from rec.lightgcn import lightgcn_learner
+from rec.sequential import (
+    Bert4Rec,
+    GRU4Rec,
+    SASRec,
+    SASRecPreNorm,
+    Sequential,
+    World,
+    as_sequences,
+    bpr_max,
+    draw_walks,
+    own_negatives,
+    sequence_data,
+    sequential_learner,
+)
 
 
 class Mlp(nn.Module):
@@ -110,6 +124,19 @@ def points() -> Example:
     return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
 
 
+def next_item(module: type[Sequential], *, hide: float | None = None, **settings) -> Example:
+    """A model of the next item, with dropout, on packed walks over groups of items."""
+    world = World(users=60, items=24, groups=4, longest=12)
+    data = sequence_data(
+        as_sequences(draw_walks(jax.random.key(1), world).items, world.items),
+        length=6,
+        row_length=8,
+        cloze=hide is not None,
+    )
+    model = module(world.items, 8, dropout=0.2, length=6)
+    return Example(sequential_learner(model, tx=optax.sgd(1.0), batch_size=16, hide=hide, **settings), data, None)
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -124,4 +151,8 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
+    "sasrec": partial(next_item, SASRec),
+    "sasrec_prenorm": partial(next_item, SASRecPreNorm, criterion=bpr_max, negatives=own_negatives(3)),
+    "gru4rec": partial(next_item, GRU4Rec),
+    "bert4rec": partial(next_item, Bert4Rec, hide=0.3),
 }
