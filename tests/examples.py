@@ -11,7 +11,7 @@ import optax
 from core.learner import LearnerLike, gradient_learner, step_key
 from experiments.system import Example
 from interp import concept_space as cs
-from interp import ekfac
+from interp import ekfac, sae
 from interp.likelihoods import Task, categorical
 from latent import diffusion
 from latent import jepa_linear as jepa
@@ -137,6 +137,13 @@ def next_item(module: type[Sequential], *, hide: float | None = None, **settings
     return Example(sequential_learner(model, tx=optax.sgd(1.0), batch_size=16, hide=hide, **settings), data, None)
 
 
+def dictionary(variant: sae.Variant, *, targets: bool = False) -> Example:
+    """A dictionary of planted features which calls latents dead after 24 examples, or a transcoder."""
+    x = sae.draw(sae.planted(jax.random.key(1), 12, 6, 2.0), jax.random.key(2), 16)[0]
+    learner = sae.sae_learner(variant, 24, optax.adam(1e-2), aux=sae.Aux(dead_after=24))
+    return Example(learner, {"x": x, "y": jnp.roll(x, 1, axis=1)} if targets else x)
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -155,4 +162,8 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "sasrec_prenorm": partial(next_item, SASRecPreNorm, criterion=bpr_max, negatives=own_negatives(3)),
     "gru4rec": partial(next_item, GRU4Rec),
     "bert4rec": partial(next_item, Bert4Rec, hide=0.3),
+    "sae_topk": lambda: dictionary(sae.topk(3)),
+    "sae_batch_topk": lambda: dictionary(sae.batch_topk(3)),
+    "sae_gated": lambda: dictionary(sae.gated(0.01)),
+    "sae_transcoder": lambda: dictionary(sae.skip_transcoder(sae.multi_topk(2)), targets=True),
 }
