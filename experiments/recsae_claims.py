@@ -28,7 +28,7 @@ def by_seed(frame: pd.DataFrame, **where) -> pd.Series:
     rows = select(frame, **where)
     for coordinate in ("dose", "state", "factor"):
         if coordinate in rows and coordinate not in where:
-            rows = rows[rows[coordinate].isna()]
+            rows = rows.loc[rows[coordinate].isna()]
     return pd.Series(rows["value"].to_numpy(), index=pd.Index(rows["seed"])).sort_index()
 
 
@@ -154,7 +154,7 @@ def judge_signs(metric: str) -> Judge:
         random = by_seed(frame, metric="change by ablating another", **at)
         if len(p) < LEAST_SEEDS:
             return Verdict(None)
-        combined = float(scipy.stats.combine_pvalues(np.maximum(p.to_numpy(), 1e-300))[1])
+        combined = float(np.asarray(scipy.stats.combine_pvalues(np.maximum(p.to_numpy(), 1e-300)))[1])
         words = (
             f"share of concept items {change.mean():+.3f} by ablation, {random.mean():+.3f} by that of another active "
             f"latent; p in each seed {', '.join(f'{x:.1e}' for x in p)}; combined {combined:.1e}"
@@ -168,11 +168,11 @@ def judge_signs(metric: str) -> Judge:
 def judge_dose(frame: pd.DataFrame) -> Verdict:
     """The share of concept items rises with every step of the dose, in the mean over latents of each seed."""
     rows = select(frame, dataset=BEAUTY, metric="share of concept items", part="steering")
-    if not len(rows) or rows["seed"].nunique() < LEAST_SEEDS:
+    if len(set(rows["seed"])) < LEAST_SEEDS:
         return Verdict(None)
     table = rows.pivot_table(index="dose", columns="seed", values="value").sort_index()
     words = "share " + ", ".join(f"{v:.3f} at {d:g}" for d, v in table.mean(axis=1).items())
-    return Verdict(bool((table.diff().dropna() > 0).all(axis=None)), words)
+    return Verdict(bool((np.diff(table.to_numpy(), axis=0) > 0).all()), words)
 
 
 def judge_recovery(frame: pd.DataFrame) -> Verdict:

@@ -1,6 +1,6 @@
 """Tables and figures of RecSAE from its records."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Means over seeds with 95 % intervals."""
     if not len(frame):
         return {}
-    spliced = frame[frame["method"].str.startswith(f"{SUBJECT},")]
+    spliced = starting(frame, f"{SUBJECT},")
     found = {
         "With the reconstruction in place": wide(spliced, ("dataset", "method"), PLACES),
         "Concepts of units on new sequences": wide(select(frame, part="concepts"), ("dataset", "method"), CONCEPTS),
@@ -30,6 +30,16 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "Planted groups": long(select(frame, part="recovery"), ()),
     }
     return {title: table for title, table in found.items() if len(table)}
+
+
+def starting(frame: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """The rows of methods whose names begin so."""
+    return cast(pd.DataFrame, frame.loc[[name.startswith(prefix) for name in frame["method"]]])
+
+
+def along_k(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the number of active latents that their method names, as a column."""
+    return frame.assign(k=[float(name.split("k = ")[1].split()[0]) for name in frame["method"]])
 
 
 def wide(frame: pd.DataFrame, rows: tuple[str, ...], metrics: tuple[str, ...]) -> pd.DataFrame:
@@ -41,30 +51,31 @@ def wide(frame: pd.DataFrame, rows: tuple[str, ...], metrics: tuple[str, ...]) -
             text = f"{numbers.mean():,.0f}" if metric.startswith("units") else interval(numbers)
             cells.setdefault(tuple(place), dict(zip(rows, place, strict=True)))[metric] = text
     order = [*rows, *metrics]
-    table = pd.DataFrame(list(cells.values())).fillna("–")
-    return table[[name for name in order if name in table]]
+    table = pd.DataFrame(list(cells.values())).astype(object).fillna("–")
+    return cast(pd.DataFrame, table[[name for name in order if name in table]])
 
 
 def long(frame: pd.DataFrame, coordinates: tuple[str, ...]) -> pd.DataFrame:
     """A row per measurement, a column per data set."""
     cells: dict[Any, dict[str, str]] = {}
     known = [name for name in coordinates if name in frame]
-    for (dataset, method, metric, *at), part in groups(frame.fillna(dict.fromkeys(known, "")), "dataset", "method",
-                                                         "metric", *known):  # fmt: skip
+    told = frame.astype(dict.fromkeys(known, object)).fillna(dict.fromkeys(known, ""))
+    for (dataset, method, metric, *at), part in groups(told, "dataset", "method", "metric", *known):
         place = ", ".join(f"{name} {value}" for name, value in zip(known, at, strict=True) if value != "")
         row = {"method": method, "measured": metric, "at": place or "–"}
         cells.setdefault((method, metric, place), row)[dataset] = interval(part["value"].to_numpy())
-    return pd.DataFrame(list(cells.values())).fillna("–")
+    return pd.DataFrame(list(cells.values())).astype(object).fillna("–")
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Those whose records are there."""
-    drawn = {}
-    if "part" in frame and (frame["metric"] == "fvu").any():
+    drawn: dict[str, Figure] = {}
+    found = set(frame["metric"])
+    if {"fvu", "coherence"} <= found:
         drawn["trade_off"] = trade_off(frame)
-    if "dose" in frame and frame["dose"].notna().any():
+    if "share of concept items" in found:
         drawn["dose_response"] = doses(frame)
-    if (frame["metric"] == "coherence").any():
+    if "coherence" in found:
         drawn["coherence"] = coherences(frame)
     return drawn
 
@@ -74,17 +85,15 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     datasets = sorted(set(frame["dataset"]))
     figure = Figure(figsize=(4.2 * len(datasets), 3.4), layout="constrained")
     for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
-        whole = select(frame, dataset=dataset, method=f"{SUBJECT}, probed", metric="hr@10")["value"].mean()
-        rows = select(frame, dataset=dataset, metric="hr@10")
-        rows = rows[rows["method"].str.endswith("in place")]
-        ks = rows["method"].str.extract(r"k = (\d+)")[0].astype(float).to_numpy()
-        kept = rows.assign(k=ks, value=rows["value"] / whole)
+        whole = select(frame, dataset=dataset, method=f"{SUBJECT}, probed", metric="hr@10")["value"].to_numpy().mean()
+        kept = along_k(starting(select(frame, dataset=dataset, metric="hr@10"), f"{SUBJECT}, k"))
+        kept = kept.assign(value=kept["value"] / whole)
         axes.plot(*curve(kept, "k"), "o-", color=COLOURS[0], label="HR@10 kept in place")
         agreement = select(frame, dataset=dataset, metric="coherence")
-        trained = agreement[agreement["method"].str.startswith("latents, k")]
-        ks = trained["method"].str.extract(r"k = (\d+)")[0].astype(float).to_numpy()
-        axes.plot(*curve(trained.assign(k=ks), "k"), "s-", color=COLOURS[1], label="coherence of latents")
-        neurons = select(agreement, method="neurons")["value"].mean()
+        trained = along_k(starting(agreement, "latents, k"))
+        ks = trained["k"].to_numpy()
+        axes.plot(*curve(trained, "k"), "s-", color=COLOURS[1], label="coherence of latents")
+        neurons = select(agreement, method="neurons")["value"].to_numpy().mean()
         axes.axhline(neurons, color=COLOURS[1], ls=":", label="coherence of neurons")
         axes.set(title=dataset, xlabel="active latents k", xscale="log", ylim=(0, 1.05))
         axes.set_xticks(sorted(set(ks)), [f"{k:g}" for k in sorted(set(ks))], minor=False)

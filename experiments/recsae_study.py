@@ -12,6 +12,7 @@ import scipy.stats
 from jaxtyping import Float, Int
 
 from core.batches import epoch_sampler
+from core.errors import ConfigError
 from core.fit import fit
 from core.learner import with_sampler
 from core.records import to_plain
@@ -54,10 +55,10 @@ def ks_of(config: Config, corpus: Corpus) -> tuple[int, ...]:
 
 def learned(config: Config, context: Context, corpus: Corpus, subject: Subject, seed: int) -> dict[int, Dictionary]:
     """A dictionary for each k; those that were finished before are read back."""
-    found = {}
-    for k in ks_of(config, corpus):
-        found[k] = dictionary(config, context, corpus, subject, k, seed)
-    return found
+    ks = ks_of(config, corpus)
+    if MAIN_K not in ks:
+        raise ConfigError(f"ks and walk_ks must have {MAIN_K} among them, at which concepts are judged; got {ks}")
+    return {k: dictionary(config, context, corpus, subject, k, seed) for k in ks}
 
 
 def dictionary(config: Config, context: Context, corpus: Corpus, subject: Subject, k: int, seed: int) -> Dictionary:
@@ -114,8 +115,9 @@ def units_of(config: Config, subject: Subject, found: dict[int, Dictionary], see
         yield kind, both(recsae.of_directions, recsae.directions(kind, x, density, seed))
     centres = recsae.clusters(x, config.clusters, seed)
     yield "k-means", both(recsae.of_clusters, centres)
+    sample = jnp.asarray(x[:4096])
     start = sae.initial_params(
-        main.variant, main.params["b_e"].shape[0], jax.random.key(seed + 1), jnp.asarray(x[:4096]), x[:4096], sae.mean
+        main.variant, main.params["b_e"].shape[0], jax.random.key(seed + 1), sample, sample, sae.mean
     )
     yield "dictionary, untrained", both(functools.partial(sae.encode, main.variant), start)
     rng = np.random.default_rng(seed)
@@ -175,12 +177,12 @@ def concepts(config: Config, context: Context, corpus: Corpus, subject: Subject,
             note(name, "coherence, distinct items", recsae.coherence(corpus.classes[items[apart]]).mean())
         if judged.sum() > 2:
             note(name, "interpretable", first.interpretable(config.threshold)[judged].mean())
-            note(name, "f1", np.nanmean(first.f1[judged]))
+            note(name, "f1", float(np.nanmean(first.f1[judged])))
             note(name, "precision", np.nan_to_num(first.precision[judged]).mean())
             note(name, "recall", first.recall[judged].mean())
             note(name, "significant", (found_read.concepts.q[judged] < 0.05).mean())
             if np.ptp(first.f1[judged]) and np.ptp(second.f1[judged]):
-                note(name, "halves agree", scipy.stats.spearmanr(first.f1[judged], second.f1[judged])[0])
+                note(name, "halves agree", np.asarray(scipy.stats.spearmanr(first.f1[judged], second.f1[judged]))[0])
 
 
 def recovery(context: Context, corpus: Corpus, subject: Subject, found: dict[int, Dictionary], seed: int) -> None:
@@ -298,7 +300,7 @@ def setting(config: Config, corpus: Corpus, subject: Subject, d: Dictionary, fou
     own, twice = (np.repeat(a, rest.shape[1]) for a in (plan.latents, 2 * values))
 
     def edit(queries):
-        return recsae.steer(d.variant, d.params, own, lambda z: jnp.asarray(twice, z.dtype))(queries)
+        return recsae.steer(d.variant, d.params, jnp.asarray(own), lambda z: jnp.asarray(twice, z.dtype))(queries)
 
     for state, change in (("inactive", lambda q: q), ("set to twice its mean", jax.jit(edit))):
         share = measured(corpus, subject, found, elsewhere, change)[0].share

@@ -129,7 +129,7 @@ def _shared(table, weights, a: Int[np.ndarray, " units"], b: Int[np.ndarray, " u
 
 
 def _name(names: Sequence[str], pair: Int[np.ndarray, "2"]) -> str:
-    return " and ".join(names[index] for index in pair if index >= 0)
+    return " and ".join(names[int(index)] for index in pair if index >= 0)
 
 
 def by_language(

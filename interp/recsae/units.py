@@ -102,13 +102,13 @@ def of_clusters(units: Clusters, x: Float[Array, "b d"]) -> Float[Array, "b unit
     return nearest / (1 + jnp.sqrt(jnp.maximum(squares, 0)))
 
 
-def activity(units: Callable[[Any, Array], Any], params: Any, x: Float[Array, "n d"], block: int = 4096) -> Activity:
+def activity(units: Callable[[Any, Array], Any], params: Any, x: Any, block: int = 4096) -> Activity:
     """Where units are active and how strongly, computed a block at a time: the last one is padded.
 
     Args:
       units: ``(params, x) -> activations``, dense or :class:`interp.sae.Sparse`: ``partial(sae.encode, variant)``.
       params: of the units.
-      x: activations of the model.
+      x: activations of the model [n, d], on the host or the device.
       block: instances at a time.
     """
     apply, parts = jax.jit(units), []
