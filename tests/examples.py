@@ -22,6 +22,20 @@ from rec.graph import RecData
 from rec.graph_contrast import sgl_learner, simgcl_learner
 from rec.intents import simulate
 from rec.lightgcn import lightgcn_learner
+from rec.sequential import (
+    Bert4Rec,
+    GRU4Rec,
+    SASRec,
+    SASRecPreNorm,
+    Sequential,
+    World,
+    as_sequences,
+    bpr_max,
+    draw_walks,
+    own_negatives,
+    sequence_data,
+    sequential_learner,
+)
 
 
 class Mlp(nn.Module):
@@ -135,6 +149,19 @@ def factors() -> Example:
     return Example(learner, jax.random.normal(jax.random.key(1), (16, 8, 4)))
 
 
+def next_item(module: type[Sequential], *, hide: float | None = None, **settings) -> Example:
+    """A model of the next item, with dropout, on packed walks over groups of items."""
+    world = World(users=60, items=24, groups=4, longest=12)
+    data = sequence_data(
+        as_sequences(draw_walks(jax.random.key(1), world).items, world.items),
+        length=6,
+        row_length=8,
+        cloze=hide is not None,
+    )
+    model = module(world.items, 8, dropout=0.2, length=6)
+    return Example(sequential_learner(model, tx=optax.sgd(1.0), batch_size=16, hide=hide, **settings), data, None)
+
+
 def dictionary(variant: sae.Variant, *, targets: bool = False) -> Example:
     """A dictionary of planted features which calls latents dead after 24 examples, or a transcoder."""
     x = sae.draw(sae.planted(jax.random.key(1), 12, 6, 2.0), jax.random.key(2), 16)[0]
@@ -159,6 +186,10 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "irm": invariant_risk,
     "mm_gpvae": partial(recordings, 0.3),
     "gpfa": factors,
+    "sasrec": partial(next_item, SASRec),
+    "sasrec_prenorm": partial(next_item, SASRecPreNorm, criterion=bpr_max, negatives=own_negatives(3)),
+    "gru4rec": partial(next_item, GRU4Rec),
+    "bert4rec": partial(next_item, Bert4Rec, hide=0.3),
     "sae_topk": lambda: dictionary(sae.topk(3)),
     "sae_batch_topk": lambda: dictionary(sae.batch_topk(3)),
     "sae_gated": lambda: dictionary(sae.gated(0.01)),
