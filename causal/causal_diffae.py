@@ -25,6 +25,10 @@ from latent import diffusion
 from latent.diffusion import Conditioned, Guided
 from latent.unet import Conv, TimeEmbedding, UNet
 
+Prediction = Literal["eps", "v"]
+WEIGHTINGS = {"eps": diffusion.simple, "v": diffusion.velocity}
+"""Which leave the error of what is predicted unweighted."""
+
 
 class Code(NamedTuple):
     """The encoder's posterior over exogenous variables."""
@@ -104,8 +108,10 @@ class CausalDiffAE(nn.Module):
     encoder: nn.Module
     """``x -> Code``."""
     denoiser: nn.Module
-    """``(x, time, cond [b, n k]) -> eps``."""
+    """``(x, time, cond [b, n k]) -> raw``."""
     layer: nn.Module | None = None
+    prediction: Prediction = "eps"
+    """What the denoiser puts out: eps as in the paper, or v = a eps - s x_0, which a small network learns sooner."""
 
     def __call__(self, x: Float[Array, "b h w c"], time: Float[Array, " b"]) -> Array:
         """The raw prediction with the code of the image itself."""
@@ -166,14 +172,14 @@ def objective(
     dropped: float = 0.5,
     share: float = 1e-3,
 ) -> Loss:
-    """|eps - eps^(x_t, t, z)|^2 + gamma (KL(q(u | x) || N(0, I)) + label divergence of z).
+    """|eps - eps^(x_t, t, z)|^2 (or that of v) + gamma (KL(q(u | x) || N(0, I)) + label divergence of z).
 
     The first term is a mean over pixels, the divergences are sums over the code and means over the examples that keep
     theirs. Examples without labels, and a share ``dropped`` of the others, are given no code (classifier-free
     training) and no divergence.
 
     Args:
-      model: its denoiser predicts eps.
+      model: any.
       levels: which noise levels to train on.
       dropped: probability of leaving out the code.
       share: factor of the posterior variance with which codes are drawn.
@@ -182,7 +188,9 @@ def objective(
       A loss of batches ``{"x", "labels" [b, n], "labelled" [b], "gamma" [] or [2]}``. Two numbers are apart for the
       two divergences: (1, 0) trains an autoencoder whose blocks are not aligned with labels.
     """
-    losses = diffusion.denoising_loss(functools.partial(model.apply, method="denoise"), levels)
+    losses = diffusion.denoising_loss(
+        functools.partial(model.apply, method="denoise"), levels, model.prediction, WEIGHTINGS[model.prediction]
+    )
 
     def loss(params, key, batch):
         code_key, drop_key, noise_key = jax.random.split(key, 3)
@@ -238,7 +246,8 @@ class Abducted(NamedTuple):
 class Decoder:
     """A model as a denoiser of diffusion; equal models are equal, so that compiled programs are found again."""
 
-    model: nn.Module
+    model: Any
+    """A module with a method ``denoise`` and a field ``prediction``."""
     limits: tuple[float, float] | None = None
     """Range to which estimates of x_0 are clipped."""
     guided: bool = False
@@ -246,7 +255,7 @@ class Decoder:
 
     def __call__(self, operands: Any, query: diffusion.Query) -> diffusion.Prediction:
         """The estimates of x_0 and of the noise."""
-        denoise = diffusion.denoiser(functools.partial(self.model.apply, method="denoise"))
+        denoise = diffusion.denoiser(functools.partial(self.model.apply, method="denoise"), self.model.prediction)
         if self.guided:
             denoise = diffusion.cfg(denoise)
         if self.limits is not None:

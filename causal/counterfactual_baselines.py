@@ -6,6 +6,7 @@ eps - s scale grad log p(y' | x_t). Neither knows the graph: where children shou
 given. One learner trains what both need: a denoiser whose labels are dropped at times, and a regressor of noisy images.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from causal.causal_diffae import Decoder
+from causal.causal_diffae import WEIGHTINGS, Decoder, Prediction
 from core.learner import GradientLearner, gradient_learner, step_key
 from latent import diffusion
 from latent.diffusion import Conditioned
@@ -42,9 +43,11 @@ class LabelDiffusion(nn.Module):
     """A denoiser told labels through a perceptron, and the anticausal regressor."""
 
     denoiser: nn.Module
-    """``(x, time, cond) -> eps``."""
+    """``(x, time, cond) -> raw``."""
     regressor: nn.Module
     widths: Sequence[int] = (256, 512)
+    prediction: Prediction = "eps"
+    """As in :class:`causal.causal_diffae.CausalDiffAE`."""
 
     def setup(self):
         """The perceptron of labels."""
@@ -75,7 +78,9 @@ def learner(
     model: LabelDiffusion, levels: diffusion.Levels, tx: optax.GradientTransformation, *, dropped: float = 0.2
 ) -> GradientLearner:
     """Trains on batches ``{"x", "labels"}`` by |eps - eps^(x_t, t, y)|^2 + |y - y^(x_t, t)|^2, dropping labels."""
-    losses = diffusion.denoising_loss(lambda p, x, t, cond: model.apply(p, x, t, cond, method="denoise"), levels)
+    losses = diffusion.denoising_loss(
+        functools.partial(model.apply, method="denoise"), levels, model.prediction, WEIGHTINGS[model.prediction]
+    )
 
     def init(key, batch):
         return model.init(key, batch["x"][:1], jnp.zeros(1), told(batch["labels"][:1]))

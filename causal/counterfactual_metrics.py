@@ -103,8 +103,8 @@ class Calibration(NamedTuple):
         return self.intercept + self.slope * np.asarray(raw, float)
 
 
-def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) of two sets of features.
+def frechet(a: Any, b: Any) -> float:
+    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) of two sets of features, [n, d] and [m, d].
 
     The trace of the root is the sum of the roots of the eigenvalues of S_a S_b, which are those of the symmetric
     S_a^(1/2) S_b S_a^(1/2) and hence not negative.
@@ -118,8 +118,8 @@ def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
 
 
 def minimality(
-    factual: Float[np.ndarray, "n d"],
-    counterfactual: Float[np.ndarray, "n d"],
+    factual: Any,
+    counterfactual: Any,
     attribute: Float[np.ndarray, " n"],
     target: Float[np.ndarray, " n"],
     bins: int = 10,
@@ -128,8 +128,9 @@ def minimality(
 
     d is the l1 distance in features from an image to its counterfactual, S_cf that from it to the real images whose
     attribute lies in the bin of the target, S_f in the bin of its own. Images without company in either bin are left
-    out.
+    out. Features are [n, d].
     """
+    factual, counterfactual = np.asarray(factual), np.asarray(counterfactual)
     edges = np.quantile(attribute, np.linspace(0, 1, bins + 1)[1:-1])
     own, wanted = np.searchsorted(edges, attribute), np.searchsorted(edges, target)
     pairs = np.abs(factual[:, None, :] - factual[None, :, :]).mean(-1)

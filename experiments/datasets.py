@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions, mnist, uci
+from core.datasets import cache_dir, data_dir, interactions, mnist, morphomnist, uci
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -14,6 +14,11 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "MNIST: 70,000 handwritten digits of 28 x 28 pixels; downloaded when needed",
         "CC BY-SA 3.0 (Y. LeCun, C. Cortes)\nhttps://www.tensorflow.org/datasets/catalog/mnist",
         lambda explicit: _mnist(explicit),
+    ),
+    "morphomnist_ti": (
+        "MorphoMNIST with thickness and intensity: 10,000 digits with the attributes they were made with",
+        "MIT (biomedia-mira/deepscm), built on MNIST: CC BY-SA 3.0\nhttps://github.com/biomedia-mira/deepscm",
+        lambda explicit: paths[0].parent if (paths := morphomnist.locate(explicit)) else None,
     ),
     "uci_regression": (
         "Concrete Compressive Strength and Energy Efficiency: small tables",
