@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions, mnist, monkey_reach, sachs, shakespeare, uci
+from core.datasets import cache_dir, data_dir, interactions, mnist, monkey_reach, morphomnist, sachs, shakespeare, uci
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -24,6 +24,11 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Tiny Shakespeare: 40,000 lines of the plays",
         "public domain\nhttps://www.tensorflow.org/datasets/catalog/tiny_shakespeare",
         lambda explicit: path.parent if (path := shakespeare.locate(explicit)) else None,
+    ),
+    "morphomnist_ti": (
+        "MorphoMNIST with thickness and intensity: 10,000 digits with the attributes they were made with",
+        "MIT (biomedia-mira/deepscm), built on MNIST: CC BY-SA 3.0\nhttps://github.com/biomedia-mira/deepscm",
+        lambda explicit: paths[0].parent if (paths := morphomnist.locate(explicit)) else None,
     ),
     "uci_regression": (
         "Concrete Compressive Strength and Energy Efficiency: small tables",

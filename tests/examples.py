@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from causal import causal_diffae, causal_vae, counterfactual_baselines
+from causal.counterfactual_metrics import Predictor, predictor_learner
+from causal.mechanisms import CausalLayer
 from causal.pac_invariance import irm_learner
 from core.learner import LearnerLike, gradient_learner, step_key
 from experiments.system import Example
@@ -16,6 +19,7 @@ from interp import ekfac, sae
 from interp.likelihoods import Task, categorical
 from latent import diffusion, mm_gpvae
 from latent import jepa_linear as jepa
+from latent.film import FilmMlp
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
 from rec.graph import RecData
@@ -169,6 +173,34 @@ def dictionary(variant: sae.Variant, *, targets: bool = False) -> Example:
     return Example(learner, {"x": x, "y": jnp.roll(x, 1, axis=1)} if targets else x)
 
 
+THICKER_BRIGHTER = ((0, 1), (0, 0))
+
+
+def pictures() -> dict[str, jax.Array]:
+    """Images of 4 x 4 with two labels."""
+    x = jax.random.uniform(jax.random.key(1), (16, 4, 4, 1), minval=-1.0)
+    return {"x": x, "labels": jnp.stack([x.mean((1, 2, 3)), x.max((1, 2, 3))], axis=1)}
+
+
+def counterfactuals(kind: str) -> Example:
+    """A model of images under a causal graph of two variables."""
+    levels, tx = diffusion.chain_levels(diffusion.linear_beta(50)), optax.sgd(1e-3)
+    encoder, layer = causal_diffae.MlpEncoder(2, 3, (8,)), CausalLayer(THICKER_BRIGHTER, 3, 4)
+    if kind == "autoencoder":
+        learner = causal_diffae.learner(causal_diffae.CausalDiffAE(encoder, FilmMlp(8, 1), layer), levels, tx)
+        more = {"labelled": jnp.arange(16) % 3 > 0, "gamma": jnp.array([0.5, 0.25])}
+        return Example(learner, pictures() | more, causal_diffae.BATCH_AXES)
+    if kind == "labels":
+        model = counterfactual_baselines.LabelDiffusion(
+            FilmMlp(8, 1), counterfactual_baselines.NoisyRegressor(2, (8,)), (8,)
+        )
+        return Example(counterfactual_baselines.learner(model, levels, tx), pictures())
+    if kind == "predictor":
+        return Example(predictor_learner(Predictor(2, (8, 4)), tx), pictures())
+    layer = causal_vae.LinearThenMask(2, 3, 4) if kind == "learned" else layer
+    return Example(causal_vae.learner(causal_vae.CausalVae(encoder, layer, (4, 4, 1), (8,)), tx), pictures())
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -194,4 +226,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "sae_batch_topk": lambda: dictionary(sae.batch_topk(3)),
     "sae_gated": lambda: dictionary(sae.gated(0.01)),
     "sae_transcoder": lambda: dictionary(sae.skip_transcoder(sae.multi_topk(2)), targets=True),
+    "causal_diffae": partial(counterfactuals, "autoencoder"),
+    "label_diffusion": partial(counterfactuals, "labels"),
+    "causal_vae": partial(counterfactuals, "learned"),
+    "scm_vae": partial(counterfactuals, "known"),
+    "anticausal_predictor": partial(counterfactuals, "predictor"),
 }
