@@ -101,7 +101,8 @@ def elicitation(frame: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(3.8 * len(panels), 3.2), layout="constrained")
     for axis, ((separation,), part) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         for colour, method in zip(COLOURS, ("naive", "over-prompting", "latent", "patched"), strict=False):
-            axis.plot(*curve(select(part, method=method), "step"), color=colour, label=method)
+            if len(chosen := select(part, method=method)):
+                axis.plot(*curve(chosen, "step"), color=colour, label=method)
         axis.set(
             title=f"sep_colour {separation:g}",
             xlabel="step",

@@ -3,32 +3,47 @@ import pandas as pd
 import pytest
 
 from experiments import concept_claims as claims
+from experiments import concept_space as experiment
 from experiments import registry, runs
 from experiments.concept_space import SYSTEM
 from experiments.runner import execute
 
 TINY = ("side=4", "channels=(8,)", "images=16", "steps=4", "checkpoints=2", "generations=2", "sampling_steps=3",
-        "cubes=1", "sweep=0.8", "alphas=0.5", "vector_steps=6", "vector_checkpoints=6", "vector_width=8",
+        "sweep=0.8", "alphas=0.5", "vector_steps=6", "vector_checkpoints=6", "vector_width=8",
         "vector_generations=2")  # fmt: skip
+
+
+def tiny(workdir, *more):
+    return execute(
+        registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=(*TINY, *more), workdir=workdir
+    )
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs")
-    folder = execute(registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=TINY, workdir=workdir)
-    return runs.read(folder)
+    """Discs of two concepts and the first group of vectors; every other group is compiled apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        groups = experiment.settings_of
+        patch.setattr(experiment, "settings_of", lambda config: {"diffusion": groups(config)["diffusion"]})
+        return runs.read(tiny(tmp_path_factory.mktemp("runs")))
 
 
 def test_every_part_is_recorded_and_drawn(run):
     frame = run.frame
     assert set(frame["dataset"]) == {"discs", "vectors"}
-    assert set(frame["method"]) == {"naive", "over-prompting", "latent", "patched", "world"} | {
-        f"class {i:03b}" for i in range(8)
-    }
-    assert set(frame["variant"]) == {
-        "plain", "underspecified", "unconditional", "permuted", "guided", "deterministic",
-    }  # fmt: skip
-    assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "elicitation", "cube"}
+    assert set(frame["method"]) == {"naive", "over-prompting", "latent", "patched", "world"}
+    assert set(frame["variant"]) == {"plain", "underspecified", "unconditional", "permuted"}
+    assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "elicitation"}
+    assert len(SYSTEM.tables(frame)) == 2
+
+
+@pytest.mark.slow
+def test_every_group_and_three_concepts_are_recorded_and_drawn(tmp_path):
+    frame = runs.read(tiny(tmp_path, "shape=triangle", "cubes=1")).frame
+    assert set(frame["dataset"]) == {"triangles", "vectors"}
+    assert {f"class {i:03b}" for i in range(8)} < set(frame["method"])
+    assert {"guided", "deterministic"} < set(frame["variant"])
+    assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "cube"}
     assert len(SYSTEM.tables(frame)) == 3
 
 
@@ -43,9 +58,13 @@ def test_one_seed_judges_nothing(run):
     assert {verdict.met for verdict in verdicts} == {None}
 
 
-def test_a_second_run_has_nothing_to_do(run):
+def test_a_second_run_has_nothing_to_do(run, monkeypatch):
+    monkeypatch.setattr(experiment, "vectors", None)
+    monkeypatch.setattr(experiment, "images", None)
+    groups = experiment.settings_of
+    monkeypatch.setattr(experiment, "settings_of", lambda config: {"diffusion": groups(config)["diffusion"]})
     before = (run.folder / runs.RECORDS).stat().st_size
-    execute(registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=TINY, workdir=run.folder.parents[1])
+    tiny(run.folder.parents[1])
     assert (run.folder / runs.RECORDS).stat().st_size == before
 
 

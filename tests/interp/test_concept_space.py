@@ -172,9 +172,9 @@ def test_loops_of_training_agree(record_property):
     example = denoising(cs.DiscDenoiser((8,), 1, width=8), 2 * cs.render(disc, 4) - 1, cs.condition(disc))
     state = example.learner.init(jax.random.key(0), example.batch)
     for loop in ("scan", "unroll", "host"):
-        update = scan_steps(example.learner, 3, loop=loop).update
+        update = scan_steps(example.learner, 2, loop=loop).update
         run = update if loop == "host" else jax.jit(update)
         ends.append(run(jax.tree.map(jnp.array, state), example.batch)[0].params)
     gaps = [max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ends[0], e))) for e in ends[1:]]
-    record_property("value", f"largest difference of parameters after three steps {max(gaps):.1e}")
+    record_property("value", f"largest difference of parameters after two steps {max(gaps):.1e}")
     assert max(gaps) < 1e-4
