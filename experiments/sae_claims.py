@@ -193,7 +193,7 @@ CLAIMS = (
     Claim("4b", "Imported weights give the outputs of the layouts' formulas, written independently",
           ShownByTest(LAYOUTS + "test_imported_weights_give_the_outputs_of_the_layouts_formulas")),
     Claim("4c", "Outputs equal those of the libraries themselves",
-          NotShown("sparsify imports Triton and SAELens brings transformer-lens: neither is installed here")),
+          NotShown("the libraries were not installed; see 4b for their formulas")),
     Claim("5a", "A latent that fires starts counting anew; counters of shares merge by the minimum",
           ShownByTest(TRAINING + "test_counters_start_anew_where_latents_fire_and_merge_by_the_minimum")),
     Claim("5b", "The k largest over latents spread over devices are those of one device, exactly",

@@ -11,6 +11,8 @@ import scipy.stats
 from causal import pac_invariance as pac
 from causal.linear_sems import environments, linear_sem, moments_of, sample, shift
 
+pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
+
 
 @pytest.fixture(autouse=True)
 def double():

@@ -10,6 +10,8 @@ import pytest
 from causal import pac_invariance as pac
 from causal.linear_sems import linear_sem, population, sample_moments
 
+pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
+
 
 @pytest.fixture(autouse=True)
 def double():

@@ -23,6 +23,8 @@ from causal.linear_sems import (
     soft,
 )
 
+pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
+
 HARD = [{0}, {1}, {0, 1}, {3}, {0, 3}, {1, 3}, {0, 1, 3}]
 SOFT = [{1, 3} | a | b for b in (set(), {5}, {5, 6}) for a in (set(), {0}, {2}, {0, 2})]
 RADEMACHER = [{1, 3} | a for a in (set(), {0}, {2}, {5}, {0, 2}, {0, 5}, {2, 5}, {0, 2, 5})]

@@ -13,6 +13,8 @@ from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from core.errors import ConfigError
 from latent import mm_gpvae as gp
 
+pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
+
 RNG = np.random.default_rng(0)
 
 
