@@ -35,6 +35,11 @@ def missing(*found: np.ndarray) -> bool:
     return not min(map(len, found)) or len(set(map(len, found))) > 1
 
 
+def at_least(low: float, high: float, threshold: float) -> bool | None:
+    """Whether an interval lies above a threshold, or below it; None where it holds it, for then nothing is decided."""
+    return True if low >= threshold else False if high < threshold else None
+
+
 def judge_inversions(frame: pd.DataFrame) -> Verdict:
     """Item 3, last part: a report, met when the errors of the three modes are there and finite."""
     modes = ("explicit", "fixed_point", "heun")
@@ -62,7 +67,7 @@ def judge_abduction(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     ratio = summary(random / own)
     text = f"random over abducted: {ratio.mean:.2f} ({random.mean():.4f} against {own.mean():.4f})"
-    return Verdict(bool(ratio.mean >= 2), text, (ratio.low, ratio.high))
+    return Verdict(at_least(ratio.low, ratio.high, 2.0), text, (ratio.low, ratio.high))
 
 
 def judge_alignment(frame: pd.DataFrame) -> Verdict:
@@ -71,7 +76,9 @@ def judge_alignment(frame: pd.DataFrame) -> Verdict:
     if missing(found):
         return Verdict(None)
     mean = summary(found)
-    return Verdict(bool(mean.mean >= 0.97), f"smallest correlation {interval(found)}", (mean.low, mean.high))
+    return Verdict(
+        at_least(mean.low, mean.high, 0.97), f"smallest correlation {interval(found)}", (mean.low, mean.high)
+    )
 
 
 def judge_trade_off(frame: pd.DataFrame) -> Verdict:
@@ -92,7 +99,7 @@ def judge_follows(frame: pd.DataFrame) -> Verdict:
     if missing(found):
         return Verdict(None)
     mean = summary(found)
-    return Verdict(bool(mean.mean >= 0.8), f"r = {interval(found)}", (mean.low, mean.high))
+    return Verdict(at_least(mean.low, mean.high, 0.8), f"r = {interval(found)}", (mean.low, mean.high))
 
 
 def judge_stays(frame: pd.DataFrame) -> Verdict:
@@ -101,7 +108,7 @@ def judge_stays(frame: pd.DataFrame) -> Verdict:
     if missing(found):
         return Verdict(None)
     mean = summary(found)
-    return Verdict(bool(mean.mean <= 0.5), f"mean change {interval(found)} px", (mean.low, mean.high))
+    return Verdict(at_least(-mean.high, -mean.low, -0.5), f"mean change {interval(found)} px", (mean.low, mean.high))
 
 
 def judge_labels(frame: pd.DataFrame) -> Verdict:
@@ -111,7 +118,7 @@ def judge_labels(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     gap = paired(told, alone)
     text = f"r(measured i, i') under do(t): independent {interval(alone, 2)}, propagated {interval(told, 2)}"
-    return Verdict(bool(alone.mean() < 0.8 and gap.low > 0), text, (gap.low, gap.high))
+    return Verdict(bool(summary(alone).high < 0.8 and gap.low > 0), text, (gap.low, gap.high))
 
 
 def judge_few_labels(frame: pd.DataFrame) -> Verdict:
@@ -127,7 +134,7 @@ def judge_few_labels(frame: pd.DataFrame) -> Verdict:
     text = "MAE in standard deviations: " + ", ".join(
         f"{each.mean():.3f} at {share}" for each, share in zip(errors, ("100 %", "50 %", "20 %"), strict=True)
     )
-    return Verdict(bool(ratio.mean < 1.5), text, (ratio.low, ratio.high))
+    return Verdict(at_least(-ratio.high, -ratio.low, -1.5), text, (ratio.low, ratio.high))
 
 
 def judge_guidance(frame: pd.DataFrame) -> Verdict:
@@ -151,7 +158,8 @@ def judge_real_intensity(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     r, n = float(found.mean()), float(count.sum())
     z, half = np.arctanh(min(r, 1 - 1e-9)), 1.96 / np.sqrt(n - 3)
-    return Verdict(r >= 0.9, f"r = {r:.3f} over {n:.0f} digits", (float(np.tanh(z - half)), float(np.tanh(z + half))))
+    low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
+    return Verdict(at_least(low, high, 0.9), f"r = {r:.3f} over {n:.0f} digits", (low, high))
 
 
 def judge_real_digits(frame: pd.DataFrame, question: str, least: float) -> Verdict:
@@ -166,7 +174,8 @@ def judge_real_digits(frame: pd.DataFrame, question: str, least: float) -> Verdi
     text = (
         f"{kept / n:.0%} of {n} digits under {question}; the classifier reads {accuracy.mean():.1%} of originals right"
     )
-    return Verdict(kept / n >= least, text, (float(found.low), float(found.high)))
+    low, high = float(found.low), float(found.high)
+    return Verdict(at_least(low, high, least), text, (low, high))
 
 
 TESTS, METRICS = "tests/causal/test_causal_diffae.py::", "tests/causal/test_disentanglement.py::"

@@ -70,16 +70,16 @@ def test_counterfactuals_of_a_variational_autoencoder_stay_in_range_and_react():
 
 
 MODEL = counterfactual_baselines.LabelDiffusion(FilmMlp(8, 1), counterfactual_baselines.NoisyRegressor(2, (8,)), (8,))
-GRID = diffusion.chain(diffusion.linear_beta(100), 10)
+GRID = diffusion.chain(diffusion.linear_beta(1000), 50)
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Parameters with an output layer that is not zero, and images."""
+    """Parameters whose output layer is not zero but a contraction, which the fixed point needs; and images."""
     x = jax.random.uniform(jax.random.key(0), (3, 4, 4, 1), minval=-0.5, maxval=0.5)
     params = jax.jit(MODEL.init)(jax.random.key(1), x, jnp.zeros(3), jnp.ones((3, 3)))
     out = params["params"]["denoiser"]["out"]
-    out["kernel"] = 0.02 * jax.random.normal(jax.random.key(2), out["kernel"].shape)
+    out["kernel"] = 0.002 * jax.random.normal(jax.random.key(2), out["kernel"].shape)
     return params, x
 
 
@@ -91,7 +91,7 @@ def test_the_same_labels_give_the_same_image(fitted):
     def run(new):
         return counterfactual_baselines.by_labels(Decoder(MODEL), params, GRID, x, labels, new, iterations=8)
 
-    np.testing.assert_allclose(run(labels), x, atol=1e-3)
+    np.testing.assert_allclose(run(labels), x, atol=1e-5)
     assert float(jnp.abs(run(labels + 2) - x).max()) > 1e-3
 
 
@@ -106,7 +106,7 @@ def test_a_classifier_of_scale_zero_changes_nothing_and_ignores_unwanted_labels(
         )
 
     target = jnp.array([[2.0, 0.0]] * 3)
-    np.testing.assert_allclose(run(target, 0.0), x, atol=1e-3)
+    np.testing.assert_allclose(run(target, 0.0), x, atol=1e-5)
     pushed = run(target, 5.0)
     assert float(jnp.abs(pushed - x).max()) > 1e-3
     np.testing.assert_array_equal(run(target.at[:, 1].set(9.0), 5.0), pushed)

@@ -55,6 +55,7 @@ class Notes:
         return found
 
 
+@pytest.mark.slow
 def test_the_truth_is_perfect_and_doing_nothing_is_not():
     config = dataclasses.replace(SMOKE, test=48, predictor_steps=4, train=64)
     rows, asked, notes = st.training_rows(config), st.question(config), Notes()
