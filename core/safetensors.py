@@ -1,6 +1,7 @@
 """Folders of a safetensors file and a ``cfg.json``: how sparse dictionaries and other small models are exchanged."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from core.errors import ConfigError, DataError
 
 
 def save_folder(folder: Path | str, tensors: Mapping[str, np.ndarray], cfg: Mapping[str, Any], file: str) -> Path:
-    """Writes ``folder/<file>`` and ``folder/cfg.json``.
+    """Writes ``folder/<file>`` and ``folder/cfg.json``, each whole or not at all.
 
     Raises:
       DataError: where they cannot be written.
@@ -19,8 +20,11 @@ def save_folder(folder: Path | str, tensors: Mapping[str, np.ndarray], cfg: Mapp
     folder, library = Path(folder), _library()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        library.save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, str(folder / file))
-        (folder / "cfg.json").write_text(json.dumps(dict(cfg), indent=1) + "\n")
+        with tempfile.TemporaryDirectory(dir=folder) as fresh:
+            library.save_file({n: np.ascontiguousarray(a) for n, a in tensors.items()}, str(Path(fresh) / file))
+            (Path(fresh) / "cfg.json").write_text(json.dumps(dict(cfg), indent=1) + "\n")
+            for name in (file, "cfg.json"):
+                (Path(fresh) / name).replace(folder / name)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error}; free space or name another folder") from error
     return folder

@@ -8,6 +8,7 @@ import pandas as pd
 import scipy.stats
 
 from core.stats import summary
+from experiments import frames
 from experiments.frames import select
 from experiments.recsae_config import MAIN_K, PAPER_K, SUBJECT, WALKS
 from experiments.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, Verdict
@@ -24,12 +25,11 @@ def latents(k: int) -> str:
 
 
 def by_seed(frame: pd.DataFrame, **where) -> pd.Series:
-    """Values of a metric by seed."""
-    rows = select(frame, **where)
+    """Values of a metric by seed, at no dose, state or factor unless one is named."""
     for coordinate in ("dose", "state", "factor"):
-        if coordinate in rows and coordinate not in where:
-            rows = rows.loc[rows[coordinate].isna()]
-    return pd.Series(rows["value"].to_numpy(), index=pd.Index(rows["seed"])).sort_index()
+        if coordinate in frame and coordinate not in where:
+            frame = frame.loc[frame[coordinate].isna()]
+    return frames.by_seed(frame, **where)
 
 
 def compared(frame: pd.DataFrame, better: str, worse: str, *, least: float = 0.0, **where) -> Verdict:

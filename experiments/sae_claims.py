@@ -3,23 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from core.stats import Summary, summary
-from experiments.frames import groups, select, values
+from core.stats import summary
+from experiments.frames import by_seed, groups, select, values
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
 SEEDS = 2
 """Fewest seeds from which anything is judged."""
-
-
-def interval_of(found: Summary) -> tuple[float, float]:
-    """Its limits."""
-    return found.low, found.high
-
-
-def by_seed(frame: pd.DataFrame, **columns) -> pd.Series:
-    """One value per seed."""
-    chosen = select(frame, **columns)
-    return pd.Series(chosen["value"].to_numpy(float), chosen["seed"].to_numpy(int)).sort_index()
 
 
 def judge_recovery(frame: pd.DataFrame) -> Verdict:
@@ -29,7 +18,7 @@ def judge_recovery(frame: pd.DataFrame) -> Verdict:
     if len(cosine) < SEEDS or len(cosine) != len(share):
         return Verdict(None)
     text = f"mean best cosine {cosine.min():.3f} to {cosine.max():.3f}, features above .9 {share.min():.1%} and more"
-    return Verdict(bool(cosine.min() >= 0.97 and share.min() >= 0.98), text, interval_of(summary(cosine)))
+    return Verdict(bool(cosine.min() >= 0.97 and share.min() >= 0.98), text, summary(cosine).interval)
 
 
 def at_sparsity(frame: pd.DataFrame, method: str, metric: str, l0: pd.Series) -> pd.Series:
@@ -58,7 +47,7 @@ def judge_topk_against_l1(frame: pd.DataFrame) -> Verdict:
         differences[metric] = summary((other - by_seed(frame, metric=metric, **at)).to_numpy())
     fvu, cosine = differences["fvu"], differences["mean max cosine"]
     text = f"ReLU-L1 less TopK at L0 {l0.mean():.1f}: FVU {fvu.mean:+.3f}, mean best cosine {cosine.mean:+.3f}"
-    return Verdict(bool(fvu.low > 0 and cosine.high < 0), text, interval_of(fvu))
+    return Verdict(bool(fvu.low > 0 and cosine.high < 0), text, fvu.interval)
 
 
 def judge_batch_topk(frame: pd.DataFrame) -> Verdict:
@@ -70,7 +59,7 @@ def judge_batch_topk(frame: pd.DataFrame) -> Verdict:
     found = summary((one - other).to_numpy())
     better = "no clear difference" if found.low <= 0 <= found.high else "TopK" if found.low > 0 else "BatchTopK"
     text = f"FVU of BatchTopK less TopK {found.mean:+.4f}; better: {better}"
-    return Verdict(bool(np.isfinite(found.low)), text, interval_of(found))
+    return Verdict(bool(np.isfinite(found.low)), text, found.interval)
 
 
 def judge_aux(frame: pd.DataFrame) -> Verdict:
@@ -88,7 +77,7 @@ def judge_aux(frame: pd.DataFrame) -> Verdict:
     fewer = summary((without - with_aux).to_numpy())
     worst = max(float((b / a).max()) for (_, metric), (a, b) in pairs.items() if metric == "fvu")
     text = f"dead {without.mean():.1%} without, {with_aux.mean():.1%} with AuxK; FVU at most {worst:.3f} times as large"
-    return Verdict(bool(fewer.low > 0 and worst <= 1.02), text, interval_of(fewer))
+    return Verdict(bool(fewer.low > 0 and worst <= 1.02), text, fewer.interval)
 
 
 def judge_shrinkage(frame: pd.DataFrame) -> Verdict:
@@ -100,7 +89,7 @@ def judge_shrinkage(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     low, near = summary(l1.to_numpy()), summary(topk.to_numpy())
     text = f"gamma {low.mean:.3f} for ReLU-L1, {near.mean:.3f} for TopK"
-    return Verdict(bool(low.high < 0.98 and near.low > 0.98 and near.high < 1.02), text, interval_of(low))
+    return Verdict(bool(low.high < 0.98 and near.low > 0.98 and near.high < 1.02), text, low.interval)
 
 
 def exponents(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +116,7 @@ def judge_scaling(frame: pd.DataFrame) -> Verdict:
         f"FVU ~ m^-{m.mean:.3f} [{m.low:.3f}, {m.high:.3f}] k^-{k.mean:.3f} [{k.low:.3f}, {k.high:.3f}], "
         f"R^2 {fits.min():.3f} and more"
     )
-    return Verdict(bool(m.low > 0 and k.low > 0 and fits.min() >= 0.9), text, interval_of(m))
+    return Verdict(bool(m.low > 0 and k.low > 0 and fits.min() >= 0.9), text, m.interval)
 
 
 def judge_agreement(frame: pd.DataFrame) -> Verdict:
@@ -138,7 +127,7 @@ def judge_agreement(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(other - random)
     text = f"MMCS {other.mean():.3f} with another seed, {random.mean():.3f} with random directions"
-    return Verdict(bool(found.low > 0), text, interval_of(found))
+    return Verdict(bool(found.low > 0), text, found.interval)
 
 
 def judge_decoding(frame: pd.DataFrame) -> Verdict:

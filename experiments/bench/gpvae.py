@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from core.bench import BenchResult, device_name, first_call, interleaved
+from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
 from core.errors import RelicError
 from core.learner import step_key
 from core.loop import scan_steps
@@ -90,8 +90,7 @@ class Torch:
     """The model in PyTorch with our parameters."""
 
     def __init__(self, model: MMGPVAE, params: Any, batch: Any):
-        import torch
-
+        torch = peer_module("torch")
         self.torch, self.basis = torch, torch.tensor(model.basis.matrix, dtype=torch.float32)
         self.omega = torch.tensor(2 * np.pi / model.basis.circle * model.basis.frequencies, dtype=torch.float32)
         self.jitter = model.jitter

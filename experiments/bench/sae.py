@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from core.bench import BenchResult, device_name, first_call
+from core.bench import BenchResult, device_name, first_call, peer_module
 from interp import sae
 
 SIZES = ((64, 2_048, 32, 2_048), (512, 8_192, 32, 1_024))
@@ -65,16 +65,14 @@ def beside(d: int, m: int, k: int, batch: int, *, name: str) -> BenchResult:
         f"d {d}, m {m:,}, k {k}, batch {batch:,}; PyTorch: {others}; "
         f"FVU after {STEPS} steps {float(errors['ours']):.4f} and {errors[best]:.4f}"
     )
-    import torch
-
+    torch = peer_module("torch")
     peer = f"PyTorch {torch.__version__} {best}, {torch.get_num_threads()} threads"
     return BenchResult(f"{name}, m = {m:,}", seconds["ours"], peer, seconds[best], compile_s, device_name(), note)
 
 
 def torch_trainer(start: dict[str, np.ndarray], k: int, form: str) -> Callable[[np.ndarray], float]:
     """A function that trains on one batch and returns its FVU."""
-    import torch
-
+    torch = peer_module("torch")
     p: dict[str, Any] = {name: torch.nn.Parameter(torch.tensor(leaf)) for name, leaf in start.items()}
     adam = torch.optim.Adam(p.values(), lr=RATE, fused=True)
 

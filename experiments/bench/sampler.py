@@ -6,7 +6,6 @@ the same way on both sides: 50 calls from Python, one after another.
 """
 
 import functools
-import importlib
 import statistics
 import warnings
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call
+from core.bench import BenchResult, device_name, first_call, peer_module
 from core.loop import loop_policy
 from latent import diffusion
 from latent.diffusion import Conditioned
@@ -44,9 +43,7 @@ def run() -> list[BenchResult]:
     """Seconds per sample of 50 steps, then seconds per step beyond the network."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch: Any = importlib.import_module("torch")
-        diffusers: Any = importlib.import_module("diffusers")
-
+        torch, diffusers = peer_module("torch"), peer_module("diffusers")
     peer = f"diffusers {diffusers.__version__}, PyTorch {torch.__version__}"
     whole, overhead = [], []
     for case in (mixture(), perceptron(), unet()):

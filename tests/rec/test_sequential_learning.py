@@ -150,9 +150,9 @@ def test_nothing_but_padding_gives_a_loss_of_zero():
     ("module", "hide"),
     [
         (SASRec(80, 16, length=10, dropout=0.1), None),
-        (GRU4Rec(80, 16, length=10, dropout=0.1, hidden=16), None),
-        (Bert4Rec(80, 16, length=10, dropout=0.1, blocks=1), 0.3),
-        (SASRec(80, 16, length=10, dtype=jnp.bfloat16), None),
+        pytest.param(GRU4Rec(80, 16, length=10, dropout=0.1, hidden=16), None, marks=pytest.mark.slow),
+        pytest.param(Bert4Rec(80, 16, length=10, dropout=0.1, blocks=1), 0.3, marks=pytest.mark.slow),
+        pytest.param(SASRec(80, 16, length=10, dtype=jnp.bfloat16), None, marks=pytest.mark.slow),
     ],
     ids=["sasrec", "gru4rec", "bert4rec", "bfloat16"],
 )
