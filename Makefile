@@ -17,7 +17,7 @@ test: $(STAMP)  ## the default tests
 	$(BIN)/pytest -n $(JOBS)
 
 test-all: peers  ## all tests: slow ones and comparisons with peers too
-	$(BIN)/pytest -n $(JOBS) -m ''
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/pytest -n $(JOBS) -m ''
 
 lint: $(STAMP)  ## style, types and import directions
 	$(BIN)/ruff check .

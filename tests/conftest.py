@@ -1,5 +1,22 @@
-"""Four virtual CPU devices for every test."""
+"""Four virtual CPU devices for every test, and compilers in a hurry: most of the time of short tests goes to them.
+
+`make test-all` compiles as users do (JAX_DISABLE_MOST_OPTIMIZATIONS=0).
+"""
+
+import os
+
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # processes that tests start inherit it
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture
+def full_compilation():
+    """For tests that compute longer than they compile."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

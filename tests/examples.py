@@ -122,6 +122,21 @@ def denoising(network: nn.Module, x: jax.Array, cond: jax.Array) -> Example:
     return Example(learner, {"x": x, "cond": cond})
 
 
+def learned_schedule() -> Example:
+    """A noise schedule and its ends, trained by the bound of a Gaussian with an exact denoiser."""
+    gamma = diffusion.MonotoneGamma(width=8)
+    bound = diffusion.learned_bound(gamma.apply, diffusion.gaussian(1.0, 0.25))
+
+    def init(key, batch):
+        return diffusion.Learned(jnp.float32(-5.0), jnp.float32(4.0), gamma.init(key, jnp.zeros(())), None)
+
+    def loss(params, key, x):
+        return bound(params, key, x).total.mean(), {}
+
+    x = 1.0 + 0.5 * jax.random.normal(jax.random.key(1), (16, 3))
+    return Example(gradient_learner(init, loss, optax.sgd(1e-3), key_of=step_key), x)
+
+
 def points() -> Example:
     """Diffusion over vectors."""
     z = jnp.asarray(cs.corners()[jnp.arange(16) % 4], jnp.float32)
@@ -215,6 +230,7 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
+    "learned_schedule": learned_schedule,
     "irm": invariant_risk,
     "mm_gpvae": partial(recordings, 0.3),
     "gpfa": factors,

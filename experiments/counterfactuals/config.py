@@ -35,6 +35,10 @@ class Config:
     """Shares of labelled examples, besides all of them."""
     weights: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
     """Of guidance."""
+    places: tuple[float, ...] = (-1.5, -0.75, 0.0, 0.75, 1.5, 2.25)
+    """Of traversals, in standard deviations of the labels."""
+    traversed: int = 32
+    """Test strokes that are moved through them."""
     classifier_scale: float = 10.0
     """Of Diff-SCM's gradients."""
     vae_steps: int = 1_000
@@ -53,7 +57,7 @@ class Config:
     digit_block: int = 8
     digit_steps: int = 600
     digit_batch: int = 32
-    digit_test: int = 64
+    digit_test: int = 256
     digit_sampling: int = 20
     digit_rate: float = 1e-3
     classifier_steps: int = 300
@@ -62,7 +66,8 @@ class Config:
 PRESETS = {
     "smoke": Config(
         train=512, test=16, sampling=6, width=32, blocks=1, steps=40, batch=32, fractions=(0.5,), weights=(0.0, 1.0),
-        vae_steps=30, predictor_steps=30, nulls=(1, 2), world_side=8, world_train=128, world_steps=20, world_width=16,
+        places=(-1.0, 1.0), traversed=4, vae_steps=30, predictor_steps=30, nulls=(1, 2),
+        world_side=8, world_train=128, world_steps=20, world_width=16,
         digit_seeds=0,
     ),
     "small": Config(),

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from experiments.counterfactuals import digits
 from experiments.counterfactuals.claims import unguided
-from experiments.counterfactuals.scores import DATASET
-from experiments.counterfactuals.strokes import MAIN
+from experiments.counterfactuals.scores import DATASET, VARIABLES
+from experiments.counterfactuals.strokes import MAIN, WEAK_GAMMA
 from experiments.frames import COLOURS, groups, interval, select, values
 
 WORLDS = ("pendulum", "circuit")
@@ -20,18 +20,20 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Guidance, inversion, the small worlds and real digits."""
     made = {
         "Weight of guidance (StrokeToy, do(t))": _along(frame, "weight", ("effect of do(t)", "cf-MSE do(t)")),
-        "Null interventions of a trained network, by mode of inversion": _along(frame, "mode", ("inversion MSE",)),
+        "Null interventions of a trained network, by mode of inversion": pd.concat(
+            [_along(frame, "mode", ("inversion MSE",), method).assign(method=method) for method in (MAIN, WEAK_GAMMA)]
+        ),
         "Worlds of four variables": worlds(frame),
         "Real digits (MorphoMNIST)": real(frame),
     }
     return {title: table for title, table in made.items() if len(table)}
 
 
-def _along(frame: pd.DataFrame, column: str, metrics: Sequence[str]) -> pd.DataFrame:
+def _along(frame: pd.DataFrame, column: str, metrics: Sequence[str], method: str = MAIN) -> pd.DataFrame:
     if column not in frame:
         return pd.DataFrame()
     rows = []
-    for (place,), part in groups(select(frame, dataset=DATASET).dropna(subset=[column]), column):
+    for (place,), part in groups(select(frame, dataset=DATASET, method=method).dropna(subset=[column]), column):
         cells = {metric: interval(found, 4) for metric in metrics if len(found := values(part, metric=metric))}
         rows.append({column: place, **cells})
     return pd.DataFrame(rows)
@@ -67,6 +69,8 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     made = {
         "strokes": pictures(frame, DATASET, ("factual", "true do(t)", "do(t)", "true do(i)", "do(i)")),
         "digits": pictures(frame, digits.DATASET, ("factual", "null", "do(t)", "do(i)")),
+        "traversals": pictures(frame, DATASET, ("do(t) traversed", "do(i) traversed")),
+        "traversals_measured": traversals(frame),
         "guidance": guidance(frame),
         "trade_off": trade_off(frame),
     }
@@ -76,6 +80,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
 def pictures(frame: pd.DataFrame, dataset: str, names: Sequence[str]) -> Figure | None:
     """A grid: a row of images per question."""
     rows = select(frame, dataset=dataset, metric="picture")
+    rows = rows.loc[rows["picture"].isin(names)] if len(rows) else rows
     if not len(rows):
         return None
     rows = select(rows, seed=int(rows["seed"].to_numpy().min()))
@@ -89,6 +94,25 @@ def pictures(frame: pd.DataFrame, dataset: str, names: Sequence[str]) -> Figure 
                 pixels = np.frombuffer(bytes.fromhex(found["pixels"].to_list()[-1]), np.uint8)
                 axis.imshow(pixels.reshape(-1, int(found["width"].to_list()[-1])), cmap="gray", vmin=0, vmax=255)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+    return figure
+
+
+def traversals(frame: pd.DataFrame) -> Figure | None:
+    """Mean measured labels while the code is moved along one variable; a line per seed."""
+    rows = select(frame, dataset=DATASET, method=MAIN).dropna(subset=["moved"]) if "moved" in frame else frame.iloc[:0]
+    if not len(rows):
+        return None
+    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+    for axis, moved in zip(figure.subplots(1, 2, sharey=True), VARIABLES, strict=True):
+        places = sorted(rows["place"].unique())
+        axis.plot(places, places, color="0.6", linestyle="--", linewidth=1, label=f"{moved} as set")
+        for colour, measured in zip(COLOURS, VARIABLES, strict=False):
+            for (seed,), part in groups(select(rows, moved=moved, metric=f"measured {measured}"), "seed"):
+                line = part.sort_values("place")
+                label = f"measured {measured}" if seed == rows["seed"].min() else None
+                axis.plot(line["place"], line["value"], marker=".", color=colour, alpha=0.6, label=label)
+        axis.set(xlabel=f"{moved} is set to, standard deviations", ylabel="mean label")
+        axis.legend(frameon=False, fontsize="x-small")
     return figure
 
 

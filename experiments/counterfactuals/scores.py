@@ -16,6 +16,7 @@ from experiments.system import Context
 UNITS = np.array([0.63, 48.4])
 """Standard deviations by which labels are scaled: thickness in pixels, intensity in grey levels."""
 DATASET = "StrokeToy"
+VARIABLES = ("t", "i")
 
 
 class Judge(NamedTuple):
@@ -77,7 +78,7 @@ def scores(asked: st.Question, by: Judge, index: int, images: dict[str, np.ndarr
             continue
         out[f"cf-MSE {name}"] = error
         off = np.abs(measured - answers[k]).mean(0)
-        for j, attribute in enumerate("ti"):
+        for j, attribute in enumerate(VARIABLES):
             out[f"r({attribute}), {name}"] = cm.correlation(measured[:, j], answers[k, :, j])
             out[f"MAE({attribute}) measured, {name}"] = off[j]
             out[f"MAE({attribute}) predicted, {name}"] = np.abs(seen.output[:, j] - answers[k, :, j]).mean()
@@ -147,6 +148,9 @@ def autoencoders(config: Config, context: Context, name: str, rows: Any, asked: 
         if method == st.MAIN:
             strengths(config, context, method, params, asked, by)
             keep_grid(context, asked, images[0])
+            traversals(config, context, method, params, asked, by)
+        if method in (st.MAIN, st.WEAK_GAMMA):
+            inversions(config, context, method, params, asked)
 
 
 def composition(config: Config, context: Context, method: str, causal: bool, params: Any, asked: st.Question) -> None:
@@ -162,7 +166,7 @@ def composition(config: Config, context: Context, method: str, causal: bool, par
 
 
 def strengths(config: Config, context: Context, method: str, params: Any, asked: st.Question, by: Judge) -> None:
-    """How much of the asked change of thickness is carried out at each weight of guidance; inversion errors."""
+    """How much of the asked change of thickness is carried out at each weight of guidance."""
     factual, wanted = by.measured(asked.x)[:, 0], np.asarray(asked.answers[1] - asked.answers[0])[:, 0]
     images = np.asarray(st.guided(config, params, asked))
     for weight, runs in zip(config.weights, images, strict=True):
@@ -171,9 +175,27 @@ def strengths(config: Config, context: Context, method: str, params: Any, asked:
             error = ((runs[index] - np.asarray(asked.truth[1])) ** 2).mean() / 4
             for metric, value in (("effect of do(t)", effect), ("cf-MSE do(t)", error)):
                 context.record(dataset=DATASET, method=method, metric=metric, seed=seed, value=value, weight=weight)
-    for mode, errors in st.inversion_errors(config, params, asked.x).items():
-        for seed, value in zip(context.seeds, np.asarray(errors), strict=True):
+
+
+def inversions(config: Config, context: Context, method: str, params: Any, asked: st.Question) -> None:
+    """Errors of null interventions by mode of inversion."""
+    for mode in st.INVERSIONS:
+        errors = np.asarray(st.inversion_error(config, mode)(params, asked.x))
+        for seed, value in zip(context.seeds, errors, strict=True):
             context.record(dataset=DATASET, method=method, metric="inversion MSE", seed=seed, value=value, mode=mode)
+
+
+def traversals(config: Config, context: Context, method: str, params: Any, asked: st.Question, by: Judge) -> None:
+    """Measured labels of strokes whose code is moved along one variable, and pictures of the first stroke."""
+    images = np.asarray(st.traverse(config, params, asked.x[: config.traversed]))
+    for index, seed in enumerate(context.seeds):
+        for variable, moved in zip(VARIABLES, images[index], strict=True):
+            for step, (place, x) in enumerate(zip(config.places, moved, strict=True)):
+                for measured, value in zip(VARIABLES, by.measured(x).mean(0), strict=True):
+                    context.record(dataset=DATASET, method=method, metric=f"measured {measured}", seed=seed,
+                                   value=value, moved=variable, place=place)  # fmt: skip
+                if index == 0:
+                    keep_picture(context, DATASET, method, seed, f"do({variable}) traversed", step, (x[0] + 1) / 2)
 
 
 def keep_grid(context: Context, asked: st.Question, images: Any, count: int = 6) -> None:

@@ -11,7 +11,7 @@ import optax
 from causal import causal_diffae as cd
 from causal import causal_vae, counterfactual_baselines
 from causal import image_scms as scm
-from causal.mechanisms import CausalLayer, Intervention
+from causal.mechanisms import CausalLayer, Intervention, do, stacked
 from core.batches import epoch_sampler
 from core.fit import fit
 from core.learner import LearnerLike, replicate_seeds, seed_keys, with_ema, with_sampler
@@ -224,11 +224,15 @@ def guided(config: Config, params: Any, asked: Question) -> Any:
     return jnp.stack([run(params, jnp.float32(weight)) for weight in config.weights])
 
 
-def inversion_errors(config: Config, params: Any, x: Any) -> dict[str, Any]:
-    """Mean squared error of a null intervention without clipping, [seeds], by mode of inversion (Heun both ways)."""
+INVERSIONS: tuple[diffusion.InversionMode, ...] = ("explicit", "fixed_point", "heun")
+
+
+@functools.cache
+def inversion_error(config: Config, mode: diffusion.InversionMode) -> Callable[..., Any]:
+    """``(params [seeds], x) -> [seeds]``, squared error of a null intervention without clipping (Heun both ways)."""
     model, steps = autoencoder(config, True), grid(config)
 
-    def single(params, mode):
+    def single(params, x):
         code: Any = model.apply(params, x, method="encode")
         operands = diffusion.Conditioned(params, model.apply(params, code.mean, method="code"))
         decoder = cd.Decoder(model)
@@ -236,8 +240,21 @@ def inversion_errors(config: Config, params: Any, x: Any) -> dict[str, Any]:
         plan = diffusion.heun(steps) if mode == "heun" else diffusion.ddim(steps)
         return jnp.mean((diffusion.sample(plan, decoder, operands, noise) - x) ** 2) / 4
 
-    modes = ("explicit", "fixed_point", "heun")
-    return {mode: jax.jit(jax.vmap(functools.partial(single, mode=mode)))(params) for mode in modes}
+    return jax.jit(jax.vmap(single, in_axes=(0, None)))
+
+
+def traverse(config: Config, params: Any, x: Any) -> Any:
+    """Images [seeds, 2, places, b, ...]: thickness, then intensity, set to each of ``config.places``."""
+    model, steps = autoencoder(config, True), grid(config)
+    settings = [do(2, {variable: place}) for variable in range(2) for place in config.places]
+    interventions = stacked(settings, len(x))
+
+    def single(params):
+        found = cd.abduct(model, params, steps, x, iterations=2)
+        return cd.predict_all(model, params, steps, found, interventions)
+
+    images = jax.jit(jax.vmap(single))(params)
+    return images.reshape(len(images), 2, len(config.places), *x.shape)
 
 
 def ask_labels(config: Config, params: Any, asked: Question) -> dict[str, Asked]:

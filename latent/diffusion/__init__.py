@@ -36,7 +36,7 @@ from latent.diffusion.guidance import (
     self_condition,
     with_x0,
 )
-from latent.diffusion.inversion import invert
+from latent.diffusion.inversion import InversionMode, invert
 from latent.diffusion.likelihood import log_likelihood
 from latent.diffusion.losses import (
     Drawn,
@@ -124,6 +124,7 @@ __all__ = [
     "Grid",
     "Guided",
     "Inpainted",
+    "InversionMode",
     "Learned",
     "Level",
     "Levels",

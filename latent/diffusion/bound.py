@@ -84,7 +84,7 @@ class Learned(NamedTuple):
 
 
 def learned_bound(
-    gamma: Callable[[Any, Array], Array], denoise: Denoiser, *, times: Callable[..., Array] = stratified_times
+    gamma: Callable[[Any, Array], Any], denoise: Denoiser, *, times: Callable[..., Array] = stratified_times
 ) -> Callable[[Learned, Key[Array, ""], Array], Bound]:
     r"""The bound with a learned schedule, made so that its gradient trains each part for what it can change.
 

@@ -18,7 +18,7 @@ from latent.diffusion import samplers
 from latent.diffusion.grids import Grid, reverse
 from latent.diffusion.prediction import Denoiser, Level, Query
 
-Mode = Literal["explicit", "fixed_point", "heun"]
+InversionMode = Literal["explicit", "fixed_point", "heun"]
 
 
 class Inverse(NamedTuple):
@@ -35,7 +35,7 @@ def invert(
     denoise: Denoiser,
     operands: Any,
     x: Float[Array, "batch ..."],
-    mode: Mode = "fixed_point",
+    mode: InversionMode = "fixed_point",
     *,
     iterations: int = 5,
     loop: Loop = "scan",

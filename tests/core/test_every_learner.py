@@ -1,5 +1,7 @@
 """What holds for every learner: one result however it is dispatched, one compilation, any platform."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,12 +27,26 @@ def example(request):
     return EXAMPLES[request.param]()
 
 
+class Plain(NamedTuple):
+    """A few jitted steps."""
+
+    start: Any
+    end: tuple[Any, Any]
+    """State and metrics."""
+    traces: int
+    """How often the update was traced."""
+
+
 @pytest.fixture(scope="module")
 def plain(example):
-    """State and metrics after a few jitted steps, and how often the update was traced."""
-    return run(
-        jax.jit(example.learner.update), jax.jit(example.learner.init)(example.key, example.batch), example.batch
-    )
+    traces = []
+
+    def update(state, batch):
+        traces.append(1)
+        return example.learner.update(state, batch)
+
+    start = jax.jit(example.learner.init)(example.key, example.batch)
+    return Plain(start, run(jax.jit(update), start, example.batch), len(traces))
 
 
 def run(update, state, batch):
@@ -49,48 +65,41 @@ def assert_trees_close(a, b, rtol=2e-4, atol=2e-6):
     jax.tree.map(compare, a, b)
 
 
-def test_update_is_compiled_once(example):
-    traces = []
-
-    def update(state, batch):
-        traces.append(1)
-        return example.learner.update(state, batch)
-
-    run(jax.jit(update), jax.jit(example.learner.init)(example.key, example.batch), example.batch)
-    assert len(traces) == 1
+def test_update_is_compiled_once(plain):
+    assert plain.traces == 1
 
 
-@pytest.mark.parametrize("loop", ["scan", "unroll", "host"])
+@pytest.mark.parametrize("loop", ["scan", "host", pytest.param("unroll", marks=pytest.mark.slow)])
 def test_every_loop_gives_the_same_result(example, plain, loop):
     looped = scan_steps(example.learner, STEPS, loop=loop)
     update = looped.update if loop == "host" else jax.jit(looped.update)
-    state, metrics = update(jax.jit(example.learner.init)(example.key, example.batch), example.batch)
-    assert_trees_close(state, plain[0])
-    assert_trees_close(jax.tree.map(lambda leaf: leaf[-1], metrics), plain[1])
+    state, metrics = update(plain.start, example.batch)
+    assert_trees_close(state, plain.end[0])
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[-1], metrics), plain.end[1])
 
 
 def test_mesh_equals_jit(example, plain):
     learner = data_parallel(example.learner, data_mesh(), example.batch_axes)
     assert jax.device_count() == 4
     state, metrics = run(learner.update, learner.init(example.key, example.batch), example.batch)
-    assert_trees_close(state, plain[0])
-    assert_trees_close(metrics, plain[1])
+    assert_trees_close(state, plain.end[0])
+    assert_trees_close(metrics, plain.end[1])
 
 
 def test_pmap_equals_jit(example, plain):
     learner = pmap_parallel(example.learner, example.batch_axes)
     state, metrics = run(learner.update, learner.init(example.key, example.batch), example.batch)
-    assert_trees_close(unreplicate(state), plain[0])
-    assert_trees_close(jax.tree.map(lambda leaf: leaf[3], state), plain[0])
-    assert_trees_close(metrics, plain[1])
+    assert_trees_close(unreplicate(state), plain.end[0])
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[3], state), plain.end[0])
+    assert_trees_close(metrics, plain.end[1])
 
 
 def test_seeds_by_vmap_equal_single_runs(example, plain):
     learner = replicate_seeds(example.learner, 2)
     keys = jnp.stack([example.key, jax.random.key(17)])
     state, metrics = run(jax.jit(learner.update), jax.jit(learner.init)(keys, example.batch), example.batch)
-    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], state), plain[0])
-    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], metrics), plain[1])
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], state), plain.end[0])
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], metrics), plain.end[1])
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

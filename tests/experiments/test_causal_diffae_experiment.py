@@ -27,7 +27,9 @@ def test_every_part_is_recorded_and_drawn_and_a_second_run_has_nothing_to_do(tmp
     assert {"CausalDiffAE", "DiffAE", "DiffAE aligned", "labels", "Diff-SCM", "CausalVAE", "SCM-VAE"} <= set(
         frame["method"]
     )
-    assert set(SYSTEM.figures(frame)) == {"strokes", "guidance", "trade_off"}
+    assert set(SYSTEM.figures(frame)) == {
+        "strokes", "traversals", "traversals_measured", "guidance", "trade_off"
+    }  # fmt: skip
     assert len(SYSTEM.tables(frame)) == 3
     before = (folder / runs.RECORDS).stat().st_size
     execute(found, preset="smoke", seeds=(0, 1), assignments=TINY, workdir=tmp_path)

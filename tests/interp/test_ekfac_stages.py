@@ -292,7 +292,7 @@ def test_a_workdir_of_other_factors_is_refused(tmp_path, other):
         fit_in(tmp_path, **other)
 
 
-@pytest.fixture(scope="module", params=["tied", "untied"])
+@pytest.fixture(scope="module", params=["tied", pytest.param("untied", marks=pytest.mark.slow)])
 def padded(request):
     """A decoder, sequences of 3 and 5 tokens padded to 8 with arbitrary ones, and the same sequences as they are."""
     config = DecoderConfig(

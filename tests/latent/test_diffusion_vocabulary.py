@@ -313,6 +313,7 @@ def test_a_learned_path_lowers_the_variance_of_the_bound_and_not_its_mean(record
     assert abs(float(after_mean - mean)) < 5 * float(before) / (40 * 256) ** 0.5
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_stratified_times_cut_the_variance_of_a_batch(record_property):
     schedule = diffusion.linear_logsnr(13.3, -5.0)
 
@@ -478,6 +479,7 @@ def line(params, x, time, cond):
     return slope * x + shift
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_weightings_reach_the_same_optimum(record_property):
     """The slope of the trained x_0 estimate is a v / (a^2 v + s^2) at three noise levels, whatever the weighting."""
     weightings = {
