@@ -3,6 +3,7 @@
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -18,13 +19,13 @@ from interp import sae
 
 def cost(config: Config, context: Context) -> None:
     """Milliseconds of decoding over m and k, and of eight small dictionaries together and one after another."""
-    b, d, key = 512, 64, jax.random.key(0)
+    b, d, rng = 512, 64, np.random.default_rng(0)
     decode = jax.jit(combine)
     sizes = [(m, 32) for m in (16_384, 65_536, 262_144)] + [(65_536, k) for k in (8, 128)]
     arguments = {}
     for m, k in sizes:
-        indices = jax.random.randint(key, (b, k), 0, m)
-        arguments[m, k] = jax.random.normal(key, (b, k)), indices, jax.random.normal(key, (m, d))
+        codes = rng.standard_normal((b, k), np.float32), rng.integers(0, m, (b, k), np.int32)
+        arguments[m, k] = *map(jnp.asarray, codes), jnp.asarray(rng.standard_normal((m, d), np.float32))
         first_call(lambda m=m, k=k: decode(*arguments[m, k]))
     seconds = {size: [] for size in sizes}
     for _ in range(config.repeats):

@@ -41,24 +41,31 @@ PUBLISHED: tuple[Published, ...] = ()
 
 def run(config: Config, context: Context) -> None:
     """Every part over all seeds that it still lacks; cells which a rerun skips."""
-    if not context.done(part="cost"):
+    if config.repeats and not context.done(part="cost"):
         context.say("sae_family: cost")
         cost(config, context)
         context.finish(part="cost")
-    parts: dict[str, Part] = {f"planted {name}": planted_part(name) for name in planted_methods(config)}
-    parts |= {"dead": dead_latents, "crowded": crowded}
-    if config.lm_steps and shakespeare.locate(context.data_dir):
-        parts["real"] = language_model
-    elif config.lm_steps:
-        context.say("sae_family: no tinyshakespeare in the data directory, so nothing on a language model")
-    parts |= {f"sweep {name}": sweep_part(name) for name in sweep_methods(config)}
-    for name, part in parts.items():
+    for name, part in parts(config, context).items():
         missing = [seed for seed in context.seeds if not context.done(part=name, seed=seed)]
         if missing:
             context.say(f"sae_family: {name}, seeds {missing}")
             part(config, context, missing)
             for seed in missing:
                 context.finish(part=name, seed=seed)
+
+
+def parts(config: Config, context: Context) -> dict[str, Part]:
+    """What is to be done; numbers of steps and latents that are 0, and knobs without values, leave theirs out."""
+    out: dict[str, Part] = {}
+    if config.steps:
+        out |= {f"planted {name}": planted_part(name) for name in planted_methods(config)}
+    if config.wide:
+        out |= {"dead": dead_latents, "crowded": crowded}
+    if config.lm_steps and shakespeare.locate(context.data_dir):
+        out["real"] = language_model
+    elif config.lm_steps:
+        context.say("sae_family: no tinyshakespeare in the data directory, so nothing on a language model")
+    return out | {f"sweep {name}": sweep_part(name) for name, (_, knobs) in sweep_methods(config).items() if len(knobs)}
 
 
 TABLE = {"fvu": 4, "l0": 2, "mean max cosine": 3, "features above .9": 3, "dead": 3, "shrinkage": 3,
@@ -75,8 +82,8 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         ("Twice as many features as latents", "planted, crowded", ("method",)),
         ("Residual stream of a small decoder", "decoder", ("m", "k")),
     ):
-        rows = []
-        for key, part in groups(select(frame, dataset=dataset), *keys):
+        rows, chosen = [], select(frame, dataset=dataset)
+        for key, part in groups(chosen, *keys) if len(chosen) else ():
             cells: dict[str, Any] = dict(zip(keys, key, strict=True))
             for metric, digits in TABLE.items():
                 numbers = select(part, metric=metric)["value"].to_numpy()
