@@ -40,8 +40,8 @@ class Config:
 
 
 PRESETS = {
-    "smoke": Config(steps=300, examples=2_048, sweep_steps=50, ks=(3, 12), l1s=(0.03, 0.14), l0s=(0.01,), wide=0,
-                    lm_steps=0, repeats=2),
+    "smoke": Config(steps=300, examples=2_048, sweep_steps=50, ks=(3, 12), l1s=(0.03, 0.14), l0s=(), wide=0,
+                    lm_steps=0, repeats=0),
     "small": Config(),
     "paper": Config(steps=20_000, batch_size=2_048, sweep_steps=20_000, sweep_batch=2_048, examples=131_072,
                     wide=16_384, wide_steps=10_000, lm_steps=20_000, lm_width=256, lm_sequences=16_384,
