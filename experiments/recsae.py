@@ -19,7 +19,8 @@ from experiments.recsae_claims import CLAIMS, PUBLISHED
 from experiments.recsae_config import MAIN_K, PRESETS, SUBJECT, WALKS, Config
 from experiments.recsae_figures import figures, tables
 from experiments.recsae_pages import write_browser
-from experiments.recsae_study import concepts, debiasing, in_place, learned, recovery, steering
+from experiments.recsae_steering import debiasing, steering
+from experiments.recsae_study import concepts, in_place, learned, recovery
 from experiments.recsae_subjects import Corpus, corpora, rank, subject
 from experiments.system import Context, System
 

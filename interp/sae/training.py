@@ -33,7 +33,8 @@ class Aux(NamedTuple):
     """The auxiliary loss that revives dead latents (AuxK, Gao et al. 2024).
 
     With e = y - y_hat held fixed and z_aux the ``k`` largest pre-activations among dead latents, it is
-    weight min(n_dead / k, 1) ||W_d^T z_aux - e||^2 over the total of the targets; no bias enters.
+    weight min(n_dead / k, 1) ||W_d^T z_aux - e||^2 over the total of the targets; no bias enters, and only encoder and
+    decoder rows of dead latents have a derivative.
     """
 
     weight: float = 1 / 32
@@ -150,11 +151,11 @@ def aux_loss(aux: Aux, params: Params, done: Forward, dead: Bool[Array, " m"], t
     """The loss of :class:`Aux`; 0 where no latent is dead, without computing it."""
     count = over_devices(jax.lax.psum, jnp.sum(dead), LATENT_AXIS)
     k = min(aux.k or done.y.shape[-1] // 2, dead.shape[0])
-    residual = jax.lax.stop_gradient(done.y - done.y_hat)
+    residual, shift = jax.lax.stop_gradient((done.y - done.y_hat, done.encoded.shift))
 
     def revive(params: Params) -> Array:
         at = among(jax.lax.stop_gradient(done.encoded.pre), dead, k)
-        e_hat = weighted_sum(read(params, done.encoded, at), params["W_d"])
+        e_hat = weighted_sum(read(params, done.encoded._replace(shift=shift), at), params["W_d"])
         value = _replicas() * jnp.sum((e_hat - residual) ** 2) / total(done.y)
         scale = jnp.minimum(count / k, 1.0).astype(value.dtype)
         return jnp.where(jnp.isfinite(value), aux.weight * scale * value, 0.0)

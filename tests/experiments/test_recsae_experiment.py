@@ -1,3 +1,6 @@
+import collections
+import html.parser
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,8 +8,9 @@ import pytest
 from core.errors import ConfigError, DataError
 from experiments import registry, runs
 from experiments.recsae import SYSTEM
-from experiments.recsae_claims import (
-    CLAIMS,
+from experiments.recsae_claims import CLAIMS
+from experiments.recsae_config import WALKS
+from experiments.recsae_judges import (
     judge_accuracy,
     judge_coherence,
     judge_dose,
@@ -20,9 +24,9 @@ from experiments.recsae_claims import (
     judge_signs,
     judge_smooth,
 )
-from experiments.recsae_config import WALKS
-from experiments.recsae_pages import Browser, History, Latent, html
-from experiments.recsae_study import signs
+from experiments.recsae_pages import Browser, History, Latent
+from experiments.recsae_pages import html as html_of
+from experiments.recsae_steering import signs
 from experiments.runner import execute
 from experiments.system import ShownByRecords
 
@@ -67,12 +71,50 @@ def test_a_probe_that_changes_nothing_gives_the_metrics_of_the_recommender(run):
     assert values["SASRec, probed"] == pytest.approx(values["SASRec"], abs=1e-6)
 
 
+class Page(html.parser.HTMLParser):
+    """Elements that are left open, those with text, and what each article holds."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.articles, self.links, self.ids, self.empty = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if tag == "a" else []
+        if tag == "article":
+            self.articles.append(collections.Counter())
+        if self.articles:
+            self.articles[-1][tag] += 1
+            self.articles[-1]["bar"] += tag == "rect" and float(found["height"]) > 0
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("span", "h1", "h2", "a", "b", "dt", "dd", "title") and not data.strip():
+            self.empty.append(self.getpos())
+
+
 def test_latents_can_be_browsed(run):
-    (page,) = run.folder.rglob("latents-*.html")
-    text = page.read_text()
+    (path,) = run.folder.rglob("latents-*.html")
+    text = path.read_text()
     assert "<script" not in text
     assert "http" not in text
-    assert "histories that activate it most" in text
+    page = Page(text)
+    assert not page.open
+    assert not page.empty
+    assert [f"#{name}" for name in page.ids] == page.links
+    assert len(page.articles) == len(set(page.ids)) > 0
+    for article in page.articles:
+        assert article["h2"] == 1
+        assert article["li"] > 0
+        assert article["rect"] == 16
+        assert article["bar"] > 0
+        assert article["dt"] in (3, 5)
 
 
 def test_a_second_run_has_nothing_to_do(run):
@@ -96,11 +138,16 @@ def latent(**changes):
 
 
 def test_pages_escape_what_they_show_and_need_latents():
-    text = html(Browser("Latents", "a note", [latent(), latent(share=None, change=None)]))
+    text = html_of(Browser("Latents", "a note", [latent(), latent(share=None, change=None)]))
     assert "brand &lt;b&gt;OPI&lt;/b&gt;" in text
     assert "red &amp; shiny" in text
     assert text.count("by ablation") == 1
     assert "−10" in text
+    hostile = latent(concept='"><script>alert(1)</script>', sequences=[History(1.0, ["</li><b onclick='x'>"], False)])
+    page = Page(html_of(Browser("</title><script>", "<i>", [hostile])))
+    assert not page.open
+    assert page.articles[0]["li"] == page.articles[0]["b"] == 1
+    assert "script" not in page.articles[0]
     with pytest.raises(DataError, match="no latents to show"):
         Browser("Latents", "", [])
 
