@@ -15,6 +15,7 @@ from interp import ekfac
 from interp.likelihoods import Task, categorical
 from latent import diffusion
 from latent import jepa_linear as jepa
+from latent import moe_trajectories as moe
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
 from rec.graph import RecData
@@ -110,6 +111,19 @@ def points() -> Example:
     return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
 
 
+def growth(kind: str) -> Example:
+    """Two classes of growth curves, in single precision on outcomes of unit scale."""
+    truth = moe.example_truth()._replace(
+        means=jnp.array([[1.0, -0.5, 0.2], [1.5, 0.3, -0.4]]), covariance=0.2 * jnp.stack([jnp.eye(3)] * 2),
+        effects=0.1 * jnp.ones((2, 3, 2)), residual=jnp.array([0.3, 0.3]),
+    )  # fmt: skip
+    data, _ = moe.simulate(jax.random.key(1), truth, 32, 8)
+    start = moe.true_params(truth)
+    mixture = moe.Mixture(2)
+    learner = moe.em_learner(mixture, start) if kind == "em" else moe.direct_learner(mixture, start, optax.sgd(1e-3))
+    return Example(learner, data)
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -124,4 +138,6 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
+    "growth_em": partial(growth, "em"),
+    "growth_direct": partial(growth, "direct"),
 }

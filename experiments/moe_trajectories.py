@@ -1,0 +1,311 @@
+"""Mixtures of experts of growth curves: which classes of trajectories there are, who is in them, and why they differ.
+
+Paper: Liu & Perera, Extending Mixture of Experts Model to Investigate Heterogeneity of Trajectories: When, Where and
+How to Add Which Covariates, Psychological Methods (advance online 2022), arXiv 2007.02432.
+Claim: one model finds latent classes of nonlinear growth curves, predicts class membership from some covariates and
+explains differences within classes by others, without the bias of doing so in two steps.
+Command: ``relic run moe_trajectories --preset small``.
+Cost: smoke about a minute on 2 CPU cores and no data; small some ten minutes, with ``growth_mixture`` at hand.
+Expect: the authors' example to the published digits; coverage of Wald intervals near 0.94 over 200 simulated data sets.
+
+Replications of the simulation are one program, whatever ``--seeds`` is; seeds belong to the forests.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import latent.moe_trajectories as moe
+from core.datasets import growth
+from core.learner import seed_keys
+from experiments.moe_trajectories_claims import CLAIMS
+from experiments.moe_trajectories_figures import figures, tables
+from experiments.system import Context, Published, System
+
+MODELS: dict[str, tuple[Any, ...]] = {
+    "full MoE": (),
+    "gating network": ("expert",),
+    "expert network": ("gating",),
+    "finite mixture": ("expert", "gating"),
+}
+"""The paper's four mixtures, by the networks that they lack."""
+OUTCOMES, TIMES = [f"Y{j}" for j in range(1, 11)], [f"T{j}" for j in range(1, 11)]
+EXPERT, GATING = ["ex1", "ex2"], ["gx1", "gx2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings."""
+
+    starts: int = 12
+    """Random starts of each fit of one data set."""
+    persons: int = 500
+    replications: int = 200
+    """Simulated data sets; the first of them also serve the comparison of models."""
+    compared: int = 60
+    models: tuple[str, ...] = tuple(MODELS)
+    classes: int = 2
+    """Fits of the mathematics data have 1 to this many classes, as has the enumeration on the example."""
+    batches: tuple[int, ...] = (1, 8, 64)
+    """Replications per call whose time is taken."""
+    trees: int = 64
+    forest_persons: int = 1000
+    forest_depth: int = 4
+    refitted: int = 3
+    """Cuts of a node that are compared by exact likelihood ratios."""
+    lanes: int = 16
+
+
+PRESETS = {
+    "smoke": Config(2, 200, 4, 2, ("full MoE",), 1, (1, 4), 4, 300, 1),
+    "small": Config(),
+    "paper": Config(starts=100, replications=1000, compared=1000, classes=4, batches=(1, 8, 64, 256, 1000), trees=128,
+                    forest_depth=4, lanes=64),
+}  # fmt: skip
+
+
+def run(config: Config, context: Context) -> None:
+    """All parts; each is a cell which a rerun skips."""
+    parts: dict[str, Callable[[Config, Context], None]] = {
+        **{f"example {name}": functools.partial(example, name=name) for name in config.models},
+        "simulation": simulation,
+        "comparison": comparison,
+        "batches": batches,
+        **{f"mathematics {k}": functools.partial(mathematics, classes=k) for k in range(1, config.classes + 1)},
+        "enumeration": enumeration,
+    }
+    for name, part in parts.items():
+        if not context.done(part=name):
+            context.say(f"moe_trajectories: {name}")
+            part(config, context)
+            context.finish(part=name)
+    for seed in context.seeds:
+        if not context.done(part="forest", seed=seed):
+            context.say(f"moe_trajectories: forest {seed}")
+            forest(config, context, seed)
+            context.finish(part="forest", seed=seed)
+
+
+def example_data(config: Config, context: Context) -> tuple[str, moe.GrowthData, np.ndarray]:
+    """The authors' example where it is at hand, else a data set of the same design."""
+    if context.preset != "smoke" and growth.locate("moe_bls_example", context.data_dir):
+        table = growth.load("moe_bls_example", context.data_dir)
+        data = moe.from_wide(table, OUTCOMES, TIMES, expert=EXPERT, gating=GATING)
+        return "example", data, table["class"].to_numpy() - 1
+    with jax.enable_x64(True):
+        drawn = jax.tree.map(np.asarray, moe.simulate(jax.random.key(1000), moe.example_truth(), config.persons))
+    return "simulated", *drawn
+
+
+def example(config: Config, context: Context, name: str) -> None:
+    """One of the four mixtures on the example: likelihood, estimates, classification, trajectories."""
+    dataset, data, labels = example_data(config, context)
+    data = data.without(*MODELS[name])
+    start = time.perf_counter()
+    found = moe.fit(moe.Mixture(2), data, jax.random.key(0), starts=config.starts, lanes=config.lanes)
+    errors = moe.standard_errors(found, data)
+    note = functools.partial(context.record, dataset=dataset, method=name, seed=0)
+    note(metric="seconds", value=time.perf_counter() - start)
+    posterior = moe.classify(found, data)
+    note(metric="log L", value=found.log_likelihood)
+    note(metric="accuracy", value=moe.accuracy(posterior, labels))
+    note(metric="entropy", value=moe.entropy(posterior))
+    note(metric="starts that agree", value=found.agreeing / config.starts)
+    for row in moe.estimates(
+        found, errors, expert=EXPERT[: data.xe.shape[1]], gating=GATING[: data.xg.shape[1]]
+    ).itertuples():
+        place = {"class": int(row[1]), "parameter": str(row[2])}
+        for metric, value in zip(("estimate", "SE", "sandwich SE"), row[3:6], strict=True):
+            note(metric=metric, value=value, **place)
+    for row in moe.trajectories(found, errors, np.linspace(0, 9, 37)).itertuples(index=False):
+        for metric in ("mean", "low", "high"):
+            note(
+                metric=f"trajectory {metric}",
+                value=getattr(row, metric),
+                **{"class": int(row[0]), "t": float(row.time)},
+            )
+    for warning in moe.warnings_of(found, data, errors):
+        context.say(f"{name}: {warning}")
+
+
+def mathematics(config: Config, context: Context, classes: int) -> None:
+    """Finite mixtures on the demonstration sample, time in months since the first measurement."""
+    if context.preset == "smoke" or not growth.locate("eclsk2011_demo500", context.data_dir):
+        return
+    data = mathematics_data(context)
+    found = moe.fit(moe.Mixture(classes), data, jax.random.key(classes), starts=config.starts if classes > 1 else 4)
+    note = functools.partial(context.record, dataset="mathematics", method=f"{classes} classes", seed=0)
+    criteria = moe.criteria(found.log_likelihood, found.parameters, data.persons)
+    note(metric="-2 log L", value=-2 * found.log_likelihood)
+    note(metric="BIC", value=criteria.bic)
+    for i, value in enumerate(np.sort(-2 * found.reached)):
+        note(metric="reached", value=value, start=i)
+    for warning in moe.warnings_of(found, data):
+        context.say(f"mathematics, {classes} classes: {warning}")
+
+
+def mathematics_data(context: Context) -> moe.GrowthData:
+    """The demonstration sample's mathematics scores."""
+    table = growth.load("eclsk2011_demo500", context.data_dir)
+    ages = [f"T{j}" for j in range(1, 10)]
+    since = table.assign(**{age: table[age] - table["T1"] for age in ages})
+    return moe.from_wide(since, [f"M{j}" for j in range(1, 10)], ages)
+
+
+def enumeration(config: Config, context: Context) -> None:
+    """Classes of the example by information criteria, without covariates first, as the paper advises."""
+    dataset, data, _ = example_data(config, context)
+    plain = data.without("expert", "gating")
+    table, _ = moe.enumerate_classes(moe.Mixture(), plain, jax.random.key(0), classes=range(1, config.classes + 1),
+                                     starts=config.starts)  # fmt: skip
+    for row in table.to_dict("records"):
+        for metric in ("log L", "aic", "bic", "sabic", "entropy"):
+            if metric in row and np.isfinite(row[metric]):
+                name = f"{row['classes']} classes"
+                context.record(dataset=dataset, method=name, metric=f"enumeration {metric}", seed=0, value=row[metric],
+                               classes=int(row["classes"]))  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def draw(keys: jax.Array, persons: int):
+    """Data sets of the example's design, stacked, and their labels."""
+    return jax.vmap(lambda key: moe.simulate(key, moe.example_truth(), persons))(keys)
+
+
+def replications(config: Config, number: int, networks: tuple[Any, ...] = (), errors: bool = True):
+    """Fits of the first simulated data sets from starts at the truth, in one program; also data and labels."""
+    with jax.enable_x64(True):
+        data, labels = draw(seed_keys(range(1000, 1000 + number)), config.persons)
+        reduced = data.without(*networks)
+        first = start_of(moe.true_params(moe.example_truth()), networks)
+        first = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (number, *leaf.shape)), first)
+        arranged = jax.vmap(moe.arrange)(reduced)
+        found = moe.replicate(moe.Mixture(2), first, arranged, lanes=config.lanes, errors=errors)
+        return jax.tree.map(np.asarray, (found, data, labels, moe.true_params(moe.example_truth())))
+
+
+def start_of(params: moe.Params, networks: tuple[Any, ...]) -> moe.Params:
+    """The parameters of a reduced mixture."""
+    e = params.experts
+    if "expert" in networks:
+        e = e._replace(B=e.B[..., :0], mux=e.mux[..., :0], phi=e.phi[..., :0])
+    return moe.Params(params.gating[:, :1] if "gating" in networks else params.gating, e)
+
+
+def simulation(config: Config, context: Context) -> None:
+    """Bias, empirical and mean standard error, RMSE and coverage of every parameter of the full mixture."""
+    found, data, labels, truth = replications(config, config.replications)
+    with jax.enable_x64(True):
+        true = moe.natural(moe.Mixture(2), jax.tree.map(jnp.asarray, truth), jnp.asarray(data.xg[0].T))
+        true = np.concatenate([np.ravel(leaf) for leaf in true])
+    single = jax.tree.map(lambda leaf: leaf[0], found.params)
+    names = moe.names_of(moe.Fit(moe.Mixture(2), single, 0.0, np.zeros(1), np.zeros(1), 0.0), EXPERT, GATING)
+    solved = found.decrement < 1e-4
+    context.record(dataset="simulation", method="full MoE", metric="converged", seed=0, value=float(solved.mean()))
+    for i, (k, term) in enumerate(names):
+        if not term or term == "proportion" or "at mean covariates" in term:
+            continue
+        estimate, error = found.estimate[solved, i], found.error[solved, i]
+        off = estimate - true[i]
+        scale = abs(true[i]) if abs(true[i]) > 1e-6 else 1.0
+        measured = {
+            "true": true[i],
+            "bias": off.mean(),
+            "relative bias": off.mean() / scale,
+            "relative bias SE": estimate.std(ddof=1) / np.sqrt(len(estimate)) / scale,
+            "empirical SE": estimate.std(ddof=1),
+            "mean SE": np.nanmean(error),
+            "relative RMSE": np.sqrt((off**2).mean()) / scale,
+            "coverage": (np.abs(off) <= 1.959964 * error).mean(),
+            "replications": len(estimate),
+        }
+        for metric, value in measured.items():
+            context.record(dataset="simulation", method="full MoE", metric=metric, seed=0, value=float(value),
+                           **{"class": k, "parameter": term})  # fmt: skip
+    _classification(context, "full MoE", found, labels)
+
+
+def _classification(context: Context, method: str, found: Any, labels: np.ndarray, tag: str = "simulation") -> None:
+    for r, posterior in enumerate(found.posterior):
+        note = functools.partial(context.record, dataset=tag, method=method, seed=r, replicate=r)
+        note(metric="accuracy", value=moe.accuracy(posterior.T, labels[r]))
+        note(metric="entropy", value=moe.entropy(posterior.T))
+
+
+def comparison(config: Config, context: Context) -> None:
+    """The full and the finite mixture on the same data sets, and the two-step approach beside the one step."""
+    full, data, labels, _ = replications(config, config.compared, errors=False)
+    finite = replications(config, config.compared, ("expert", "gating"), errors=False)[0]
+    for method, found in (("full MoE", full), ("finite mixture", finite)):
+        _classification(context, method, found, labels, "comparison")
+        for r in range(config.compared):
+            for k in range(2):
+                context.record(dataset="comparison", method=method, metric="knot", seed=r,
+                               value=found.params.experts.gamma[r, k, 0], **{"class": k + 1})  # fmt: skip
+    for r in range(config.compared):
+        two = moe.two_step_gating(finite.posterior[r].T, data.xg[r])
+        for method, b in (("full MoE", full.params.gating[r]), ("two steps", two)):
+            for c in range(2):
+                context.record(dataset="comparison", method=method, metric="gating", seed=r, value=b[0, 1 + c],
+                               covariate=GATING[c])  # fmt: skip
+
+
+def batches(config: Config, context: Context) -> None:
+    """Seconds per replication, fit alone, by how many are fitted in one call (the second call of each size)."""
+    for number in config.batches:
+        taken = []
+        for _ in range(3):
+            start = time.perf_counter()
+            replications(config, number, errors=False)
+            taken.append(time.perf_counter() - start)
+        context.record(dataset="batches", method="full MoE", metric="seconds per replication", seed=0,
+                       value=min(taken[1:]) / number, batch=number)  # fmt: skip
+
+
+def forest(config: Config, context: Context, seed: int) -> None:
+    """Ten covariates, of which two drive the growth factors and two the class: importance of each."""
+    with jax.enable_x64(True):
+        drawn = jax.tree.map(
+            np.asarray, moe.simulate(jax.random.key(7000 + seed), moe.example_truth(), config.forest_persons)
+        )
+    data = drawn[0]
+    noise = np.random.default_rng(seed).standard_normal((config.forest_persons, 6))
+    covariates = np.concatenate([data.xe, data.xg, noise], axis=1)
+    grown = moe.forest.grow(data, covariates, jax.random.key(seed), trees=config.trees, depth=config.forest_depth,
+                            refitted=config.refitted)  # fmt: skip
+    found = moe.forest.importance(grown, data, covariates, seed)
+    for v, name in enumerate([*EXPERT, *GATING, *(f"noise {i + 1}" for i in range(6))]):
+        note = functools.partial(context.record, dataset="forest", method="SEM forest", seed=seed, covariate=name)
+        note(metric="importance", value=found[:, v].mean())
+        note(metric="importance SE", value=found[:, v].std(ddof=1) / np.sqrt(len(found)))
+
+
+EXAMPLE_SOURCE, NLPSEM = "OpenMx output, Part2 of Extension_projects", "nlpsem's stored fits"
+PUBLISHED = (
+    Published("example", "full MoE", "log L", -11458.347, EXAMPLE_SOURCE, "code"),
+    Published("mathematics", "1 classes", "-2 log L", 31347.39262072, NLPSEM, "code"),
+    Published("mathematics", "2 classes", "-2 log L", 31171.41294, NLPSEM, "code"),
+    Published("mathematics", "3 classes", "-2 log L", 31008.29884, NLPSEM, "code"),
+)
+
+SYSTEM = System(
+    slug="moe_trajectories",
+    title="Mixtures of experts of growth trajectories",
+    family="latent",
+    paper="Liu & Perera, Psychological Methods 2022, arXiv 2007.02432",
+    presets=PRESETS,
+    run=run,
+    published=PUBLISHED,
+    claims=CLAIMS,
+    metrics=("log L", "accuracy", "entropy", "starts that agree", "-2 log L", "BIC"),
+    baseline="finite mixture",
+    tables=tables,
+    figures=figures,
+    data=("growth_mixture",),
+)
