@@ -1,16 +1,18 @@
 """What must be shown of ``moe_trajectories``, and how its records are judged."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import scipy.stats
 
 from core.stats import paired, summary
-from experiments.frames import select, values
+from experiments.frames import groups, select, values
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
 ENOUGH = 50
 """Replications below which no share or bias is judged."""
-OPENMX: dict[tuple[int, str], tuple[float, float, float | None]] = {
+OPENMX: dict[tuple[int, str], tuple[float, float, float]] = {
     (1, "intercept"): (99.70118, 0.33728, 0.344),
     (1, "slope 1"): (-5.11243, 0.08008, 0.092),
     (1, "slope 2"): (-2.65480, 0.09947, 0.136),
@@ -92,49 +94,61 @@ def _bound(term: str) -> float | None:
     return 0.03 if term == "residual variance" or (term.startswith("variance of ") and "ex" not in term) else None
 
 
-def _simulated(frame: pd.DataFrame) -> pd.DataFrame | None:
-    """A row per parameter of the simulation, or None where there are too few replications."""
+class Simulated(NamedTuple):
+    """What the replications say of one parameter."""
+
+    term: str
+    name: str
+    """The term with its class."""
+    relative_bias: float
+    relative_bias_se: float
+    coverage: float
+    ratio: float
+    """Empirical over mean standard error."""
+    replications: int
+
+
+def _simulated(frame: pd.DataFrame) -> list[Simulated]:
+    """Every parameter of the simulation; none where there are too few replications."""
     rows = select(frame, dataset="simulation", method="full MoE")
     if "parameter" not in rows:
-        return None
-    wide = rows.dropna(subset=["parameter"]).pivot_table(index=["class", "parameter"], columns="metric", values="value")
-    return wide if len(wide) and wide["replications"].min() >= ENOUGH else None
+        return []
+    found = []
+    for (k, term), part in groups(rows, "class", "parameter"):
+        m = dict(zip(part["metric"], part["value"].to_numpy(float), strict=True))
+        ratio, n = m["empirical SE"] / m["mean SE"], round(m["replications"])
+        name = f"{term}, class {k:g}"
+        found.append(Simulated(term, name, m["relative bias"], m["relative bias SE"], m["coverage"], ratio, n))
+    return found if found and min(s.replications for s in found) >= ENOUGH else []
 
 
 def judge_bias(frame: pd.DataFrame) -> Verdict:
     """Item 8: no relative bias beyond its bound, by intervals that hold for all parameters at once (Bonferroni)."""
-    wide = _simulated(frame)
-    if wide is None:
+    bounded = [(s, bound) for s in _simulated(frame) if (bound := _bound(s.term)) is not None]
+    if not bounded:
         return Verdict(None)
-    terms = [(term, _bound(str(term[1]))) for term in wide.index]
-    bounded = [(term, bound) for term, bound in terms if bound is not None]
     z = scipy.stats.norm.ppf(1 - 0.025 / len(bounded))
-    beyond, inside, worst = [], 0, ("", 0.0, 1.0)
-    for term, bound in bounded:
-        bias, error = abs(wide.loc[term, "relative bias"]), wide.loc[term, "relative bias SE"]
-        inside += bias < bound
-        if bias - z * error > bound:
-            beyond.append(f"{term[1]}, class {term[0]}")
-        if bias / bound > worst[1] / worst[2]:
-            worst = (f"{term[1]}, class {term[0]:g}", float(bias), bound)
+    beyond = [s.name for s, bound in bounded if abs(s.relative_bias) - z * s.relative_bias_se > bound]
+    inside = sum(abs(s.relative_bias) < bound for s, bound in bounded)
+    worst, bound = max(bounded, key=lambda pair: abs(pair[0].relative_bias) / pair[1])
     text = f"{inside} of {len(bounded)} within their bounds as measured; "
-    text += f"largest: {worst[0]} {worst[1]:.1%} of {worst[2]:.0%}"
+    text += f"furthest: {worst.name}, {worst.relative_bias:.1%} where {bound:.0%} are allowed"
     return Verdict(not beyond, text + (f"; beyond: {', '.join(beyond)}" if beyond else ""))
 
 
 def judge_coverage(frame: pd.DataFrame) -> Verdict:
     """Item 8: coverage 0.90 to 0.97 for every parameter (intervals for all at once), and about 0.935 on average."""
-    wide = _simulated(frame)
-    if wide is None:
+    simulated = _simulated(frame)
+    if not simulated:
         return Verdict(None)
-    level = 1 - 0.05 / len(wide)
+    level = 1 - 0.05 / len(simulated)
     outside = []
-    for term, row in wide.iterrows():
-        n = int(row["replications"])
-        interval = scipy.stats.binomtest(round(row["coverage"] * n), n).proportion_ci(level, method="wilson")
+    for s in simulated:
+        covered = scipy.stats.binomtest(round(s.coverage * s.replications), s.replications)
+        interval = covered.proportion_ci(level, method="wilson")
         if interval.low > 0.97 or interval.high < 0.90:
-            outside.append(f"{term[1]}, class {term[0]:g}")
-    found = wide["coverage"].to_numpy()
+            outside.append(s.name)
+    found = np.array([s.coverage for s in simulated])
     mean = summary(found)
     text = f"mean {mean.mean:.3f}, from {found.min():.3f} to {found.max():.3f} over {len(found)} parameters"
     met = not outside and mean.low < 0.97 and mean.high > 0.92
@@ -143,14 +157,13 @@ def judge_coverage(frame: pd.DataFrame) -> Verdict:
 
 def judge_standard_errors(frame: pd.DataFrame) -> Verdict:
     """Item 8: empirical over mean standard error within 0.9 to 1.2, by intervals that hold for all parameters."""
-    wide = _simulated(frame)
-    if wide is None:
+    simulated = _simulated(frame)
+    if not simulated:
         return Verdict(None)
-    ratio = wide["empirical SE"] / wide["mean SE"]
-    z = scipy.stats.norm.ppf(1 - 0.025 / len(wide))
-    half = z / np.sqrt(2 * (wide["replications"] - 1))
+    ratio, n = (np.array(x) for x in zip(*((s.ratio, s.replications) for s in simulated), strict=True))
+    half = scipy.stats.norm.ppf(1 - 0.025 / len(ratio)) / np.sqrt(2 * (n - 1))
     outside = (ratio * (1 - half) > 1.2) | (ratio * (1 + half) < 0.9)
-    return Verdict(not outside.any(), f"empirical over mean SE from {ratio.min():.2f} to {ratio.max():.2f}")
+    return Verdict(bool(~outside.any()), f"empirical over mean SE from {ratio.min():.2f} to {ratio.max():.2f}")
 
 
 def judge_classification(frame: pd.DataFrame) -> Verdict:

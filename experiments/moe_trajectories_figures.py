@@ -156,7 +156,8 @@ def coverage(frame: pd.DataFrame) -> Figure | None:
     place = np.arange(len(wide))[::-1]
     left.axvspan(0.90, 0.97, color="0.9")
     left.plot(wide["coverage"], place, "o", color=COLOURS[0], markersize=3)
-    left.set_yticks(place, [f"{row.parameter}, {row[1]:g}" for row in wide.itertuples()], fontsize=6)
+    names = [f"{term}, {k:g}" for k, term in zip(wide["class"], wide["parameter"], strict=True)]
+    left.set_yticks(place, names, fontsize=6)
     left.set_xlabel("coverage of 95 % intervals")
     right.axvline(0, color="black", linewidth=0.6)
     right.errorbar(
@@ -171,7 +172,8 @@ def bars(frame: pd.DataFrame) -> Figure | None:
     rows = select(frame, dataset="forest", metric="importance")
     if not len(rows):
         return None
-    order = rows.groupby("covariate")["value"].mean().sort_values().index
+    means = {name: part["value"].to_numpy().mean() for (name,), part in groups(rows, "covariate")}
+    order = sorted(means, key=means.__getitem__)
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axis = figure.subplots()
     for i, name in enumerate(order):

@@ -50,7 +50,7 @@ def load(name: Name, explicit: Path | None = None) -> pd.DataFrame:
     if len(table) != PERSONS:
         raise DataError(f"{path}: {len(table)} rows where {PERSONS} are published; get it again")
     for column in table.columns:
-        cells = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+        cells = np.asarray(pd.to_numeric(table[column], errors="coerce"), np.float64)
         if not np.isfinite(cells).all():
             row = int(np.argmin(np.isfinite(cells)))
             raise DataError(f"{path}, line {row + 2}: column {column!r} is {table[column].iloc[row]!r}, not a number")

@@ -18,16 +18,13 @@ from latent.moe_trajectories.model import (
     Experts,
     GrowthData,
     Mixture,
-    Natural,
     Params,
     arrange,
     log_likelihood,
-    natural,
-    order_classes,
-    permute_classes,
     person_log_likelihoods,
     posterior,
 )
+from latent.moe_trajectories.natural import Natural, natural, order_classes, permute_classes
 from latent.moe_trajectories.selection import accuracy, criteria, entropy, enumerate_classes, two_step_gating
 from latent.moe_trajectories.simulate import Truth, example_truth, simulate, true_params
 from latent.moe_trajectories.starts import random_start, start_from

@@ -13,6 +13,7 @@ from core.errors import ConfigError
 from core.linalg import of_each_matrix
 from latent.moe_trajectories import model, starts
 from latent.moe_trajectories.model import Arranged, GrowthData, Mixture, Params
+from latent.moe_trajectories.natural import order_classes
 from latent.moe_trajectories.optimise import Solutions, minimise, scoring_inverse
 
 AGREE = 0.01
@@ -133,7 +134,7 @@ def fit(
                 "use more starts"
             )
         best = int(np.argmax(reached))
-        chosen = model.order_classes(jax.tree.map(lambda leaf: leaf[best], params))
+        chosen = order_classes(jax.tree.map(lambda leaf: leaf[best], params))
         chosen, at = polish(mixture, chosen, arranged)
         shares = np.asarray(model.posterior(mixture, chosen, arranged).sum(1))
     if check:

@@ -9,7 +9,8 @@ import pandas as pd
 from core.errors import DataError
 from latent.moe_trajectories.fitting import Fit
 from latent.moe_trajectories.inference import Errors
-from latent.moe_trajectories.model import GrowthData, Natural
+from latent.moe_trajectories.model import GrowthData
+from latent.moe_trajectories.natural import Natural
 
 Z = 1.959963984540054
 
@@ -82,23 +83,21 @@ def from_long(
     """
     changing = [varying] if varying else []
     _require_columns(table, [person, time, outcome, *expert, *gating, *changing])
-    twice = table.duplicated([person, time])
-    if twice.any():
-        row = table.loc[twice].iloc[0]
-        raise DataError(
-            f"person {_shown(row[person])} has two rows at {time} = {_shown(row[time])}; keep one of them, or average "
-            "them"
-        )
+    twice = np.flatnonzero(table.duplicated([person, time]))
+    if twice.size:
+        who, when = (_shown(table[column].to_numpy()[twice[0]]) for column in (person, time))
+        raise DataError(f"person {who} has two rows at {time} = {when}; keep one of them, or average them")
     by_person = table.groupby(person, sort=False)
     for column in (*expert, *gating):
-        differing = by_person[column].nunique(dropna=False)
-        if (differing > 1).any():
+        values = by_person[column].nunique(dropna=False)
+        several = np.flatnonzero(values > 1)
+        if several.size:
             raise DataError(
-                f"covariate {column!r} changes over the rows of person {_shown(differing.idxmax())}; name it as "
+                f"covariate {column!r} changes over the rows of person {_shown(values.index[several[0]])}; name it as "
                 "`varying`, or use its first value"
             )
     ordered = table.assign(_occasion=by_person.cumcount())
-    count = int(ordered["_occasion"].max()) + 1 if len(ordered) else 0
+    count = int(ordered["_occasion"].to_numpy().max()) + 1
     kinds = [time, outcome, *changing]
     persons = (
         by_person[[*expert, *gating]].first() if (*expert, *gating) else pd.DataFrame(index=by_person.size().index)
@@ -128,7 +127,7 @@ def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     read = []
     for column in columns:
         cells = table[column]
-        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(float)
+        numbers = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
         wrong = np.flatnonzero((np.isnan(numbers) & cells.notna().to_numpy()) | np.isinf(numbers))
         if wrong.size:
             row, kind = wrong[0], "a date: give times as numbers, such as years since the first measurement"
@@ -176,13 +175,13 @@ def _covariates(table: pd.DataFrame, columns: Sequence[str], role: str) -> np.nd
 def standardised(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The table with columns of mean 0 and variance 1."""
     chosen = table[list(columns)]
-    return table.assign(**((chosen - chosen.mean()) / chosen.std(ddof=0)).to_dict("series"))
+    scaled = (chosen - chosen.mean()) / chosen.std(ddof=0)
+    return table.assign(**{column: scaled[column] for column in columns})
 
 
 def estimates(fit: Fit, errors: Errors, *, expert: Sequence[str] = (), gating: Sequence[str] = ()) -> pd.DataFrame:
     """A row per parameter in the field's terms: estimate, both standard errors, 95 % interval, odds ratio of gates."""
-    terms = Natural(*_terms(fit, expert, gating))
-    rows = []
+    terms, rows = _terms(fit, expert, gating), []
     for name, values, by_model, by_sandwich, labels in zip(
         Natural._fields, errors.estimate, errors.model, errors.sandwich, terms, strict=True
     ):

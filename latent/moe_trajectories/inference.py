@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 from core.linalg import of_each_matrix
 from latent.moe_trajectories import fitting, ldl, model
 from latent.moe_trajectories.fitting import Curvature, Fit
-from latent.moe_trajectories.model import Arranged, GrowthData, Mixture, Natural, Params
+from latent.moe_trajectories.model import Arranged, GrowthData, Mixture, Params
+from latent.moe_trajectories.natural import Natural, natural
 
 
 class Errors(NamedTuple):
@@ -28,8 +29,8 @@ class Errors(NamedTuple):
     estimate: Natural
     model: Natural
     sandwich: Natural
-    hessian: Float[Array, "P P"]
-    gradient: Float[Array, " P"]
+    hessian: Float[np.ndarray, "P P"]
+    gradient: Float[np.ndarray, " P"]
 
 
 class Replications(NamedTuple):
@@ -47,7 +48,7 @@ class Replications(NamedTuple):
 def _reported(mixture: Mixture, params: Params, arranged: Arranged):
     """Reported parameters and their derivative by the estimated ones."""
     x, unravel = ravel_pytree(params)
-    report = lambda x: ravel_pytree(model.natural(mixture, unravel(x), arranged.xg))[0]  # noqa: E731
+    report = lambda x: ravel_pytree(natural(mixture, unravel(x), arranged.xg))[0]  # noqa: E731
     along = lambda v: jax.jvp(report, (x,), (v,))[1]  # noqa: E731
     return report(x), jax.vmap(along, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
 
@@ -75,7 +76,7 @@ def standard_errors(fit: Fit, data: GrowthData) -> Errors:
         params = jax.tree.map(jnp.asarray, fit.params)
         at = fitting.curvature(fit.mixture, params, arranged)
         flat = _errors(fit.mixture, params, arranged, at)
-        unravel = ravel_pytree(model.natural(fit.mixture, params, arranged.xg))[1]
+        unravel = ravel_pytree(natural(fit.mixture, params, arranged.xg))[1]
         estimate, by_model, by_sandwich = (jax.tree.map(np.asarray, unravel(v)) for v in flat)
     return Errors(estimate, by_model, by_sandwich, np.asarray(at.hessian), np.asarray(at.gradient))
 

@@ -116,7 +116,7 @@ def _minus_twice_fit(mixture: Mixture, gamma, eta, var, arranged: Arranged) -> F
     moments = mixture.curve.moments(gamma, arranged.occasions)
     size = len(eta)
     square = sum(moments.gram[a][b] * (var[a, b] + eta[a] * eta[b]) for a in range(size) for b in range(size))
-    return square - 2 * sum(moments.cross[0][a] * eta[a] for a in range(size))
+    return square - 2 * (jnp.stack(moments.cross[0]) * eta).sum(0)
 
 
 def _shape(mixture: Mixture, experts: Experts, share, eta, var, arranged: Arranged) -> Float[Array, " s"]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from latent.moe_trajectories import ldl
@@ -43,16 +44,16 @@ class Mixture:
 class GrowthData(NamedTuple):
     """Persons with repeated measurements at times of their own; missing values are 0 and marked."""
 
-    t: Float[Array, "n J"]
-    y: Float[Array, "n J"]
-    observed: Float[Array, "n J"]
+    t: Float[Array | np.ndarray, "n J"]
+    y: Float[Array | np.ndarray, "n J"]
+    observed: Float[Array | np.ndarray, "n J"]
     """1 where y was measured."""
-    xe: Float[Array, "n ce"]
+    xe: Float[Array | np.ndarray, "n ce"]
     """Expert covariates: they explain growth factors within classes."""
-    xe_observed: Float[Array, "n ce"]
-    xg: Float[Array, "n cg"]
+    xe_observed: Float[Array | np.ndarray, "n ce"]
+    xg: Float[Array | np.ndarray, "n cg"]
     """Gating covariates: they predict the class."""
-    tvc: Float[Array, "n occasions"]
+    tvc: Float[Array | np.ndarray, "n occasions"]
     """A covariate that varies with time, or no columns."""
 
     @property
@@ -117,15 +118,15 @@ class Arranged(NamedTuple):
 
 def arrange(data: GrowthData) -> Arranged:
     """Sums over occasions that no parameter changes, and everything with persons last."""
-    t, observed = data.t.T, data.observed.T
-    channels = [data.y.T * observed] + ([data.tvc.T * observed] if data.tvc.shape[1] else [])
+    t, y, observed, xe, xe_observed, xg, tvc = (jnp.asarray(leaf).T for leaf in data)
+    channels = [y * observed] + ([tvc * observed] if len(tvc) else [])
     t = t * observed
     powers = (observed.sum(0), t.sum(0), (t * t).sum(0))
     totals = tuple((c.sum(0), (t * c).sum(0)) for c in channels)
     pairs = [(a, b) for i, a in enumerate(channels) for b in channels[: i + 1]]
     squares = tuple((a * b).sum(0) for a, b in pairs)
     occasions = Occasions(t, observed, tuple(channels), powers, totals)
-    return Arranged(occasions, squares, data.xe.T, data.xe_observed.T, data.xg.T)
+    return Arranged(occasions, squares, xe, xe_observed, xg)
 
 
 class Person(NamedTuple):
@@ -269,58 +270,3 @@ def log_likelihood(mixture: Mixture, params: Params, arranged: Arranged, weights
 def posterior(mixture: Mixture, params: Params, arranged: Arranged) -> Float[Array, "K n"]:
     """Probability of each class given all that is known of a person."""
     return jax.nn.softmax(log_joint(mixture, params, arranged), axis=0)
-
-
-class Natural(NamedTuple):
-    """Parameters on the original scale of the field, where users read them."""
-
-    means: Float[Array, "K p"]
-    """alpha: means of the growth factors at xe = 0."""
-    shape: Float[Array, "K s"]
-    """The knot."""
-    covariance: Float[Array, "K p p"]
-    """Psi: what covariates leave unexplained."""
-    residual: Float[Array, " K"]
-    effects: Float[Array, "K p ce"]
-    covariate_means: Float[Array, "K ce"]
-    covariate_covariance: Float[Array, "K ce ce"]
-    varying_effect: Float[Array, "K v"]
-    varying_means: Float[Array, "K occasions"]
-    varying_variances: Float[Array, "K occasions"]
-    gating: Float[Array, "classes-1 1+cg"]
-    total_means: Float[Array, "K p"]
-    """alpha + B mux: means of the growth factors in the class (equal to ``means`` where xe is not modelled)."""
-    proportions: Float[Array, " K"]
-    """Mean of pi_k(xg) over the persons."""
-
-
-def natural(mixture: Mixture, params: Params, xg: Float[Array, "cg n"]) -> Natural:
-    """Back to the original scale: mu = F mu_s, Psi = F Psi_s F', B = F B_s with F = F(gamma)."""
-    e = params.experts
-    f = jax.vmap(mixture.curve.to_original)(e.gamma).astype(e.alpha.dtype)
-    means = jnp.einsum("kab,kb->ka", f, e.alpha)
-    effects = jnp.einsum("kab,kbc->kac", f, e.B)
-    covariance = jnp.einsum("kab,kbc,kdc->kad", f, ldl.from_triangle(e.psi), f)
-    total = means + jnp.einsum("kac,kc->ka", effects, e.mux) if e.mux.shape[1] else means
-    proportions = jnp.exp(log_gates(params, xg)).mean(1)
-    phi, omega = ldl.from_triangle(e.phi), jnp.exp(e.log_omega)
-    theta = jnp.exp(e.log_theta)
-    return Natural(means, e.gamma, covariance, theta, effects, e.mux, phi, e.beta, e.tau, omega, params.gating, total,
-                   proportions)  # fmt: skip
-
-
-def order_classes(params: Params) -> Params:
-    """The same mixture with classes in the order of their knots, or of their first means where there is no shape."""
-    e = params.experts
-    order = jnp.argsort(e.gamma[:, 0] if e.gamma.shape[1] else e.alpha[:, 0])
-    return permute_classes(params, order)
-
-
-def permute_classes(params: Params, order: Any) -> Params:
-    """The same mixture with its classes in another order; gating coefficients are those relative to the new first."""
-    full = jnp.concatenate([jnp.zeros_like(params.gating[:1]), params.gating]) if params.gating.size else None
-    experts = jax.tree.map(lambda leaf: leaf[order], params.experts)
-    if full is None:
-        return Params(params.gating, experts)
-    full = full[order]
-    return Params(full[1:] - full[:1], experts)

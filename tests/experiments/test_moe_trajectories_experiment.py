@@ -4,8 +4,9 @@ import pytest
 
 from experiments import moe_trajectories_claims as claims
 from experiments import registry, runs
-from experiments.moe_trajectories import SYSTEM
+from experiments.moe_trajectories_figures import figures, tables
 from experiments.runner import execute
+from experiments.system import ShownByRecords
 
 TINY = ("persons=120", "replications=2", "compared=2", "trees=2", "forest_persons=220", "batches=1 2", "lanes=2")
 
@@ -16,8 +17,8 @@ def test_a_tiny_run_records_tables_and_figures_and_a_second_has_nothing_to_do(tm
     folder = execute(system, preset="smoke", seeds=(0,), assignments=TINY, workdir=tmp_path)
     run = runs.read(folder)
     assert {"simulated", "simulation", "comparison", "batches", "forest"} <= set(run.frame["dataset"])
-    assert set(SYSTEM.figures(run.frame)) == {"trajectories", "simulation", "importance"}
-    assert {"Simulation", "Full mixture, estimates"} <= set(SYSTEM.tables(run.frame))
+    assert set(figures(run.frame)) == {"trajectories", "simulation", "importance"}
+    assert {"Simulation", "Full mixture, estimates"} <= set(tables(run.frame))
     before = (folder / runs.RECORDS).stat().st_size
     execute(system, preset="smoke", seeds=(0,), assignments=TINY, workdir=tmp_path)
     assert (folder / runs.RECORDS).stat().st_size == before
@@ -126,7 +127,7 @@ def test_a_better_optimum_must_be_lower_by_more_than_rounding(value, met):
     assert claims.judge_two_classes(frame).met is met
 
 
-JUDGES = [claim.evidence.judge for claim in claims.CLAIMS if hasattr(claim.evidence, "judge")]
+JUDGES = [claim.evidence.judge for claim in claims.CLAIMS if isinstance(claim.evidence, ShownByRecords)]
 
 
 @pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.__name__)

@@ -87,14 +87,14 @@ def test_results_read_in_the_terms_of_the_field(fitted):
     found, _, errors = fitted
     table = moe.estimates(found, errors)
     assert {"intercept", "slope 1", "slope 2", "knot", "residual variance", "proportion"} <= set(table["parameter"])
-    assert (table["low"] < table["estimate"]).all()
+    assert (table["low"].to_numpy() < table["estimate"].to_numpy()).all()
     assert table.loc[table["parameter"] == "proportion", "estimate"].sum() == pytest.approx(1)
     knots = table.loc[table["parameter"] == "knot"]
     assert ((knots["low"] - 0.2 < [3.5, 5.5]) & (knots["high"] + 0.2 > [3.5, 5.5])).all()
     band = moe.trajectories(found, errors, np.linspace(0, 7, 5))
     first = band.loc[(band["class"] == 1) & (band["time"] == 0), "mean"].item()
     assert first == pytest.approx(errors.estimate.total_means[0, 0])
-    assert (band["low"] < band["high"]).all()
+    assert (band["low"].to_numpy() < band["high"].to_numpy()).all()
 
 
 def test_em_raises_the_likelihood_to_the_same_maximum(fitted):
