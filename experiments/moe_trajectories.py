@@ -23,12 +23,12 @@ import numpy as np
 
 import latent.moe_trajectories as moe
 from core.datasets import growth
-from core.learner import seed_keys
 from experiments.moe_trajectories_claims import CLAIMS
 from experiments.moe_trajectories_figures import figures, tables
+from experiments.moe_trajectories_replications import Network, replications
 from experiments.system import Context, Published, System
 
-MODELS: dict[str, tuple[Any, ...]] = {
+MODELS: dict[str, tuple[Network, ...]] = {
     "full MoE": (),
     "gating network": ("expert",),
     "expert network": ("gating",),
@@ -168,35 +168,9 @@ def enumeration(config: Config, context: Context) -> None:
                                classes=int(row["classes"]))  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def draw(keys: jax.Array, persons: int):
-    """Data sets of the example's design, stacked, and their labels."""
-    return jax.vmap(lambda key: moe.simulate(key, moe.example_truth(), persons))(keys)
-
-
-def replications(config: Config, number: int, networks: tuple[Any, ...] = (), errors: bool = True):
-    """Fits of the first simulated data sets from starts at the truth, in one program; also data and labels."""
-    with jax.enable_x64(True):
-        data, labels = draw(seed_keys(range(1000, 1000 + number)), config.persons)
-        reduced = data.without(*networks)
-        first = start_of(moe.true_params(moe.example_truth()), networks)
-        first = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (number, *leaf.shape)), first)
-        arranged = jax.vmap(moe.arrange)(reduced)
-        found = moe.replicate(moe.Mixture(2), first, arranged, lanes=config.lanes, errors=errors)
-        return jax.tree.map(np.asarray, (found, data, labels, moe.true_params(moe.example_truth())))
-
-
-def start_of(params: moe.Params, networks: tuple[Any, ...]) -> moe.Params:
-    """The parameters of a reduced mixture."""
-    e = params.experts
-    if "expert" in networks:
-        e = e._replace(B=e.B[..., :0], mux=e.mux[..., :0], phi=e.phi[..., :0])
-    return moe.Params(params.gating[:, :1] if "gating" in networks else params.gating, e)
-
-
 def simulation(config: Config, context: Context) -> None:
     """Bias, empirical and mean standard error, RMSE and coverage of every parameter of the full mixture."""
-    found, data, labels, truth = replications(config, config.replications)
+    found, data, labels, truth = replications(config.replications, config.persons, config.lanes)
     with jax.enable_x64(True):
         true = moe.natural(moe.Mixture(2), jax.tree.map(jnp.asarray, truth), jnp.asarray(data.xg[0].T))
         true = np.concatenate([np.ravel(leaf) for leaf in true])
@@ -236,8 +210,8 @@ def _classification(context: Context, method: str, found: Any, labels: np.ndarra
 
 def comparison(config: Config, context: Context) -> None:
     """The full and the finite mixture on the same data sets, and the two-step approach beside the one step."""
-    full, data, labels, _ = replications(config, config.compared, errors=False)
-    finite = replications(config, config.compared, ("expert", "gating"), errors=False)[0]
+    full, data, labels, _ = replications(config.compared, config.persons, config.lanes, errors=False)
+    finite = replications(config.compared, config.persons, config.lanes, ("expert", "gating"), errors=False)[0]
     for method, found in (("full MoE", full), ("finite mixture", finite)):
         _classification(context, method, found, labels, "comparison")
         for r in range(config.compared):
@@ -258,7 +232,7 @@ def batches(config: Config, context: Context) -> None:
         taken = []
         for _ in range(3):
             start = time.perf_counter()
-            replications(config, number, errors=False)
+            replications(number, config.persons, config.lanes, errors=False)
             taken.append(time.perf_counter() - start)
         context.record(dataset="batches", method="full MoE", metric="seconds per replication", seed=0,
                        value=min(taken[1:]) / number, batch=number)  # fmt: skip

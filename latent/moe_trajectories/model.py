@@ -14,6 +14,7 @@ gating-network mixture and finite mixture.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,8 @@ from latent.moe_trajectories import ldl
 from latent.moe_trajectories.curves import BILINEAR, Curve, Occasions
 
 LOG_2PI = math.log(2 * math.pi)
+LOST = 0.01
+"""A square of residuals below 0 by this share of the residual variance is no rounding to look over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +153,9 @@ def expert(mixture: Mixture, experts: Experts, arranged: Arranged) -> Person:
         quad = |r - Lambda b|^2 / theta + b' Psi^{-1} b,  log det = J log theta + log |Psi| + log |M|
 
     The shorter r'r/theta - u'b is the same where b is exact, but sinks without bound where Psi is so ill conditioned
-    that it is not; b minimises this form, whose value an error of b can only raise.
+    that it is not; b minimises this form, whose value an error of b can only raise. Where rounding eats even this one
+    (a square below 0, a pivot that is not positive: rates at which loadings explode), the density is NaN, which
+    optimisers step back from, and not a maximum that is none.
     """
     mean, precision, log_psi, of_covariates = _factors_given_covariates(mixture, experts, arranged)
     moments = mixture.curve.moments(experts.gamma, arranged.occasions)
@@ -165,9 +170,11 @@ def expert(mixture: Mixture, experts: Experts, arranged: Arranged) -> Person:
     fitted = [sum(gram[a][c] * b[c] for c in range(size)) for a in range(size)]
     squared = r_r + sum(x * (g - 2 * e) for x, g, e in zip(b, fitted, residual, strict=True))
     penalty = sum(b[a] * precision[a][c] * b[c] for a in range(size) for c in range(size))
-    quad = squared * inverse_theta + penalty
+    quad = jnp.maximum(squared, 0.0) * inverse_theta + penalty
     of_noise = arranged.occasions.powers[0] * (experts.log_theta + LOG_2PI)
     log_density = -0.5 * (quad + of_noise + log_psi + jnp.log(math.prod(factors[1])))
+    sound = functools.reduce(jnp.logical_and, [d > 0 for d in factors[1]], squared * inverse_theta > -LOST)
+    log_density = jnp.where(sound, log_density, jnp.nan)
     return Person(log_density + of_covariates + of_varying, mean, factors, score)
 
 

@@ -217,6 +217,17 @@ def test_ill_conditioned_covariances_cannot_raise_the_density_above_that_of_the_
         assert (np.isnan(found) | (found <= highest + 1e-6)).all()
 
 
+def test_exploding_loadings_cannot_raise_the_density_above_that_of_the_noise():
+    rng = np.random.default_rng(9)
+    data, params = persons(rng, ce=0, cg=0), parameters(rng, p=2, ce=0, cg=0)
+    compute = jax.jit(lambda p: moe.person_log_likelihoods(MIX(2, moe.EXPONENTIAL), p, moe.arrange(data)))
+    for rate in (-1.0, -5.0, -20.0, -50.0):
+        e = params.experts._replace(gamma=jnp.full((2, 1), rate))
+        found = np.asarray(compute(params._replace(experts=e)))
+        noise = np.asarray(e.log_theta).min() + np.log(2 * np.pi)
+        assert (np.isnan(found) | (found <= -0.5 * np.asarray(data.observed.sum(1)) * noise + 1e-6)).all()
+
+
 def test_triangles_are_inverse_to_covariances():
     flat = jnp.asarray(np.random.default_rng(5).normal(size=(4, 6)))
     np.testing.assert_allclose(ldl.to_triangle(ldl.from_triangle(flat)), flat, atol=1e-12)
