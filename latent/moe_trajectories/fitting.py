@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from core.compilation import jit_unrolled
 from core.errors import ConfigError
 from core.linalg import of_each_matrix
 from latent.moe_trajectories import model, starts
@@ -162,8 +163,7 @@ class Curvature(NamedTuple):
     hessian: Float[Array, "P P"]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def curvature(mixture: Mixture, params: Params, arranged: Arranged) -> Curvature:
+def derivatives(mixture: Mixture, params: Params, arranged: Arranged) -> Curvature:
     """Exact derivatives: the Hessian is a forward derivative of the gradient along every axis."""
     x, unravel = ravel_pytree(params)
     slope = jax.value_and_grad(lambda x: -model.log_likelihood(mixture, unravel(x), arranged))
@@ -174,6 +174,10 @@ def curvature(mixture: Mixture, params: Params, arranged: Arranged) -> Curvature
 
     value, gradient, hessian = jax.vmap(along, out_axes=(None, None, 0))(jnp.eye(x.size, dtype=x.dtype))
     return Curvature(value, gradient, hessian)
+
+
+curvature = jit_unrolled(derivatives, static_argnums=0)
+"""The same, compiled."""
 
 
 def polish(mixture: Mixture, params: Params, arranged: Arranged, steps: int = 5) -> tuple[Params, Curvature]:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from core.compilation import jit_unrolled
 from core.linalg import of_each_matrix
 from latent.moe_trajectories import fitting, ldl, model
 from latent.moe_trajectories.fitting import Curvature, Fit
@@ -81,17 +82,23 @@ def standard_errors(fit: Fit, data: GrowthData) -> Errors:
     return Errors(estimate, by_model, by_sandwich, np.asarray(at.hessian), np.asarray(at.gradient))
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("lanes", "errors"))
 def replicate(
     mixture: Mixture, first: Params, arranged: Arranged, *, lanes: int = 16, errors: bool = True
 ) -> Replications:
-    """Fits stacked data sets, each from its own start, with model-based standard errors: one program."""
+    """Fits stacked data sets, each from its own start, in one program, with model-based standard errors in another."""
     params, found = fitting.descend(mixture, first, arranged, lanes=lanes, stacked=True)
+    estimate, error, posterior = _reports(mixture, params, arranged, errors)
+    return Replications(params, -found.value, found.decrement, found.evaluations, estimate, error, posterior)
+
+
+@functools.partial(jit_unrolled, static_argnums=(0, 3))
+def _reports(mixture: Mixture, params: Params, arranged: Arranged, errors: bool):
+    """Estimates, their standard errors (NaN where they are not wanted) and posteriors of stacked data sets."""
 
     def report(pair):
         at, data = pair
         estimate, derivative = _reported(mixture, at, data)
-        hessian = fitting.curvature(mixture, at, data).hessian if errors else jnp.zeros((0, 0))
+        hessian = fitting.derivatives(mixture, at, data).hessian if errors else jnp.zeros((0, 0))
         return estimate, derivative, hessian, model.posterior(mixture, at, data)
 
     estimate, derivative, hessian, posterior = jax.lax.map(report, (params, arranged))
@@ -99,7 +106,7 @@ def replicate(
         error = jax.vmap(_deviations)(derivative, of_each_matrix(jnp.linalg.inv, hessian))
     else:
         error = jnp.full_like(estimate, jnp.nan)
-    return Replications(params, -found.value, found.decrement, found.evaluations, estimate, error, posterior)
+    return estimate, error, posterior
 
 
 def warnings_of(fit: Fit, data: GrowthData, errors: Errors | None = None) -> list[str]:
