@@ -1,9 +1,12 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments import moe_trajectories_claims as claims
 from experiments import registry, runs
+from experiments.bench import growth
 from experiments.moe_trajectories_figures import figures, tables
 from experiments.runner import execute
 from experiments.system import ShownByRecords
@@ -133,3 +136,14 @@ JUDGES = [claim.evidence.judge for claim in claims.CLAIMS if isinstance(claim.ev
 @pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.__name__)
 def test_without_records_nothing_is_judged(judge):
     assert judge(pd.DataFrame({"metric": [], "seed": [], "value": []})).met is None
+
+
+@pytest.mark.slow
+def test_the_bench_compares_one_likelihood_and_both_sides_reach_one_maximum(monkeypatch):
+    monkeypatch.setattr(growth, "PERSONS", 150)
+    monkeypatch.setattr(growth, "STARTS", (1, 2))
+    monkeypatch.setattr(growth, "PEER_STARTS", 1)
+    found = growth.run()
+    assert [result.name for result in found] == ["fit, 1 starts", "fit, 2 starts", "standard errors"]
+    ours, peers = map(float, re.findall(r"first start (-?[\d.]+), peer's (-?[\d.]+)", found[0].note)[0])
+    assert ours == pytest.approx(peers, abs=0.01)
