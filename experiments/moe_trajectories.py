@@ -26,8 +26,9 @@ import latent.moe_trajectories as moe
 from core.datasets import growth
 from experiments.moe_trajectories_claims import CLAIMS
 from experiments.moe_trajectories_figures import figures, tables
+from experiments.moe_trajectories_published import PUBLISHED
 from experiments.moe_trajectories_replications import Network, replications
-from experiments.system import Context, Published, System
+from experiments.system import Context, System
 
 MODELS: dict[str, tuple[Network, ...]] = {
     "full MoE": (),
@@ -259,14 +260,6 @@ def forest(config: Config, context: Context, seed: int) -> None:
         note(metric="importance", value=found[:, v].mean())
         note(metric="importance SE", value=found[:, v].std(ddof=1) / np.sqrt(len(found)))
 
-
-EXAMPLE_SOURCE, NLPSEM = "OpenMx output, Part2 of Extension_projects", "nlpsem's stored fits"
-PUBLISHED = (
-    Published("example", "full MoE", "log L", -11458.347, EXAMPLE_SOURCE, "code"),
-    Published("mathematics", "1 classes", "-2 log L", 31347.39262072, NLPSEM, "code"),
-    Published("mathematics", "2 classes", "-2 log L", 31171.41294, NLPSEM, "code"),
-    Published("mathematics", "3 classes", "-2 log L", 31008.29884, NLPSEM, "code"),
-)
 
 SYSTEM = System(
     slug="moe_trajectories",
