@@ -131,12 +131,12 @@ def points() -> Example:
 
 
 def growth(kind: str) -> Example:
-    """Two classes of growth curves, in single precision on outcomes of unit scale."""
+    """Two classes of growth curves, in single precision: times and outcomes of unit scale, no effect next to 0."""
     truth = moe.example_truth()._replace(
         means=jnp.array([[1.0, -0.5, 0.2], [1.5, 0.3, -0.4]]), covariance=0.2 * jnp.stack([jnp.eye(3)] * 2),
-        effects=0.1 * jnp.ones((2, 3, 2)), residual=jnp.array([0.3, 0.3]),
+        effects=0.5 * jnp.ones((2, 3, 2)), residual=jnp.array([0.3, 0.3]), knots=jnp.array([1.5, 2.5]),
     )  # fmt: skip
-    data, _ = moe.simulate(jax.random.key(1), truth, 32, 8)
+    data, _ = moe.simulate(jax.random.key(1), truth, 32, 5)
     start = moe.true_params(truth)
     mixture = moe.Mixture(2)
     learner = moe.em_learner(mixture, start) if kind == "em" else moe.direct_learner(mixture, start, optax.sgd(1e-3))
