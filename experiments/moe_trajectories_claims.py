@@ -38,7 +38,7 @@ def judge_published_table(frame: pd.DataFrame) -> Verdict:
             off = max(0.0, abs(found[0] - value) - rounding) / abs(value)
             furthest[metric] = max(furthest[metric], off)
     met = furthest["estimate"] < 2e-3 and furthest["SE"] < 1e-2 and furthest["sandwich SE"] < 2e-2
-    return Verdict(met, "furthest off: " + ", ".join(f"{m} {v:.2%}" for m, v in furthest.items()))
+    return Verdict(bool(met), "furthest off: " + ", ".join(f"{m} {v:.2%}" for m, v in furthest.items()))
 
 
 def judge_one_class(frame: pd.DataFrame) -> Verdict:

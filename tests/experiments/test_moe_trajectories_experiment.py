@@ -11,7 +11,17 @@ from experiments.moe_trajectories_figures import figures, tables
 from experiments.runner import execute
 from experiments.system import ShownByRecords
 
-TINY = ("persons=120", "replications=2", "compared=2", "trees=2", "forest_persons=220", "batches=1 2", "lanes=2")
+TINY = (
+    "persons=120",
+    "replications=2",
+    "compared=2",
+    "batches=1 2",
+    "lanes=2",
+    "trees=2",
+    "forest_persons=220",
+    "forest_depth=1",
+    "refitted=1",
+)
 
 
 @pytest.mark.slow
@@ -21,7 +31,7 @@ def test_a_tiny_run_records_tables_and_figures_and_a_second_has_nothing_to_do(tm
     run = runs.read(folder)
     assert {"simulated", "simulation", "comparison", "batches", "forest"} <= set(run.frame["dataset"])
     assert set(figures(run.frame)) == {"trajectories", "simulation", "importance"}
-    assert {"Simulation", "Full mixture, estimates"} <= set(tables(run.frame))
+    assert {"Simulation", "Importance of covariates in the SEM forest"} <= set(tables(run.frame))
     before = (folder / runs.RECORDS).stat().st_size
     execute(system, preset="smoke", seeds=(0,), assignments=TINY, workdir=tmp_path)
     assert (folder / runs.RECORDS).stat().st_size == before
@@ -128,6 +138,18 @@ def test_the_published_deviance_is_met_to_four_digits(value, met):
 def test_a_better_optimum_must_be_lower_by_more_than_rounding(value, met):
     frame = rows(dataset="mathematics", metric="reached", value=[value, 31200.0]).assign(method="2 classes")
     assert claims.judge_two_classes(frame).met is met
+
+
+def test_the_table_of_estimates_holds_errors_and_intervals():
+    found = [
+        {"class": 1.0, "parameter": "knot", "metric": metric, "value": value}
+        for metric, value in (("estimate", 3.5), ("SE", 0.1), ("sandwich SE", 0.2))
+    ]
+    row = tables(pd.DataFrame(found).assign(dataset="example", method="full MoE", seed=0))[
+        "Full mixture, estimates"
+    ].iloc[0]
+    assert row["95 % interval"] == "[3.304, 3.696]"
+    assert row["sandwich SE"] == "0.2000"
 
 
 JUDGES = [claim.evidence.judge for claim in claims.CLAIMS if isinstance(claim.evidence, ShownByRecords)]
