@@ -27,7 +27,7 @@ from core.datasets import growth
 from experiments.moe_trajectories_claims import CLAIMS
 from experiments.moe_trajectories_figures import figures, tables
 from experiments.moe_trajectories_published import PUBLISHED
-from experiments.moe_trajectories_replications import Network, replications
+from experiments.moe_trajectories_replications import Network, replications, simulated
 from experiments.system import Context, System
 
 MODELS: dict[str, tuple[Network, ...]] = {
@@ -100,9 +100,8 @@ def example_data(config: Config, context: Context) -> tuple[str, moe.GrowthData,
         table = growth.load("moe_bls_example", context.data_dir)
         data = moe.from_wide(table, OUTCOMES, TIMES, expert=EXPERT, gating=GATING)
         return "example", data, table["class"].to_numpy() - 1
-    with jax.enable_x64(True):
-        drawn = jax.tree.map(np.asarray, moe.simulate(jax.random.key(1000), moe.example_truth(), config.persons))
-    return "simulated", *drawn
+    data, labels = simulated(1, config.persons)
+    return "simulated", jax.tree.map(lambda leaf: leaf[0], data), labels[0]
 
 
 def example(config: Config, context: Context, name: str) -> None:
