@@ -127,7 +127,7 @@ def pmap_parallel(learner: LearnerLike, batch_axes: BatchAxes = 0) -> Learner:
                 f"a batch of {leaf.shape[0]} examples cannot be shared equally by {devices} devices; "
                 f"use a batch size that is a multiple of {devices}"
             )
-        return jnp.reshape(leaf, (devices, -1, *leaf.shape[1:]))
+        return jnp.reshape(leaf, (devices, leaf.shape[0] // devices, *leaf.shape[1:]))
 
     return Learner(init, update)
 

@@ -5,7 +5,18 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions, mnist, monkey_reach, morphomnist, sachs, shakespeare, uci
+from core.datasets import (
+    cache_dir,
+    data_dir,
+    growth,
+    interactions,
+    mnist,
+    monkey_reach,
+    morphomnist,
+    sachs,
+    shakespeare,
+    uci,
+)
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -34,6 +45,11 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Concrete Compressive Strength and Energy Efficiency: small tables",
         "CC BY 4.0 (UCI Machine Learning Repository)\nhttps://archive.ics.uci.edu",
         lambda explicit: path.parent if (path := uci.locate("concrete", explicit)) else None,
+    ),
+    "growth_mixture": (
+        "Growth curves: synthetic examples of Liu & Perera, and 500 children of ECLS-K:2011 from the R package nlpsem",
+        "MIT (Extension_projects), GPL >= 3 (nlpsem); public-use data of NCES\nhttps://github.com/Veronica0206/nlpsem",
+        lambda explicit: path.parent if (path := growth.locate(explicit=explicit)) else None,
     ),
     "sachs_interventions": (
         "Sachs et al. 2005: 11 proteins in 7,466 cells under nine conditions",

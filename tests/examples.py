@@ -19,6 +19,7 @@ from interp import ekfac, sae
 from interp.likelihoods import Task, categorical
 from latent import diffusion, mm_gpvae
 from latent import jepa_linear as jepa
+from latent import moe_trajectories as moe
 from latent.film import FilmMlp
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
@@ -144,6 +145,19 @@ def points() -> Example:
     return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
 
 
+def growth(kind: str) -> Example:
+    """Two classes of growth curves, in single precision: times and outcomes of unit scale, no effect next to 0."""
+    truth = moe.example_truth()._replace(
+        means=jnp.array([[1.0, -0.5, 0.2], [1.5, 0.3, -0.4]]), covariance=0.2 * jnp.stack([jnp.eye(3)] * 2),
+        effects=0.5 * jnp.ones((2, 3, 2)), residual=jnp.array([0.3, 0.3]), knots=jnp.array([1.5, 2.5]),
+    )  # fmt: skip
+    data, _ = moe.simulate(jax.random.key(1), truth, 32, 5)
+    start = moe.true_params(truth)
+    mixture = moe.Mixture(2)
+    learner = moe.em_learner(mixture, start) if kind == "em" else moe.direct_learner(mixture, start, optax.sgd(1e-3))
+    return Example(learner, data)
+
+
 def invariant_risk() -> Example:
     """IRMv1; an example is an environment, by its second moments."""
     factors = jax.random.normal(jax.random.key(1), (8, 4, 6))
@@ -231,6 +245,8 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
     "learned_schedule": learned_schedule,
+    "growth_em": partial(growth, "em"),
+    "growth_direct": partial(growth, "direct"),
     "irm": invariant_risk,
     "mm_gpvae": partial(recordings, 0.3),
     "gpfa": factors,

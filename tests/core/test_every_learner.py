@@ -15,7 +15,15 @@ from tests.examples import EXAMPLES
 STEPS = 3
 
 
-VARIANTS = {"sae_batch_topk", "sae_gated", "sasrec_prenorm", "label_diffusion", "scm_vae", "anticausal_predictor"}
+VARIANTS = {
+    "growth_direct",
+    "sae_batch_topk",
+    "sae_gated",
+    "sasrec_prenorm",
+    "label_diffusion",
+    "scm_vae",
+    "anticausal_predictor",
+}
 """Learners that share their steps with another example; with the slow tests, for the time that compiling them takes."""
 
 
