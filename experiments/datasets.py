@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, interactions, mnist, uci
+from core.datasets import cache_dir, data_dir, erp, interactions, mnist, uci
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -19,6 +19,21 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Concrete Compressive Strength and Energy Efficiency: small tables",
         "CC BY 4.0 (UCI Machine Learning Repository)\nhttps://archive.ics.uci.edu",
         lambda explicit: path.parent if (path := uci.locate("concrete", explicit)) else None,
+    ),
+    "erp_uci_subject_means": (
+        "Averaged ERPs of 61 people of the UCI EEG database: 64 channels, alcoholic or control",
+        "GPL-3 (R package TRES)\nhttps://cran.r-project.org/package=TRES",
+        lambda explicit: path.parent if (path := erp.locate("erp_uci_subject_means", explicit)) else None,
+    ),
+    "erp_smni_train": (
+        "600 single trials of 20 people of the UCI EEG database: 8 channels, 3 conditions",
+        "CC BY 4.0 as recalled (UCI Machine Learning Repository)\nhttps://archive.ics.uci.edu",
+        lambda explicit: path.parent if (path := erp.locate("erp_smni_train", explicit)) else None,
+    ),
+    "erp_impulsivity": (
+        "Stop-signal ERPs of 24 people of high and low impulsivity: 2 conditions, 3 channels",
+        "GPL-2 or later (R package ERP)\nhttps://cran.r-project.org/package=ERP",
+        lambda explicit: path.parent if (path := erp.locate("erp_impulsivity", explicit)) else None,
     ),
 }
 """What is read without a builder of interactions: title, licence and page, and where it was found."""
