@@ -20,21 +20,21 @@ class Config:
     """Models per beta and seed."""
     reference_beta: float = 8.0
     """The beta at which the planted effects are judged."""
-    features: tuple[int, ...] = (16, 16)
+    features: tuple[int, ...] = (8, 8)
     hidden: int = 64
     latents: int = 10
-    steps: int = 400
+    steps: int = 300
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     scan_steps: int = 4_000
     scan_batch: int = 64
     scan_rate: float = 1e-3
     beta_y: float = 1.0
     lam: float = 10.0
-    recombination_steps: int = 1_500
+    recombination_steps: int = 1_000
     real: bool = True
     """Whether public recordings are used where they are found."""
-    real_steps: int = 300
+    real_steps: int = 200
     real_beta: float = 4.0
     repetitions: int = 10
     """Of the cross-validation over real people."""
@@ -45,7 +45,7 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        train=100, test=100, trials=10, kept=4, betas=(8.0,), features=(8, 8), hidden=16, steps=60, scan_steps=300,
+        train=100, test=100, trials=10, kept=4, betas=(8.0,), features=(4, 4), hidden=16, steps=60, scan_steps=300,
         recombination_steps=100, real=False, cost_models=2, cost_steps=3, cost_repeats=1,
     ),
     "small": Config(),
