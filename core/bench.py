@@ -1,12 +1,15 @@
 """Speed beside the best peer: both sides in one run, compilation apart, the ratio first."""
 
 import dataclasses
+import importlib
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+
+from core.errors import RelicError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,18 @@ def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: in
         for fn, kept in zip((ours, peer), times, strict=True):
             kept.append(first_call(fn))
     return statistics.median(times[0]), statistics.median(times[1])
+
+
+def peer_module(name: str) -> Any:
+    """A library that only comparisons need, imported; untyped, since it need not be installed.
+
+    Raises:
+      RelicError: where it is missing.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise RelicError(f"this comparison needs {error.name}, which is not installed here; run: make peers") from error
 
 
 def device_name() -> str:

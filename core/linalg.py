@@ -1,11 +1,13 @@
-"""Decompositions of many small matrices inside one program."""
+"""Decompositions and solutions of many small matrices inside one program."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
-from jaxtyping import Array, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
 
 def of_each_matrix(fn: Callable[[Any], PyTree], matrices: Array) -> PyTree:
@@ -19,3 +21,32 @@ def of_each_matrix(fn: Callable[[Any], PyTree], matrices: Array) -> PyTree:
     flat = matrices.reshape(math.prod(lead), *matrices.shape[-2:])
     found = jax.lax.platform_dependent(flat, cpu=lambda x: jax.lax.map(fn, x), default=jax.vmap(fn))
     return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), found)
+
+
+@partial(jax.jit, static_argnames="rtol")
+def minimum_norm(H: Float[Array, "n n"], c: Float[Array, " n"], rtol: float = 1e-10) -> Float[Array, " n"]:
+    """The shortest b which minimises b^T H b / 2 - b^T c, for H positive semi-definite: H^+ c without eigenvectors.
+
+    Gauss-Jordan elimination skips what depends on the coordinates before it, a zero row included: coordinate k is
+    skipped where its part outside of their span is below ``rtol`` of H[k, k]. Column k then says how it is made of the
+    others, x_k = sum_i S[i, k] x_i, so that e_k - S[:, k] is in the null space, and the solution found is projected
+    off these vectors. Plain arithmetic, which vmap turns into loops over the batch: no LAPACK call per matrix.
+
+    Needs float64 where H is a Gram matrix, whose condition number is a square.
+    """
+    diagonal = jnp.diagonal(H)
+
+    def eliminate(k, carry):
+        S, kept = carry
+        good = S[k, k] > rtol * diagonal[k]
+        row = S[k] / jnp.where(good, S[k, k], 1.0)
+        return jnp.where(good, (S - S[:, k, None] * row).at[k].set(row), S), kept.at[k].set(good)
+
+    n = H.shape[-1]
+    start = jnp.concatenate([H, c[:, None]], axis=1), jnp.zeros(n, bool)
+    S, kept = jax.lax.fori_loop(0, n, eliminate, start)
+    b = jnp.where(kept, S[:, n], 0.0)
+    null = jnp.diag(~kept).astype(H.dtype) - jnp.where(kept[:, None] & ~kept, S[:, :n], 0.0)
+    gram = jnp.concatenate([null.T @ null + jnp.diag(kept), (null.T @ b)[:, None]], axis=1)
+    y = jax.lax.fori_loop(0, n, lambda k, G: (G - G[:, k, None] * (G[k] / G[k, k])).at[k].set(G[k] / G[k, k]), gram)
+    return b - null @ y[:, n]

@@ -22,6 +22,11 @@ class Summary(NamedTuple):
     """With n - 1 in the denominator; NaN for one value."""
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Its limits."""
+        return self.low, self.high
+
+    @property
     def half_width(self) -> float:
         """Half of the interval's width, the figure behind ±."""
         return (self.high - self.low) / 2

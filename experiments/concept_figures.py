@@ -13,7 +13,9 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Times by separation, times of elicitation, and the ends of underspecified and control runs."""
     out: dict[str, pd.DataFrame] = {}
     rows = []
-    for (dataset, colour, size), part in groups(select(frame, variant="plain"), "dataset", "sep_colour", "sep_size"):
+    for (dataset, colour, size), part in groups(
+        select(frame, variant="plain", world="2 x 2"), "dataset", "sep_colour", "sep_size"
+    ):
         row: dict[str, Any] = {"world": dataset, "sep_colour": colour, "sep_size": size}
         for metric in ("time to learn colour", "time to learn size"):
             row[metric] = _median(values(part, metric=metric))
@@ -21,6 +23,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
             row[f"11 by {method}"] = _median(values(part, metric="time", method=method))
         row["final accuracy on 11"] = interval(values(part, metric="final both right"), 2)
         row["turns inside"] = f"{values(part, metric='turn inside').mean():.0%}"
+        row["toy model's R2"] = interval(values(part, metric="toy R2"), 2)
         rows.append(row)
     if rows:
         out["Steps until learned or elicited, medians over seeds"] = pd.DataFrame(rows)
@@ -29,13 +32,22 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         if variant == "plain":
             continue
         final = interval(values(part, metric="final both right"), 2)
-        others.append({"variant": variant, "alpha": alpha, "final accuracy on 11": final})
+        until = _median(values(part, metric="time", method="naive"))
+        others.append({"variant": variant, "alpha": alpha, "11 by naive": until, "final accuracy on 11": final})
     if others:
-        out["Underspecified prompts and controls (vectors)"] = pd.DataFrame(others)
+        out["Underspecified prompts, guidance and controls (vectors)"] = pd.DataFrame(others)
+    cube = [
+        {"world": dataset, "class": method.removeprefix("class "), "steps until generated": _median(part["value"])}
+        for (dataset, method), part in groups(
+            select(frame, world="2 x 2 x 2", metric="time"), "dataset", "method"
+        )
+    ]  # fmt: skip
+    if cube:
+        out["Three concepts (colour, size, background), medians over seeds"] = pd.DataFrame(cube)
     return out
 
 
-def _median(times: np.ndarray) -> str:
+def _median(times: Any) -> str:
     if not len(times):
         return "–"
     middle = float(np.median(times))
@@ -44,7 +56,7 @@ def _median(times: np.ndarray) -> str:
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Those whose records are there."""
-    drawn = {"trajectories": trajectories, "speed": speed, "elicitation": elicitation}
+    drawn = {"trajectories": trajectories, "speed": speed, "elicitation": elicitation, "cube": cube}
     return {name: figure for name, draw in drawn.items() if (figure := draw(frame)) is not None}
 
 
@@ -89,7 +101,30 @@ def elicitation(frame: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(3.8 * len(panels), 3.2), layout="constrained")
     for axis, ((separation,), part) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         for colour, method in zip(COLOURS, ("naive", "over-prompting", "latent", "patched"), strict=False):
-            axis.plot(*curve(select(part, method=method), "step"), color=colour, label=method)
-        axis.set(title=f"sep_colour {separation:g}", xlabel="step", ylabel="accuracy on class 11", ylim=(-0.03, 1.03))
+            if len(chosen := select(part, method=method)):
+                axis.plot(*curve(chosen, "step"), color=colour, label=method)
+        axis.set(
+            title=f"sep_colour {separation:g}",
+            xlabel="step",
+            xscale="log",
+            ylabel="accuracy on class 11",
+            ylim=(-0.03, 1.03),
+        )
+        axis.legend(frameon=False, fontsize="x-small")
+    return figure
+
+
+def cube(frame: pd.DataFrame) -> Figure | None:
+    """Joint accuracy of the classes of three concepts against steps; dashed where more than one is switched."""
+    panels = list(groups(select(frame, metric="all right", world="2 x 2 x 2"), "dataset"))
+    if not panels:
+        return None
+    figure = Figure(figsize=(3.8 * len(panels), 3.2), layout="constrained")
+    for axis, ((world,), part) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        for (method,), rows in groups(part, "method"):
+            switched = method.count("1")
+            style = {"color": COLOURS[switched], "linestyle": "-" if switched < 2 else "--"}
+            axis.plot(*curve(rows, "step"), label=method.removeprefix("class "), **style)
+        axis.set(title=world, xlabel="step", xscale="log", ylabel="all concepts right", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize="x-small")
     return figure

@@ -6,14 +6,14 @@ Claim: a conditional diffusion model learns a concept the sooner the stronger it
 combination it first shows the seen one with the stronger concept, then turns; the capability is there before naive
 prompts elicit it.
 Command: ``relic run concept_space --preset small --seeds 5``.
-Cost: no data; smoke under a minute on 2 CPU cores, small about a quarter of an hour; paper is for an accelerator.
-Expect: times to learn colour fall with its signal; exaggerated prompts succeed no later than naive ones.
+Cost: no data; smoke a minute on 2 CPU cores, small about a quarter of an hour; paper is for an accelerator.
+Expect: times to learn fall as separation to the power -1.4; exaggerated prompts succeed before naive ones.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,63 +40,115 @@ STRENGTHS = (1.5, 2.0, 3.0, 4.0)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Two worlds: discs (a U-Net per run, one after another) and vectors (all runs as one program)."""
+    """Two worlds: images (a U-Net per run, one after another) and vectors (all runs as one program)."""
 
-    # Discs.
+    # Images.
+    shape: Literal["disc", "triangle"] = "disc"
     side: int = 12
-    channels: tuple[int, ...] = (16, 32)
+    channels: tuple[int, ...] = (8, 16)
     blocks: int = 1
+    dropout: float = 0.0
+    attention: bool = False
+    """In the middle of the U-Net."""
     separations: tuple[float, ...] = (0.2, 0.8)
-    """sep_colour of the runs with discs, at sep_size 0.4."""
+    """sep_colour of the runs with images, at sep_size 0.4."""
+    elicited: tuple[float, ...] = (0.2,)
+    """Those at which more than naive prompts are tried; exaggerated colours must stay in [0, 1]."""
+    cubes: int = 1
+    """Seeds of the images with three concepts."""
     images: int = 2_048
     """Training images per class."""
-    steps: int = 1_500
+    steps: int = 1_200
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
-    checkpoints: int = 15
+    checkpoints: int = 14
+    """Quadratically spaced."""
     generations: int = 16
     sampling_steps: int = 20
     # Vectors.
-    sweep: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
+    sweep: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.8)
     """sep_colour at sep_size 0.4, and sep_size at sep_colour 0.4."""
-    alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.95)
+    alphas: tuple[float, ...] = (0.0, 0.5, 0.75, 0.9, 1.0)
     """Probabilities of leaving out the colour in prompts of class 01."""
-    vector_steps: int = 2_000
+    dropped: float = 0.1
+    """Share of conditions replaced by -1 where guidance is to be used."""
+    guidance: float = 3.0
+    vector_steps: int = 1_800
     vector_batch: int = 64
     vector_width: int = 64
     vector_rate: float = 1e-3
-    vector_checkpoints: int = 40
+    vector_checkpoints: int = 24
     vector_generations: int = 32
 
 
 PRESETS = {
     "smoke": Config(
-        side=8, channels=(8, 16), separations=(0.8,), images=256, steps=60, checkpoints=3, generations=4,
-        sampling_steps=5, sweep=(0.2, 0.8), alphas=(0.0, 0.95), vector_steps=600, vector_checkpoints=12,
+        side=8, separations=(0.2,), cubes=0, images=256, steps=60, checkpoints=3, generations=4, sampling_steps=5,
+        sweep=(0.2, 0.8), alphas=(0.0, 1.0), vector_steps=600, vector_checkpoints=8,
     ),
     "small": Config(),
     "paper": Config(
-        side=32, channels=(64, 128, 256), blocks=2, separations=tuple(np.linspace(0.1, 0.8, 20).round(4).tolist()),
-        steps=20_000, checkpoints=60, generations=32, sampling_steps=50, vector_steps=20_000, vector_checkpoints=200,
+        side=32, channels=(64, 128, 256), blocks=2, dropout=0.1, attention=True,
+        separations=tuple(np.linspace(0.1, 0.8, 20).round(4).tolist()), elicited=(0.1, 0.1368, 0.1737, 0.2105),
+        cubes=5, steps=20_000, learning_rate=1e-3, checkpoints=60, generations=32, sampling_steps=50,
+        sweep=tuple(np.linspace(0.1, 0.8, 15).round(2).tolist()), vector_steps=20_000, vector_checkpoints=60,
     ),
 }  # fmt: skip
 
 
 def run(config: Config, context: Context) -> None:
-    """The vectors of all seeds at once, then the discs run by run; cells which a rerun skips."""
+    """The vectors of all seeds at once, then the images run by run; cells which a rerun skips."""
     seeds = ",".join(map(str, context.seeds))
-    if not context.done(part="vectors", seeds=seeds):
-        context.say("concept_space: vectors")
-        vectors(config, context)
-        context.finish(part="vectors", seeds=seeds)
-    for seed in context.seeds:
-        for separation in config.separations:
-            if context.done(part="discs", seed=seed, sep_colour=separation):
-                continue
-            context.say(f"concept_space: discs, sep_colour {separation}, seed {seed}")
-            discs(config, context, seed, separation)
-            context.finish(part="discs", seed=seed, sep_colour=separation)
+    for group, settings in settings_of(config).items():
+        if context.done(part="vectors", group=group, seeds=seeds):
+            continue
+        context.say(f"concept_space: vectors, {group}")
+        vectors(config, context, settings)
+        context.finish(part="vectors", group=group, seeds=seeds)
+    plans = [(seed, Setting(sep)) for sep in config.separations for seed in context.seeds]
+    plans += [(seed, Setting(0.8, sep_background=0.8)) for seed in context.seeds[: config.cubes]]
+    for seed, setting in plans:
+        cell = {"part": "images", "seed": seed, "sep_colour": setting.sep_colour, "world": setting.cube}
+        if context.done(**cell):
+            continue
+        context.say(f"concept_space: {config.shape}s, {setting.cube}, sep_colour {setting.sep_colour}, seed {seed}")
+        images(config, context, seed, setting)
+        context.finish(**cell)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A run: its world and what is done to its prompts."""
+
+    sep_colour: float
+    sep_size: float = 0.4
+    sep_background: float | None = None
+    variant: str = "plain"
+    alpha: float = 0.0
+
+    @property
+    def cube(self) -> str:
+        """Two or three concepts."""
+        return "2 x 2" if self.sep_background is None else "2 x 2 x 2"
+
+    @property
+    def world(self) -> World:
+        """As numbers."""
+        return World(self.sep_colour, self.sep_size, self.sep_background)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where its records belong."""
+        own = dataclasses.asdict(self)
+        own.pop("sep_background")
+        return own | {"world": self.cube}
+
+
+def checkpoints(steps: int, count: int, first: int) -> set[int]:
+    """Steps at which to look: evenly spaced square roots from ``first``, as multiples of it."""
+    roots = np.linspace(first**0.5, steps**0.5, count)
+    return {round(root**2 / first) * first for root in roots}
 
 
 def training_levels(key: Any, count: int) -> diffusion.Drawn:
@@ -115,20 +167,29 @@ def plan(steps: int) -> diffusion.Plan:
 # --- prompts ----------------------------------------------------------------------------------------------------------
 
 
-def prompts(told: Callable[[Any], Any]) -> dict[str, Prompt]:
-    """By name, a prompt of one row each: the four classes, exaggerated colours and steered embeddings of class 11.
+def prompts(told: Callable[[Any], Any], concepts: int = 2, *, elicit: bool = True) -> dict[str, Prompt]:
+    """By name, a prompt of one row each: all classes, and exaggerated colours and steered embeddings of class 11.
 
     Args:
-      told: from concept values [n, 2] to conditions [n, c], linear in the values.
+      told: from concept values [n, k] to conditions [n, c], linear in the values.
+      concepts: k.
+      elicit: whether to add the second kind, for two concepts.
     """
-    classes = told(jnp.asarray(cs.CLASSES, jnp.float32))
-    out = {f"class {i}{j}": cs.plain(classes[n : n + 1]) for n, (i, j) in enumerate(cs.CLASSES.tolist())}
+    values = cs.corners(concepts)
+    classes = told(jnp.asarray(values, jnp.float32))
+    out = {name_of(z): cs.plain(classes[n : n + 1]) for n, z in enumerate(values)}
+    if not elicit:
+        return out
     for k in EXAGGERATIONS:
-        value = jnp.array([[0.5 + k * 0.5, 1.0]])
-        out[f"over {k:g}"] = cs.plain(told(value))
+        out[f"over {k:g}"] = cs.plain(told(jnp.array([[0.5 + k * 0.5, 1.0]])))
     for s in STRENGTHS:
         out[f"latent {s:g}"] = Prompt(classes[3:], classes[1:2], jnp.full(1, s))
     return out
+
+
+def name_of(z: np.ndarray) -> str:
+    """Of a class."""
+    return "class " + "".join(map(str, z.tolist()))
 
 
 def repeated(chosen: dict[str, Prompt], count: int) -> Prompt:
@@ -137,25 +198,34 @@ def repeated(chosen: dict[str, Prompt], count: int) -> Prompt:
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), stacked)
 
 
-# --- discs ------------------------------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def disc_network(channels: tuple[int, ...], blocks: int) -> tuple[cs.DiscDenoiser, diffusion.Denoiser]:
+def disc_network(config: Config) -> tuple[cs.DiscDenoiser, diffusion.Denoiser]:
     """The module and its denoiser: one object per size, so that compiled programs are found again."""
-    net = cs.DiscDenoiser(channels, blocks)
-    return net, diffusion.denoiser(net.apply)
+    net = cs.DiscDenoiser(
+        config.channels, config.blocks, dropout=config.dropout, middle_attention=config.attention
+    )  # fmt: skip
+    return net, diffusion.clip_x0(diffusion.denoiser(net.apply))
 
 
 def disc_learner(config: Config) -> Any:
     """Trains on stored images and conditions, drawn uniformly on the device."""
-    net, _ = disc_network(config.channels, config.blocks)
-    losses = diffusion.denoising_loss(net.apply, training_levels)
+    net, _ = disc_network(config)
 
     def init(key, batch):
         return net.init(key, batch["x"][:1], jnp.zeros(1), cs.plain(batch["cond"][:1]))
 
     def loss(params, key, batch):
+        dropout_key = jax.random.fold_in(key, 2)
+
+        def network(params, x, time, prompt):
+            if not config.dropout:
+                return net.apply(params, x, time, prompt)
+            return net.apply(params, x, time, prompt, deterministic=False, rngs={"dropout": dropout_key})
+
+        losses = diffusion.denoising_loss(network, training_levels)
         return losses(params, key, batch["x"], cs.plain(batch["cond"]))[0].mean(), {}
 
     tx = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
@@ -169,18 +239,20 @@ def disc_learner(config: Config) -> Any:
 
 
 def disc_data(config: Config, world: World, seed: int) -> dict[str, Any]:
-    """Images in [-1, 1] of the seen classes, with the actual colour and size as condition."""
-    z = jnp.asarray(np.repeat(cs.CLASSES[list(cs.SEEN)], config.images, axis=0), jnp.float32)
+    """Images in [-1, 1] of the seen classes, with the actual values of the concepts as condition."""
+    z = jnp.asarray(np.repeat(cs.shown_corners(world.concepts), config.images, axis=0), jnp.float32)
     shown = cs.draw(jax.random.fold_in(jax.random.key(seed), 11), world, z)
-    return {"x": 2 * cs.render(shown, config.side) - 1, "cond": cs.condition(shown)}
+    render = cs.render if config.shape == "disc" else cs.render_triangle
+    return {"x": 2 * render(shown, config.side) - 1, "cond": cs.condition(shown, world.concepts)}
 
 
-def discs(config: Config, context: Context, seed: int, separation: float) -> None:
+def images(config: Config, context: Context, seed: int, setting: Setting) -> None:
     """One run: the trajectory under naive prompts, and what the other protocols elicit at every checkpoint."""
-    world, every = World(separation, 0.4), max(1, config.steps // config.checkpoints)
-    _, denoise = disc_network(config.channels, config.blocks)
+    world, first = setting.world, max(1, min(25, config.steps // config.checkpoints))
+    _, denoise = disc_network(config)
     loop, key = loop_policy("convolutional"), jax.random.key(seed)
-    chosen = prompts(lambda z: cs.condition(cs.typical(world, z)))
+    elicit = world.concepts == 2 and setting.sep_colour in config.elicited
+    chosen = prompts(lambda z: cs.condition(cs.typical(world, z), world.concepts), world.concepts, elicit=elicit)
     batch = repeated(chosen, config.generations)
     shape = (len(chosen) * config.generations, config.side, config.side, 3)
     start = diffusion.starting_noise(jax.random.fold_in(key, 21), shape)
@@ -188,33 +260,35 @@ def discs(config: Config, context: Context, seed: int, separation: float) -> Non
 
     @jax.jit
     def points(x):
-        return cs.coordinates(*cs.measure((x + 1) / 2), world)
+        return cs.coordinates(cs.measure((x + 1) / 2), world)
 
     def generate(params, prompt, x):
         operands, noise_key = Conditioned(params, prompt), jax.random.fold_in(key, 22)
         drawn = diffusion.sample(plan(config.sampling_steps), denoise, operands, x, noise_key, loop=loop)
-        return np.asarray(points(drawn)).reshape(-1, config.generations, 2)
+        return np.asarray(points(drawn)).reshape(-1, config.generations, world.concepts)
+
+    looks = checkpoints(config.steps, config.checkpoints, first)
 
     def evaluate(state):
-        kept.append((int(state.step), jax.tree.map(jnp.array, state.params)))
+        if int(state.step) in looks or int(state.step) == config.steps:
+            kept.append((int(state.step), jax.tree.map(jnp.array, state.params)))
         return {}
 
     fit(
-        disc_learner(config), disc_data(config, world, seed), key=key, steps=config.steps, chunk=min(every, 50),
-        evaluate=evaluate, evaluate_every=every, loop=loop,
-        progress=context.progress(f"discs {separation}, seed {seed}"),
+        disc_learner(config), disc_data(config, world, seed), key=key, steps=config.steps, chunk=first,
+        evaluate=evaluate, evaluate_every=first, loop=loop,
+        progress=context.progress(f"{config.shape}s {setting.sep_colour}, seed {seed}"),
     )  # fmt: skip
-    naive = repeated({"class 11": chosen["class 11"]}, config.generations)
     found, patches = [], []
     for _, params in kept:
         found.append(generate(params, batch, start))
-        patches.append(generate(cs.patched(params, kept[-1][1]), naive, start[: config.generations])[0])
-    place = {"part": "discs", **dataclasses.asdict(Setting(separation, 0.4))}
-    seen = Seen(np.array([step for step, _ in kept]), list(chosen), np.stack(found), np.stack(patches))
-    report(context, "discs", seed, place, seen, whole=True)
-    for concept, name in enumerate(("colour", "size")):
-        context.record(dataset="discs", method="renderer", metric=f"signal of {name}", seed=seed,
-                       value=float(cs.concept_signal(world, config.side, concept)), **place)  # fmt: skip
+        if elicit:
+            naive = repeated({"class 11": chosen["class 11"]}, config.generations)
+            patches.append(generate(cs.patched(params, kept[-1][1]), naive, start[: config.generations])[0])
+    signals = [float(cs.concept_signal(world, config.side, concept)) for concept in range(world.concepts)]
+    steps = np.array([step for step, _ in kept])
+    seen = Seen(steps, list(chosen), np.stack(found), np.array(signals), np.stack(patches) if elicit else None)
+    report(context, f"{config.shape}s", seed, {"part": "images", **setting.place}, seen)
 
 
 class Seen(NamedTuple):
@@ -224,30 +298,38 @@ class Seen(NamedTuple):
     names: list[str]
     """Of the prompts."""
     points: np.ndarray
-    """[checkpoints, prompts, generations, 2] in concept space."""
+    """[checkpoints, prompts, generations, concepts] in concept space."""
+    signals: np.ndarray
+    """Of the concepts."""
     patched: np.ndarray | None = None
     """[checkpoints, generations, 2]: class 11 with the final embedding of prompts."""
 
 
-def report(context: Context, dataset: str, seed: int, place: dict[str, Any], seen: Seen, *, whole: bool) -> None:
-    """Records the trajectory of the unseen class, times of learning and elicitation; ``whole``: all accuracies too."""
+def report(context: Context, dataset: str, seed: int, place: dict[str, Any], seen: Seen) -> None:
+    """Records the trajectory of the unseen class, and times of learning and elicitation."""
 
     def note(method: str, metric: str, value: Any, **more: Any) -> None:
         context.record(dataset=dataset, method=method, metric=metric, seed=seed, value=float(value), **place, **more)
 
+    for name, signal in zip(("colour", "size", "background"), seen.signals, strict=False):
+        note("world", f"signal of {name}", signal)
     at = {name: seen.points[:, i] for i, name in enumerate(seen.names)}
-    target, unseen = cs.CLASSES[3], at["class 11"]
+    if len(seen.signals) > 2:
+        report_cube(note, at, seen)
+        return
+    target, unseen = np.ones(2), at["class 11"]
     path, right = unseen.mean(axis=1), cs.accuracy(unseen, target)
     joint = {"naive": cs.joint_accuracy(unseen, target)}
     for method, prefix in (("over-prompting", "over"), ("latent", "latent")):
         each = [cs.joint_accuracy(points, target) for name, points in at.items() if name.startswith(prefix)]
-        joint[method] = np.max(each, axis=0)
+        if each:
+            joint[method] = np.max(each, axis=0)
     if seen.patched is not None:
         joint["patched"] = cs.joint_accuracy(seen.patched, target)
     for k, step in enumerate(seen.steps.tolist()):
         for metric, value in zip(("colour", "size"), path[k], strict=True):
             note("naive", metric, value, step=step)
-        for method, curve in joint.items() if whole else [("naive", joint["naive"])]:
+        for method, curve in joint.items():
             note(method, "both right", curve[k], step=step)
     for method, curve in joint.items():
         note(method, "time", cs.first_time(seen.steps, curve))
@@ -256,38 +338,49 @@ def report(context: Context, dataset: str, seed: int, place: dict[str, Any], see
         note("naive", f"time to learn {name}", cs.learning_time(seen.steps, curve))
         note("naive", f"final {name} of {carrier}", curve[-1])
         note("naive", f"final {name} of class 11", right[-1, concept])
-    bend = cs.turn(path)
     note("naive", "final both right", joint["naive"][-1])
-    note("naive", "best both right", joint["naive"].max())
+    report_shape(note, path, seen)
+
+
+def report_shape(note: Callable[..., None], path: np.ndarray, seen: Seen) -> None:
+    """Where the path turns, which seen class it resembles first, and how a toy model fits it."""
+    bend, weaker = cs.turn(path), int(np.argmin(seen.signals))
+    toy = cs.fit_toy(seen.steps, path[:, [weaker, 1 - weaker]])
     note("naive", "turn in degrees", bend.degrees)
     note("naive", "turn inside", bend.is_inside)
     note("naive", "turn at", seen.steps[bend.index])
-    note("naive", "first to 01", cs.stereotype(path) == 1)
+    note("naive", "first to the stronger", cs.stereotype(path) == (1 if weaker == 0 else 2))
+    note("naive", "toy R2", toy.r2)
+    note("naive", "toy release", toy.weaker)
+
+
+def report_cube(note: Callable[..., None], at: dict[str, np.ndarray], seen: Seen) -> None:
+    """Joint accuracy of every class of three concepts."""
+    for name, points in at.items():
+        curve = cs.joint_accuracy(points, np.array([int(digit) for digit in name[-3:]]))
+        for step, value in zip(seen.steps.tolist(), curve, strict=True):
+            note(name, "all right", value, step=step)
+        note(name, "time", cs.first_time(seen.steps, curve))
 
 
 # --- vectors ----------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """A run with vectors."""
-
-    sep_colour: float
-    sep_size: float
-    variant: str = "plain"
-    alpha: float = 0.0
-
-
-def settings_of(config: Config) -> list[Setting]:
-    """Both sweeps, underspecified prompts and the two controls."""
-    plain = {Setting(sep, 0.4): None for sep in config.sweep} | {Setting(0.4, sep): None for sep in config.sweep}
-    hidden = [Setting(0.4, 0.4, "underspecified", alpha) for alpha in config.alphas]
-    controls = [Setting(0.8, 0.4, variant) for variant in ("unconditional", "permuted")]
-    return [*plain, *hidden, *controls]
+def settings_of(config: Config) -> dict[str, list[Setting]]:
+    """Groups of runs, each one program: sweeps, underspecified prompts and controls; and three that run otherwise."""
+    plain = {Setting(sep): None for sep in config.sweep} | {Setting(0.4, sep): None for sep in config.sweep}
+    hidden = [Setting(0.4, variant="underspecified", alpha=alpha) for alpha in config.alphas]
+    controls = [Setting(0.8, variant=variant) for variant in ("unconditional", "permuted")]
+    return {
+        "diffusion": [*plain, *hidden, *controls],
+        "guided": [Setting(0.2, variant="guided")],
+        "deterministic": [Setting(0.2, variant="deterministic")],
+        "cube": [Setting(0.4, sep_background=0.4)],
+    }
 
 
 def told_point(world: World, z: Any) -> Any:
-    """The condition of concept values [n, 2]: the actual coordinates, away from the 0 that stands for nothing."""
+    """The condition of concept values [n, k]: the actual coordinates, away from the 0 that stands for nothing."""
     return 1.0 + cs.centres(world, z)
 
 
@@ -298,71 +391,95 @@ def point_network(width: int) -> tuple[cs.PointDenoiser, diffusion.Denoiser]:
     return net, diffusion.denoiser(net.apply)
 
 
-def point_learner(config: Config) -> GradientLearner:
-    """One run; its "batch" is its setting as numbers, from which it draws fresh points."""
+def point_learner(config: Config, kind: Setting) -> GradientLearner:
+    """One run; its "batch" is its setting as numbers, from which it draws points; ``kind`` says what is static."""
     net, _ = point_network(config.vector_width)
     losses = diffusion.denoising_loss(net.apply, training_levels)
-    seen = jnp.asarray(cs.CLASSES[list(cs.SEEN)], jnp.float32)
+    concepts = kind.world.concepts
+    seen = jnp.asarray(cs.shown_corners(concepts), jnp.float32)
 
     def init(key, setting):
-        return net.init(key, jnp.zeros((1, 2)), jnp.zeros(1), cs.plain(jnp.zeros((1, 2))))
+        return net.init(key, jnp.zeros((1, concepts)), jnp.zeros(1), cs.plain(jnp.zeros((1, concepts))))
 
     def loss(params, key, setting):
-        keys = jax.random.split(key, 5)
-        classes = seen[jax.random.randint(keys[0], (config.vector_batch,), 0, len(cs.SEEN))]
+        keys = jax.random.split(key, 6)
+        classes = seen[jax.random.randint(keys[0], (config.vector_batch,), 0, len(seen))]
         z = cs.draw_values(jax.random.fold_in(keys[0], 1), classes)
         x, cond = cs.draw_points(keys[1], setting["world"], z), told_point(setting["world"], z)
         is_hidden = jax.random.bernoulli(keys[2], setting["alpha"], (config.vector_batch,))
         is_hidden &= (classes[:, 0] == 0) & (classes[:, 1] == 1)
-        cond = jnp.where(is_hidden[:, None] & (jnp.arange(2) == 0), 0.0, cond)
+        cond = jnp.where(is_hidden[:, None] & (jnp.arange(concepts) == 0), 0.0, cond)
         cond = jnp.where(setting["permuted"], jax.random.permutation(keys[3], cond), cond) * setting["conditional"]
-        return losses(params, keys[4], x, cs.plain(cond))[0].mean(), {}
+        is_dropped = jax.random.bernoulli(keys[5], setting["dropped"], (config.vector_batch, 1))
+        prompt = cs.plain(jnp.where(is_dropped, -1.0, cond))
+        if kind.variant == "deterministic":
+            return jnp.mean((generator(net, params, prompt) - x) ** 2), {}
+        return losses(params, keys[4], x, prompt)[0].mean(), {}
 
     return gradient_learner(init, loss, optax.adam(config.vector_rate), key_of=step_key)
 
 
-def vectors(config: Config, context: Context) -> None:
-    """All settings and seeds as one vmapped program."""
-    runs = [(setting, seed) for setting in settings_of(config) for seed in context.seeds]
+def generator(net: cs.PointDenoiser, params: Any, prompt: Prompt) -> jax.Array:
+    """The network as a regression of points on prompts: no noise, one call."""
+    return net.apply(params, jnp.zeros_like(prompt.cond), jnp.ones(prompt.cond.shape[0]), prompt)  # pyright: ignore
+
+
+def vectors(config: Config, context: Context, settings: list[Setting]) -> None:
+    """All settings and seeds of a group as one vmapped program."""
+    runs, kind = [(setting, seed) for setting in settings for seed in context.seeds], settings[0]
+    columns = zip(*(setting.world for setting, _ in runs), strict=True)
     data = {
-        "world": World(*(jnp.array([getattr(s, name) for s, _ in runs]) for name in ("sep_colour", "sep_size"))),
+        "world": World(*(None if column[0] is None else jnp.array(column) for column in columns)),
         "alpha": jnp.array([s.alpha for s, _ in runs]),
         "permuted": jnp.array([s.variant == "permuted" for s, _ in runs]),
         "conditional": jnp.array([float(s.variant != "unconditional") for s, _ in runs]),
+        "dropped": jnp.array([config.dropped if s.variant == "guided" else 0.0 for s, _ in runs]),
     }
-    _, denoise = point_network(config.vector_width)
-    names = list(prompts(functools.partial(told_point, World())))
+    net, denoise = point_network(config.vector_width)
+    concepts, elicit = kind.world.concepts, kind.world.concepts == 2
+    names = list(prompts(functools.partial(told_point, kind.world), concepts, elicit=elicit))
     count, keys = config.vector_generations, seed_keys([seed for _, seed in runs])
+    guided = diffusion.cfg(denoise, null=lambda prompt: cs.plain(jnp.full_like(prompt.cond, -1.0)))
 
     @jax.jit
     @jax.vmap
     def generate(params, setting, key):
         world = setting["world"]
-        batch = repeated(prompts(functools.partial(told_point, world)), count)
+        batch = repeated(prompts(functools.partial(told_point, world), concepts, elicit=elicit), count)
         batch = batch._replace(cond=batch.cond * setting["conditional"], base=batch.base * setting["conditional"])
-        start = diffusion.starting_noise(jax.random.fold_in(key, 21), (len(names) * count, 2))
-        noise_key = jax.random.fold_in(key, 22)
-        x = diffusion.sample(plan(config.sampling_steps), denoise, Conditioned(params, batch), start, noise_key)
-        return cs.point_coordinates(x, world).reshape(len(names), count, 2)
+        start = diffusion.starting_noise(jax.random.fold_in(key, 21), (len(names) * count, concepts))
+        operands, noise_key = Conditioned(params, batch), jax.random.fold_in(key, 22)
+        if kind.variant == "deterministic":
+            x = generator(net, params, batch)
+        elif kind.variant == "guided":
+            operands = diffusion.Guided(operands, config.guidance)
+            x = diffusion.sample(plan(config.sampling_steps), guided, operands, start, noise_key)
+        else:
+            x = diffusion.sample(plan(config.sampling_steps), denoise, operands, start, noise_key)
+        return cs.point_coordinates(x, world).reshape(len(names), count, concepts)
 
+    first = max(1, min(25, config.vector_steps // config.vector_checkpoints))
+    looks = checkpoints(config.vector_steps, config.vector_checkpoints, first)
     seen: list[np.ndarray] = []
     steps: list[int] = []
 
     def evaluate(state):
-        steps.append(int(np.max(state.step)))
-        seen.append(np.asarray(generate(state.params, data, keys)))
+        step = int(np.max(state.step))
+        if step in looks or step == config.vector_steps:
+            steps.append(step)
+            seen.append(np.asarray(generate(state.params, data, keys)))
         return {}
 
-    every = max(1, config.vector_steps // config.vector_checkpoints)
-    many = replicate_seeds(point_learner(config), len(runs), batch_axes=0)
+    many = replicate_seeds(point_learner(config, kind), len(runs), batch_axes=0)
     fit(
-        many, data, key=keys, steps=config.vector_steps, chunk=every, evaluate=evaluate, evaluate_every=every,
+        many, data, key=keys, steps=config.vector_steps, chunk=first, evaluate=evaluate, evaluate_every=first,
         progress=context.progress("vectors"),
     )  # fmt: skip
     points = np.stack(seen, axis=1)
     for (setting, seed), found in zip(runs, points, strict=True):
-        place = {"part": "vectors", **dataclasses.asdict(setting)}
-        report(context, "vectors", seed, place, Seen(np.array(steps), names, found), whole=False)
+        signals = np.asarray(setting.world.separations)
+        place = {"part": "vectors", **setting.place}
+        report(context, "vectors", seed, place, Seen(np.array(steps), names, found, signals))
 
 
 SYSTEM = System(

@@ -5,7 +5,18 @@ from pathlib import Path
 
 from rich.table import Table
 
-from core.datasets import cache_dir, data_dir, erp, interactions, mnist, uci
+from core.datasets import (
+    cache_dir,
+    data_dir,
+    erp,
+    interactions,
+    mnist,
+    monkey_reach,
+    morphomnist,
+    sachs,
+    shakespeare,
+    uci,
+)
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
@@ -14,6 +25,21 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "MNIST: 70,000 handwritten digits of 28 x 28 pixels; downloaded when needed",
         "CC BY-SA 3.0 (Y. LeCun, C. Cortes)\nhttps://www.tensorflow.org/datasets/catalog/mnist",
         lambda explicit: _mnist(explicit),
+    ),
+    "monkey_reach_dad": (
+        "Motor-cortex spike counts and hand velocity of two monkeys reaching for targets",
+        "no licence stated; cite Dyer et al., Nature Biomedical Engineering 2017\nhttps://github.com/KordingLab/DAD",
+        lambda explicit: path.parent if (path := monkey_reach.locate("chewie", explicit)) else None,
+    ),
+    "tinyshakespeare": (
+        "Tiny Shakespeare: 40,000 lines of the plays",
+        "public domain\nhttps://www.tensorflow.org/datasets/catalog/tiny_shakespeare",
+        lambda explicit: path.parent if (path := shakespeare.locate(explicit)) else None,
+    ),
+    "morphomnist_ti": (
+        "MorphoMNIST with thickness and intensity: 10,000 digits with the attributes they were made with",
+        "MIT (biomedia-mira/deepscm), built on MNIST: CC BY-SA 3.0\nhttps://github.com/biomedia-mira/deepscm",
+        lambda explicit: paths[0].parent if (paths := morphomnist.locate(explicit)) else None,
     ),
     "uci_regression": (
         "Concrete Compressive Strength and Energy Efficiency: small tables",
@@ -34,6 +60,11 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Stop-signal ERPs of 24 people of high and low impulsivity: 2 conditions, 3 channels",
         "GPL-2 or later (R package ERP)\nhttps://cran.r-project.org/package=ERP",
         lambda explicit: path.parent if (path := erp.locate("erp_impulsivity", explicit)) else None,
+    ),
+    "sachs_interventions": (
+        "Sachs et al. 2005: 11 proteins in 7,466 cells under nine conditions",
+        "CC0 1.0 (cmu-phil/example-causal-datasets)\nhttps://github.com/cmu-phil/example-causal-datasets",
+        lambda explicit: path.parent if (path := sachs.locate(explicit)) else None,
     ),
 }
 """What is read without a builder of interactions: title, licence and page, and where it was found."""

@@ -1,9 +1,14 @@
-"""Fills the marked regions of the documentation, ``<!-- name -->`` to ``<!-- /name -->``, from records and outcomes."""
+"""Fills the marked regions of the documentation, ``<!-- name -->`` to ``<!-- /name -->``, from records and outcomes.
+
+What is not measured under the folder of runs at hand stays as an earlier run left it: a table of many systems grows by
+the runs of many machines.
+"""
 
 import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from core.errors import ConfigError
 from experiments import benches, grids, ledger, registry, runs
@@ -13,12 +18,12 @@ from experiments.runs import Run
 ROOT = ledger.ROOT
 RESULTS = "RESULTS.md"
 
+Writer = Callable[[str], str]
+"""From what a region holds to what it shall hold; nothing where there is nothing new to say."""
+
 
 def regenerate(workdir: Path, root: Path = ROOT) -> list[Path]:
-    """Fills README, the pages of the systems and RESULTS.md; returns the files that changed.
-
-    Regions whose records are not there are left as they are.
-    """
+    """Fills README, the pages of the systems and RESULTS.md; returns the files that changed."""
     made = dict(telling_runs(workdir))
     filled = [_fill(root / "README.md", {"systems": _systems(made, workdir, root), "benches": _benches(workdir)})]
     for slug, run in made.items():
@@ -29,12 +34,12 @@ def regenerate(workdir: Path, root: Path = ROOT) -> list[Path]:
 
 
 def telling_runs(workdir: Path) -> Mapping[str, Run]:
-    """The most telling run of each system under a folder, by slug."""
+    """The most telling run of each system under a folder, by slug; demonstrations and smoke tests tell nothing."""
     try:
         found = runs.find(str(workdir), workdir)
     except ConfigError:
         return {}
-    return {run.system.slug: run for run in most_telling(found)}
+    return {run.system.slug: run for run in most_telling(found) if run.preset in ledger.JUDGED}
 
 
 def write_results(workdir: Path, root: Path = ROOT) -> Path:
@@ -43,12 +48,26 @@ def write_results(workdir: Path, root: Path = ROOT) -> Path:
         "# Results",
         "Written by `relic docs` from the records of the last full run; not to be edited by hand.",
     ]
-    for run in telling_runs(workdir).values():
-        regions = _regions(run, workdir)
-        parts += [f"## {run.system.title}", *(regions[name]() for name in ("provenance", "claims", "table"))]
     path = root / RESULTS
+    before = path.read_text() if path.exists() else ""
+    made = dict(telling_runs(workdir))
+    known, kept = [entry.slug for entry in registry.ENTRIES], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
+    for slug in dict.fromkeys([*known, *sorted({*kept, *made})]):
+        section = _section(made[slug], workdir) if slug in made else content(before, slug)
+        parts += [f"<!-- {slug} -->\n{section}\n<!-- /{slug} -->"] if section else []
     runs.write(path, "\n\n".join(parts) + "\n")
     return path
+
+
+def _section(run: Run, workdir: Path) -> str:
+    regions = _regions(run, workdir)
+    return "\n\n".join([f"## {run.system.title}", *(regions[name]("") for name in ("provenance", "claims", "table"))])
+
+
+def content(text: str, name: str) -> str:
+    """What the region of a name holds; nothing where there is no such region."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
+    return found[1].strip() if found else ""
 
 
 def fill(text: str, name: str, content: str) -> str:
@@ -57,24 +76,24 @@ def fill(text: str, name: str, content: str) -> str:
     return marks.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", text)
 
 
-def _fill(path: Path, regions: Mapping[str, Callable[[], str]]) -> Path | None:
+def _fill(path: Path, regions: Mapping[str, Writer]) -> Path | None:
     if not path.exists():
         return None
     before = after = path.read_text()
     for name, write in regions.items():
-        content = write() if f"<!-- {name} -->" in before else ""
-        after = fill(after, name, content) if content else after
+        fresh = write(content(before, name)) if f"<!-- {name} -->" in before else ""
+        after = fill(after, name, fresh) if fresh else after
     if after == before:
         return None
     runs.write(path, after)
     return path
 
 
-def _regions(run: Run, workdir: Path) -> dict[str, Callable[[], str]]:
+def _regions(run: Run, workdir: Path) -> dict[str, Writer]:
     return {
-        "claims": lambda: _claims(run, workdir),
-        "table": lambda: "\n".join(map(grids.markdown, grids.all_grids(run))).strip(),
-        "provenance": lambda: _provenance(run),
+        "claims": lambda _: _claims(run, workdir),
+        "table": lambda _: "\n".join(map(grids.markdown, grids.all_grids(run))).strip(),
+        "provenance": lambda _: _provenance(run),
     }
 
 
@@ -90,17 +109,22 @@ def _provenance(run: Run) -> str:
     return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.\n\n```\n{facts['command']}\n```"
 
 
-def _systems(made: Mapping[str, Run], workdir: Path, root: Path) -> Callable[[], str]:
-    def write() -> str:
+def _systems(made: Mapping[str, Run], workdir: Path, root: Path) -> Writer:
+    def write(old: str) -> str:
         rows = ["| system | paper | family | status | claims met |", "| --- | --- | --- | --- | ---: |"]
         for entry in registry.ENTRIES:
             page = Path("docs", "systems", f"{entry.slug}.md")
             name = f"[{entry.slug}]({page})" if (root / page).exists() else entry.slug
-            claims = _met(entry.slug, workdir) if entry.status == "available" else ""
+            claims = _met(entry.slug, workdir) if entry.slug in made else _claims_column(old, entry.slug)
             rows.append(f"| {name} | {entry.title} | {entry.family} | {entry.status} | {claims} |")
         return "\n".join(rows)
 
     return write
+
+
+def _claims_column(table: str, slug: str) -> str:
+    found = re.search(rf"^\| (?:\[{slug}\]|{slug} ).*\|(.*)\|$", table, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def _met(slug: str, workdir: Path) -> str:
@@ -108,19 +132,24 @@ def _met(slug: str, workdir: Path) -> str:
     return f"{ledger.counts(lines).get('met', 0)} of {len(lines)}"
 
 
-def _benches(workdir: Path) -> Callable[[], str]:
-    def write() -> str:
+def _benches(workdir: Path) -> Writer:
+    def write(old: str) -> str:
         kept = [json.loads(path.read_text()) for path in sorted((workdir / "bench").glob("*.json"))]
-        rows = [
-            f"| {r['ratio']:.1f}x | {r['name']} | {benches.seconds(r['ours_s'])} | {r['peer']} "
-            f"| {benches.seconds(r['peer_s'])} | {r['device']} | `relic bench {bench['name']}` |"
-            for bench in kept
-            for r in bench["results"]
-        ]
+        rows = {bench["name"]: [_bench_row(bench["name"], result) for result in bench["results"]] for bench in kept}
+        for row in old.splitlines()[2:]:
+            if (command := re.search(r"`relic bench (\S+)` \|$", row)) and command[1] not in {b["name"] for b in kept}:
+                rows.setdefault(command[1], []).append(row)
         head = [
             "| ratio | what | ours | peer | its time | device | command |",
             "| ---: | --- | ---: | --- | ---: | --- | --- |",
         ]
-        return "\n".join(head + rows) if rows else ""
+        return "\n".join(head + [row for name in sorted(rows) for row in rows[name]]) if rows else ""
 
     return write
+
+
+def _bench_row(name: str, r: Mapping[str, Any]) -> str:
+    return (
+        f"| {r['ratio']:.1f}x | {r['name']} | {benches.seconds(r['ours_s'])} | {r['peer']} "
+        f"| {benches.seconds(r['peer_s'])} | {r['device']} | `relic bench {name}` |"
+    )

@@ -25,6 +25,12 @@ def values(frame: pd.DataFrame, **columns: Any) -> np.ndarray:
     return select(frame, **columns).sort_values("seed")["value"].to_numpy()
 
 
+def by_seed(frame: pd.DataFrame, **columns: Any) -> pd.Series:
+    """Values of the rows with given values, indexed by seed: what paired comparisons align on."""
+    chosen = select(frame, **columns)
+    return pd.Series(chosen["value"].to_numpy(float), index=pd.Index(chosen["seed"])).sort_index()
+
+
 def groups(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
     """The rows by columns."""
     for key, part in frame.groupby(list(columns)):

@@ -216,6 +216,12 @@ LAYERS = (
         "latent",
         "schedules, samplers, inversion and guidance on which the diffusion systems stand",
     ),
+    Entry(
+        "sae_family",
+        "Sparse autoencoders and transcoders",
+        "interp",
+        "one family of sparse dictionaries for any stream of activations",
+    ),
 )
 """Not papers of their own: what several systems share, run and judged like a system."""
 

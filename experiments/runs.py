@@ -1,5 +1,6 @@
 """Run folders: ``<workdir>/<slug>/<preset>`` holds run.json, records.jsonl, figures and checkpoints."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -49,13 +50,18 @@ def fingerprint(config: Any, seeds: Sequence[int] | None = None) -> str:
 
 
 def whole(found: Iterable[Record]) -> list[Record]:
-    """Records of cells that were written completely; those of a write that a crash tore are left out."""
+    """Records of cells that were written completely, each once.
+
+    Those of a write that a crash tore are left out, and those of a cell which a second process, started at the same
+    time, had computed too: a number that counts twice would narrow intervals.
+    """
     found = [r for r in found if "cell" in r.provenance]
-    counts: dict[str, int] = {}
-    for record in found:
-        write = record.provenance["cell"]["write"]
-        counts[write] = counts.get(write, 0) + 1
-    return [r for r in found if counts[r.provenance["cell"]["write"]] == r.provenance["cell"]["of"]]
+    counts = collections.Counter(r.provenance["cell"]["write"] for r in found)
+    first: dict[str, str] = {}
+    for cell in (r.provenance["cell"] for r in found):
+        if counts[cell["write"]] == cell["of"]:
+            first.setdefault(cell["key"], cell["write"])
+    return [r for r in found if first.get(r.provenance["cell"]["key"]) == r.provenance["cell"]["write"]]
 
 
 def read(folder: Path) -> Run:

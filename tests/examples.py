@@ -8,19 +8,38 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from causal import causal_diffae, causal_vae, counterfactual_baselines
+from causal.counterfactual_metrics import Predictor, predictor_learner
+from causal.mechanisms import CausalLayer
+from causal.pac_invariance import irm_learner
 from core.learner import LearnerLike, gradient_learner, step_key
 from experiments.system import Example
 from interp import concept_space as cs
-from interp import ekfac
+from interp import ekfac, sae
 from interp.likelihoods import Task, categorical
-from latent import diffusion
+from latent import diffusion, mm_gpvae
 from latent import jepa_linear as jepa
+from latent.film import FilmMlp
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
 from rec.graph import RecData
 from rec.graph_contrast import sgl_learner, simgcl_learner
 from rec.intents import simulate
 from rec.lightgcn import lightgcn_learner
+from rec.sequential import (
+    Bert4Rec,
+    GRU4Rec,
+    SASRec,
+    SASRecPreNorm,
+    Sequential,
+    World,
+    as_sequences,
+    bpr_max,
+    draw_walks,
+    own_negatives,
+    sequence_data,
+    sequential_learner,
+)
 
 
 class Mlp(nn.Module):
@@ -105,9 +124,81 @@ def denoising(network: nn.Module, x: jax.Array, cond: jax.Array) -> Example:
 
 def points() -> Example:
     """Diffusion over vectors."""
-    z = jnp.asarray(cs.CLASSES[jnp.arange(16) % 4], jnp.float32)
+    z = jnp.asarray(cs.corners()[jnp.arange(16) % 4], jnp.float32)
     x = cs.draw_points(jax.random.key(1), cs.World(), z)
     return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
+
+
+def invariant_risk() -> Example:
+    """IRMv1; an example is an environment, by its second moments."""
+    factors = jax.random.normal(jax.random.key(1), (8, 4, 6))
+    return Example(irm_learner(3, 10.0, optax.adam(1e-2)), factors @ factors.transpose(0, 2, 1))
+
+
+def recordings(hide_behaviour: float) -> Example:
+    """Sixteen trials of counts and behaviour, and the weight which they share."""
+    model = mm_gpvae.MMGPVAE(
+        mm_gpvae.Partition(1, 1, 1), bins=8, circle=16, shortest=4.0, neurons=3, outputs=4, neural_hidden=(4,),
+        behaviour_hidden=(4,), decoder_hidden=(4,),
+    )  # fmt: skip
+    counts = jax.random.poisson(jax.random.key(1), 1.0, (16, 8, 3)).astype(jnp.float32)
+    trials = mm_gpvae.Trials.of(counts, jax.random.normal(jax.random.key(2), (16, 8, 4)))
+    learner = mm_gpvae.learner(model, optax.sgd(1e-3), hide_behaviour=hide_behaviour)
+    return Example(learner, (trials, jnp.float32(0.5)), mm_gpvae.BATCH_AXES)
+
+
+def factors() -> Example:
+    """Exact Gaussian-process factor analysis of sixteen trials."""
+    learner = mm_gpvae.gpfa_learner(mm_gpvae.fourier_basis(8, 16, 4.0), 2, optax.sgd(1e-2), first_length=4.0)
+    return Example(learner, jax.random.normal(jax.random.key(1), (16, 8, 4)))
+
+
+def next_item(module: type[Sequential], *, hide: float | None = None, **settings) -> Example:
+    """A model of the next item, with dropout, on packed walks over groups of items."""
+    world = World(users=60, items=24, groups=4, longest=12)
+    data = sequence_data(
+        as_sequences(draw_walks(jax.random.key(1), world).items, world.items),
+        length=6,
+        row_length=8,
+        cloze=hide is not None,
+    )
+    model = module(world.items, 8, dropout=0.2, length=6)
+    return Example(sequential_learner(model, tx=optax.sgd(1.0), batch_size=16, hide=hide, **settings), data, None)
+
+
+def dictionary(variant: sae.Variant, *, targets: bool = False) -> Example:
+    """A dictionary of planted features which calls latents dead after 24 examples, or a transcoder."""
+    x = sae.draw(sae.planted(jax.random.key(1), 12, 6, 2.0), jax.random.key(2), 16)[0]
+    learner = sae.sae_learner(variant, 24, optax.adam(1e-2), aux=sae.Aux(dead_after=24))
+    return Example(learner, {"x": x, "y": jnp.roll(x, 1, axis=1)} if targets else x)
+
+
+THICKER_BRIGHTER = ((0, 1), (0, 0))
+
+
+def pictures() -> dict[str, jax.Array]:
+    """Images of 4 x 4 with two labels."""
+    x = jax.random.uniform(jax.random.key(1), (16, 4, 4, 1), minval=-1.0)
+    return {"x": x, "labels": jnp.stack([x.mean((1, 2, 3)), x.max((1, 2, 3))], axis=1)}
+
+
+def counterfactuals(kind: str) -> Example:
+    """A model of images under a causal graph of two variables."""
+    levels, tx = diffusion.chain_levels(diffusion.linear_beta(50)), optax.sgd(1e-3)
+    encoder, layer = causal_diffae.MlpEncoder(2, 3, (8,)), CausalLayer(THICKER_BRIGHTER, 3, 4)
+    if kind == "autoencoder":
+        learner = causal_diffae.learner(causal_diffae.CausalDiffAE(encoder, FilmMlp(8, 1), layer), levels, tx)
+        more = {"labelled": jnp.arange(16) % 3 > 0, "gamma": jnp.array([0.5, 0.25])}
+        return Example(learner, pictures() | more, causal_diffae.BATCH_AXES)
+    if kind == "labels":
+        model = counterfactual_baselines.LabelDiffusion(
+            FilmMlp(8, 1), counterfactual_baselines.NoisyRegressor(2, (8,)), (8,)
+        )
+        return Example(counterfactual_baselines.learner(model, levels, tx), pictures())
+    if kind == "predictor":
+        return Example(predictor_learner(Predictor(2, (8, 4)), tx), pictures())
+    layer = causal_vae.LinearThenMask(2, 3, 4) if kind == "learned" else layer
+    return Example(causal_vae.learner(causal_vae.CausalVae(encoder, layer, (4, 4, 1), (8,)), tx), pictures())
 
 
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
@@ -124,4 +215,20 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
+    "irm": invariant_risk,
+    "mm_gpvae": partial(recordings, 0.3),
+    "gpfa": factors,
+    "sasrec": partial(next_item, SASRec),
+    "sasrec_prenorm": partial(next_item, SASRecPreNorm, criterion=bpr_max, negatives=own_negatives(3)),
+    "gru4rec": partial(next_item, GRU4Rec),
+    "bert4rec": partial(next_item, Bert4Rec, hide=0.3),
+    "sae_topk": lambda: dictionary(sae.topk(3)),
+    "sae_batch_topk": lambda: dictionary(sae.batch_topk(3)),
+    "sae_gated": lambda: dictionary(sae.gated(0.01)),
+    "sae_transcoder": lambda: dictionary(sae.skip_transcoder(sae.multi_topk(2)), targets=True),
+    "causal_diffae": partial(counterfactuals, "autoencoder"),
+    "label_diffusion": partial(counterfactuals, "labels"),
+    "causal_vae": partial(counterfactuals, "learned"),
+    "scm_vae": partial(counterfactuals, "known"),
+    "anticausal_predictor": partial(counterfactuals, "predictor"),
 }

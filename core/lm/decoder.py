@@ -69,7 +69,7 @@ class Decoder(nn.Module):
         h = self.embed(tokens)
         if c.positions == "learned":
             h = h + self.positions(positions)
-        h, _ = self.layers(h, visible(real, c.window), _angles(c, positions))
+        h, _ = self.layers(h, visible(real, c.window), layer_angles(c, positions))
         return self.norm(h)
 
     def logits(self, hidden: Float[Array, "*batch s width"]) -> Float[Array, "*batch s vocab"]:
@@ -217,7 +217,8 @@ def _norm(c: DecoderConfig, name: str | None = None) -> nn.Module:
     return nn.LayerNorm(epsilon=c.norm_eps, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
-def _angles(c: DecoderConfig, positions: Int[Array, "*batch s"]) -> Float[Array, "*batch s r"] | None:
+def layer_angles(c: DecoderConfig, positions: Int[Array, "*batch s"]) -> Float[Array, "*batch s r"] | None:
+    """Rotary angles of every position, where the model has them."""
     if c.positions != "rotary":
         return None
     return positions[..., None].astype(jnp.float32) * frequencies(c.rotary_width, c.rope_theta, c.rope_scaling)

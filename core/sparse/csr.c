@@ -1,21 +1,18 @@
 // Products of a sparse pattern with dense matrices on the CPU, called by XLA through its C interface.
 //
-// spmm:  y[r, :] = sum over edges e of row r of w[slot(e)] * x[cols[e], :]
-// sddmm: s[e]    = sum over k of a[row(e), k] * b[cols[e], k]
+// spmm:    y[r, :] = sum over edges e of row r of w[slot(e)] * x[cols[e], :]
+// sddmm:   s[e]    = sum over k of a[row(e), k] * b[cols[e], k]
+// scatter: y[r, :] = sum over pairs (b, i) with indices[b, i] = r of w[b, i] * x[b, :], a product with an unsorted
+//                    pattern transposed
 //
 // Every buffer may have leading batch axes: those of the result, each of that size or 1. Rows are spread over threads
 // in ranges with about equally many edges.
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "xla/ffi/api/c_api.h"
+#include "kernel.h"
 
-enum { MAX_THREADS = 64, MAX_BATCH_AXES = 8, TILE = 32, AHEAD = 8, EDGES_PER_THREAD = 1 << 12 };
+enum { TILE = 32, AHEAD = 8, EDGES_PER_THREAD = 1 << 12 };
 
 typedef struct {
   const int32_t *indptr, *cols, *slot;  // slot is NULL for the identity
@@ -131,34 +128,9 @@ static void run(Kernel *kernel, const Job *job) {
     if (started[t]) pthread_join(ids[t], NULL);
 }
 
-static XLA_FFI_Error *invalid(XLA_FFI_CallFrame *frame, const char *message) {
-  XLA_FFI_Error_Create_Args args = {XLA_FFI_Error_Create_Args_STRUCT_SIZE, NULL, message,
-                                    XLA_FFI_Error_Code_INVALID_ARGUMENT};
-  return frame->api->XLA_FFI_Error_Create(&args);
-}
-
-static size_t size_of(const XLA_FFI_Buffer *buffer) {
-  return buffer->dtype == XLA_FFI_DataType_F64 ? 8 : 4;
-}
-
-// Where a buffer's slice for one batch index begins; axes of size 1 are shared by the batch.
-static char *slice(const XLA_FFI_Buffer *buffer, int axes, const int64_t *index) {
-  int64_t offset = 0, stride = 1;
-  for (int64_t axis = buffer->rank - 1; axis >= 0; --axis) {
-    if (axis < axes && buffer->dims[axis] > 1) offset += index[axis] * stride;
-    stride *= buffer->dims[axis];
-  }
-  return (char *)buffer->data + offset * size_of(buffer);
-}
-
 // Arguments in order: indptr, cols, slot (empty for the identity), left, right.
 static XLA_FFI_Error *call(XLA_FFI_CallFrame *frame, int out_rank, Kernel *single, Kernel *wide) {
-  if (frame->extension_start && frame->extension_start->type == XLA_FFI_Extension_Metadata) {
-    XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)frame->extension_start)->metadata;
-    metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-    metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-    return NULL;
-  }
+  if (is_question(frame)) return NULL;
   if (frame->args.size != 5 || frame->rets.size != 1) return invalid(frame, "expected 5 arguments and 1 result");
   XLA_FFI_Buffer *const *args = (XLA_FFI_Buffer *const *)frame->args.args;
   const XLA_FFI_Buffer *out = frame->rets.rets[0];
@@ -168,14 +140,9 @@ static XLA_FFI_Error *call(XLA_FFI_CallFrame *frame, int out_rank, Kernel *singl
   Kernel *kernel = out->dtype == XLA_FFI_DataType_F32 ? single : out->dtype == XLA_FFI_DataType_F64 ? wide : NULL;
   if (!kernel) return invalid(frame, "expected float32 or float64");
 
-  int64_t index[MAX_BATCH_AXES] = {0}, batches = 1;
-  for (int axis = 0; axis < axes; ++axis) batches *= out->dims[axis];
-  for (int64_t batch = 0; batch < batches; ++batch) {
-    int64_t rest = batch;
-    for (int axis = axes - 1; axis >= 0; --axis) {
-      index[axis] = rest % out->dims[axis];
-      rest /= out->dims[axis];
-    }
+  int64_t index[MAX_BATCH_AXES] = {0};
+  for (int64_t batch = 0; batch < slices(out, axes); ++batch) {
+    unravel(batch, out, axes, index);
     const Job job = {.indptr = (const int32_t *)slice(args[0], axes, index),
                      .cols = (const int32_t *)slice(args[1], axes, index),
                      .slot = args[2]->dims[args[2]->rank - 1] ? (const int32_t *)slice(args[2], axes, index) : NULL,
@@ -191,3 +158,58 @@ static XLA_FFI_Error *call(XLA_FFI_CallFrame *frame, int out_rank, Kernel *singl
 
 XLA_FFI_Error *relic_spmm(XLA_FFI_CallFrame *frame) { return call(frame, 2, spmm_f32, spmm_f64); }
 XLA_FFI_Error *relic_sddmm(XLA_FFI_CallFrame *frame) { return call(frame, 1, sddmm_f32, sddmm_f64); }
+
+// The pairs in the order of their index, by counting: where those of each index begin, and each one's place and row.
+// False where an index lies outside of 0, ..., rows - 1.
+static bool group(const int32_t *indices, int64_t pairs, int64_t k, int64_t rows, int32_t *begin, int32_t *source,
+                  int32_t *slot) {
+  memset(begin, 0, (rows + 1) * sizeof *begin);
+  for (int64_t e = 0; e < pairs; ++e) {
+    if (indices[e] < 0 || indices[e] >= rows) return false;
+    ++begin[indices[e] + 1];
+  }
+  for (int64_t r = 0; r < rows; ++r) begin[r + 1] += begin[r];
+  for (int64_t e = 0; e < pairs; ++e) {
+    const int32_t place = begin[indices[e]]++;
+    slot[place] = (int32_t)e;
+    source[place] = (int32_t)(e / k);
+  }
+  memmove(begin + 1, begin, rows * sizeof *begin);
+  begin[0] = 0;
+  return true;
+}
+
+// Arguments in order: indices [b, k], w [b, k], x [b, width].
+XLA_FFI_Error *relic_scatter(XLA_FFI_CallFrame *frame) {
+  if (is_question(frame)) return NULL;
+  if (frame->args.size != 3 || frame->rets.size != 1) return invalid(frame, "expected 3 arguments and 1 result");
+  XLA_FFI_Buffer *const *args = (XLA_FFI_Buffer *const *)frame->args.args;
+  const XLA_FFI_Buffer *out = frame->rets.rets[0];
+  const int axes = (int)out->rank - 2;
+  if (axes < 0 || axes > MAX_BATCH_AXES) return invalid(frame, "too many batch axes");
+  if (args[1]->dtype != out->dtype || args[2]->dtype != out->dtype) return invalid(frame, "dtypes differ");
+  Kernel *kernel = out->dtype == XLA_FFI_DataType_F32   ? spmm_f32
+                   : out->dtype == XLA_FFI_DataType_F64 ? spmm_f64
+                                                        : NULL;
+  if (!kernel) return invalid(frame, "expected float32 or float64");
+
+  const int64_t rows = out->dims[axes], width = out->dims[axes + 1];
+  const int64_t k = args[0]->dims[args[0]->rank - 1], pairs = k * args[0]->dims[args[0]->rank - 2];
+  int32_t *memory = malloc((rows + 1 + 2 * pairs) * sizeof *memory);
+  if (!memory) return invalid(frame, "out of memory");
+  int32_t *source = memory + rows + 1, *slot = source + pairs;
+  int64_t index[MAX_BATCH_AXES] = {0};
+  for (int64_t batch = 0; batch < slices(out, axes); ++batch) {
+    unravel(batch, out, axes, index);
+    if (!group((const int32_t *)slice(args[0], axes, index), pairs, k, rows, memory, source, slot)) {
+      free(memory);
+      return invalid(frame, "an index lies outside of the result");
+    }
+    const Job job = {.indptr = memory, .cols = source, .slot = slot, .left = slice(args[1], axes, index),
+                     .right = slice(args[2], axes, index), .out = slice(out, axes, index), .rows = rows,
+                     .width = width};
+    run(kernel, &job);
+  }
+  free(memory);
+  return NULL;
+}

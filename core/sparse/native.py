@@ -14,8 +14,9 @@ from pathlib import Path
 
 import jax
 
-SOURCE = Path(__file__).with_name("csr.c")
-TARGETS = ("relic_spmm", "relic_sddmm")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("csr.c", "topk.c"))
+HEADER = Path(__file__).with_name("kernel.h")
+TARGETS = ("relic_spmm", "relic_sddmm", "relic_scatter", "relic_topk")
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
 
 logger = logging.getLogger(__name__)
@@ -36,14 +37,16 @@ def register() -> bool:
 
 
 def build(cache: Path) -> Path:
-    """The compiled library for this source, jaxlib, compiler and processor; built if it is not in the cache yet.
+    """The compiled library for these sources, jaxlib, compiler and processor; built if it is not in the cache yet.
 
     Safe against concurrent builds: the file appears by renaming.
     """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         raise FileNotFoundError("no C compiler (cc, gcc or clang) on the PATH; install one or set CC")
-    key = hashlib.sha256(SOURCE.read_bytes())
+    key = hashlib.sha256()
+    for source in (HEADER, *SOURCES):
+        key.update(source.read_bytes())
     for part in (importlib.metadata.version("jaxlib"), compiler, _processor(), *FLAGS):
         key.update(part.encode())
     library = cache / f"sparse-{key.hexdigest()[:16]}.so"
@@ -51,7 +54,7 @@ def build(cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             fresh = Path(folder, library.name)
-            command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(fresh)]
+            command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", *map(str, SOURCES), "-o", str(fresh)]
             subprocess.run(command, check=True, capture_output=True, text=True)
             fresh.replace(library)
     return library

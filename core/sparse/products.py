@@ -84,7 +84,7 @@ def _sum_of_edges(side: Side, x, weights, *, permuted: bool):
         return jax.ffi.ffi_call("relic_spmm", shape, vmap_method="expand_dims")(indptr, cols, slot, weights, x)
 
     arrays = side.indptr, side.rows, side.cols, slot, weights.astype(dtype), x.astype(dtype)
-    return _dispatch(kernel, xla, arrays, dtype)
+    return dispatch(kernel, xla, arrays, dtype)
 
 
 def _dot_of_edges(side: Side, a, b):
@@ -98,11 +98,13 @@ def _dot_of_edges(side: Side, a, b):
         shape = jax.ShapeDtypeStruct(cols.shape, dtype)
         return jax.ffi.ffi_call("relic_sddmm", shape, vmap_method="expand_dims")(indptr, cols, rows[:0], a, b)
 
-    return _dispatch(kernel, xla, (side.indptr, side.rows, side.cols, a.astype(dtype), b.astype(dtype)), dtype)
+    return dispatch(kernel, xla, (side.indptr, side.rows, side.cols, a.astype(dtype), b.astype(dtype)), dtype)
 
 
-def _dispatch(kernel, xla, arrays: tuple[Int[Array, "..."] | Float[Array, "..."], ...], dtype):
+def dispatch(
+    kernel, xla, arrays: tuple[Int[Array, "..."] | Float[Array, "..."], ...], dtype, known=(jnp.float32, jnp.float64)
+):
     """The C kernel where the program runs on a CPU and the kernel knows the type, XLA's operations elsewhere."""
-    if os.environ.get("RELIC_SPARSE") == "xla" or dtype not in (jnp.float32, jnp.float64) or not native.register():
+    if os.environ.get("RELIC_SPARSE") == "xla" or dtype not in known or not native.register():
         return xla(*arrays)
     return jax.lax.platform_dependent(*arrays, cpu=kernel, default=xla)

@@ -8,7 +8,6 @@ kronfluence also writes each result to disk, which it cannot be asked not to do.
 
 import dataclasses
 import functools
-import importlib
 import logging
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call, interleaved
+from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
 from core.errors import RelicError
 from core.learner import with_sampler
 from core.loop import scan_steps
@@ -217,16 +216,11 @@ class Kronfluence:
     """The same in PyTorch."""
 
     def __init__(self, size: Size):
-        try:
-            torch, kronfluence = (importlib.import_module(name) for name in ("torch", "kronfluence"))
-        except ModuleNotFoundError as error:
-            raise RelicError(
-                f"this comparison needs {error.name}, which is not installed here; run: make peers"
-            ) from error
+        torch, kronfluence = peer_module("torch"), peer_module("kronfluence")
         logging.getLogger("kronfluence").setLevel(logging.ERROR)
         self.name = f"kronfluence {kronfluence.__version__}, PyTorch {torch.__version__}"
-        arguments = importlib.import_module("kronfluence.arguments")
-        analyzer = importlib.import_module("kronfluence.analyzer")
+        arguments = peer_module("kronfluence.arguments")
+        analyzer = peer_module("kronfluence.analyzer")
         train, queries = (torch.utils.data.TensorDataset(torch.from_numpy(x).long()) for x in tokens(size))
         task = _torch_task(torch)
         model = analyzer.prepare_model(_torch_decoder(torch, size), task)
@@ -305,7 +299,7 @@ def _torch_decoder(torch: Any, size: Size) -> Any:
 
 
 def _torch_task(torch: Any) -> Any:
-    base = importlib.import_module("kronfluence.task").Task
+    base = peer_module("kronfluence.task").Task
 
     class LanguageModelling(base):
         def compute_train_loss(self, batch, model, sample=False):

@@ -5,16 +5,14 @@ backward pass uses that the adjacency is symmetric, and the fused Adam: the stro
 everything from drawing triples to the last update; an evaluation everything from the parameters to R@20 and N@20.
 """
 
-import importlib
 import math
 from functools import partial
 
 import jax
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call, interleaved
+from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
 from core.datasets.interactions import Interactions, load
-from core.errors import RelicError
 from core.loop import scan_steps
 from rec.graph import RecData
 from rec.lightgcn import LightGCN, lightgcn_learner
@@ -69,10 +67,7 @@ class TorchLightGCN:
     """LightGCN in PyTorch on the CPU."""
 
     def __init__(self, interactions: Interactions, block: int = 256):
-        try:
-            torch = importlib.import_module("torch")
-        except ModuleNotFoundError as error:
-            raise RelicError("this comparison needs PyTorch, which is not installed here; run: make peers") from error
+        torch = peer_module("torch")
         self.torch, self.data, self.block = torch, interactions, block
         self.name = f"PyTorch {torch.__version__} CSR, {torch.get_num_threads()} threads"
         users, items = interactions.shape

@@ -6,7 +6,6 @@ the same way on both sides: 50 calls from Python, one after another.
 """
 
 import functools
-import importlib
 import statistics
 import warnings
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call
+from core.bench import BenchResult, device_name, first_call, peer_module
 from core.loop import loop_policy
 from latent import diffusion
 from latent.diffusion import Conditioned
@@ -44,9 +43,7 @@ def run() -> list[BenchResult]:
     """Seconds per sample of 50 steps, then seconds per step beyond the network."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch: Any = importlib.import_module("torch")
-        diffusers: Any = importlib.import_module("diffusers")
-
+        torch, diffusers = peer_module("torch"), peer_module("diffusers")
     peer = f"diffusers {diffusers.__version__}, PyTorch {torch.__version__}"
     whole, overhead = [], []
     for case in (mixture(), perceptron(), unet()):
@@ -95,7 +92,7 @@ def compare(case: Case, torch: Any, diffusers: Any, peer: str) -> tuple[BenchRes
     for fn in (ours_bare, theirs, theirs_bare):
         first_call(fn)
     times: dict[Any, list[float]] = {fn: [] for fn in (ours, theirs, ours_bare, theirs_bare)}
-    for _ in range(REPEATS):
+    for _ in range(3 if case.kind == "convolutional" else REPEATS):
         for fn, kept in times.items():
             kept.append(first_call(fn))
     median = {fn: statistics.median(kept) for fn, kept in times.items()}
@@ -220,7 +217,7 @@ def torch_unet(torch: Any) -> Any:
             self.down = tnn.ModuleList([Residual(32, 32), Residual(32, 64)])
             self.middle = tnn.ModuleList([Residual(64, 64), Residual(64, 64)])
             self.up = tnn.ModuleList([Residual(128, 64), Residual(96, 64), Residual(96, 32), Residual(64, 32)])
-            self.double = tnn.Conv2d(64, 64, 3, 1, 1)
+            self.doubled = tnn.Conv2d(64, 64, 3, 1, 1)
             self.norm, self.leave = tnn.GroupNorm(8, 32), tnn.Conv2d(32, 1, 3, 1, 1)
 
         def forward(self, x, t):
@@ -234,7 +231,7 @@ def torch_unet(torch: Any) -> Any:
                 h = block(h, emb)
             for block in self.up[:2]:
                 h = block(torch.cat([h, skips.pop()], 1), emb)
-            h = self.double(tnn.functional.interpolate(h, scale_factor=2.0))
+            h = self.doubled(tnn.functional.interpolate(h, scale_factor=2.0))
             for block in self.up[2:]:
                 h = block(torch.cat([h, skips.pop()], 1), emb)
             return self.leave(silu(self.norm(h)))

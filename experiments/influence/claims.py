@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from core.stats import paired, summary
+from experiments.frames import by_seed
 from experiments.influence.figures import COST as COST_RECORDS
-from experiments.influence.figures import DECODERS, by_seed
+from experiments.influence.figures import DECODERS
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
 PARITY = "tests/interp/test_ekfac_parity.py::"

@@ -8,28 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.stats import summary
+from experiments.frames import COLOURS, by_seed, select
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Distinguishable with any colour vision (Okabe and Ito)."""
 METHODS = (
     "exact", "block-exact", "EK-FAC", "K-FAC", "diagonal", "CG, 30 iterations", "LiSSA", "TRAK", "TracIn",
     "dot product", "cosine", "representation", "gradient norm", "loss",
 )  # fmt: skip
 DECODERS, COST = "planted facts", "cost"
-
-
-def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
-    """The rows with given values; none where a column is missing."""
-    mask = np.ones(len(frame), bool)
-    for column, value in columns.items():
-        mask &= (frame[column] == value).to_numpy() if column in frame else False
-    return cast(pd.DataFrame, frame.loc[mask])
-
-
-def by_seed(frame: pd.DataFrame, **columns: Any) -> pd.Series:
-    """Values of the chosen rows, by seed."""
-    chosen = select(frame, **columns)
-    return pd.Series(chosen["value"].to_numpy(), index=pd.Index(chosen["seed"])).sort_index()
 
 
 def cell(values: np.ndarray) -> str:

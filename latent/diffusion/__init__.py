@@ -12,6 +12,7 @@ A sampler is a table of coefficients (:class:`Plan`), so that one compiled progr
 guidance weights of a length.
 """
 
+from latent.diffusion.bound import Bound, Learned, learned_bound, variational_bound
 from latent.diffusion.grids import (
     Grid,
     chain,
@@ -38,7 +39,6 @@ from latent.diffusion.guidance import (
 from latent.diffusion.inversion import invert
 from latent.diffusion.likelihood import log_likelihood
 from latent.diffusion.losses import (
-    Bound,
     Drawn,
     Levels,
     LossHistory,
@@ -59,7 +59,6 @@ from latent.diffusion.losses import (
     stratified_times,
     uniform_times,
     variational,
-    variational_bound,
     velocity,
 )
 from latent.diffusion.prediction import (
@@ -125,6 +124,7 @@ __all__ = [
     "Grid",
     "Guided",
     "Inpainted",
+    "Learned",
     "Level",
     "Levels",
     "LossHistory",
@@ -166,6 +166,7 @@ __all__ = [
     "invert",
     "karras",
     "leading",
+    "learned_bound",
     "level_probabilities",
     "linear_beta",
     "linear_logsnr",

@@ -1,4 +1,4 @@
-r"""Training: noise levels drawn, errors weighted, and the variational bound.
+r"""Training: noise levels drawn and errors weighted.
 
 The loss of an example is ``w(L) |eps - eps^|^2`` with the mean over its dimensions (improved-diffusion) unless said
 otherwise; a weighting is stated on the eps error. With SNR = exp(L): |eps error|^2 = SNR |x0 error|^2 =
@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from core.learner import DATA_AXIS, axis_is_bound
-from latent.diffusion.prediction import Denoiser, Level, Network, Parameterisation, Query, over, to_raw
+from latent.diffusion.prediction import Level, Network, Parameterisation, over, to_raw
 from latent.diffusion.samplers import example_keys
 from latent.diffusion.schedules import DiscreteSchedule, Schedule, scales, slope
 
@@ -194,58 +193,6 @@ def denoising_loss(
         return weight * jnp.mean(error.reshape(x.shape[0], -1) ** 2, axis=1), drawn
 
     return losses
-
-
-class Bound(NamedTuple):
-    """The terms of the variational bound on -log p, in nats per example."""
-
-    diffusion: Float[Array, " batch"]
-    reconstruction: Float[Array, " batch"]
-    prior: Float[Array, " batch"]
-
-    @property
-    def total(self) -> Float[Array, " batch"]:
-        """Their sum."""
-        return self.diffusion + self.reconstruction + self.prior
-
-
-def variational_bound(
-    schedule: Schedule,
-    denoise: Denoiser,
-    operands: Any,
-    x: Float[Array, "batch ..."],
-    key: Key[Array, ""],
-    *,
-    times: Callable[..., Array] = stratified_times,
-    told: Callable[[Array, Array], Array] | None = None,
-) -> Bound:
-    r"""VDM's continuous-time bound, estimated at one time per example (Kingma et al. 2021).
-
-    Diffusion: -dL/dt / 2 |eps - eps^|^2. Reconstruction: E[-log N(x; z_0 / a_0, sigma_0^2)], which is
-    d/2 log(2 pi e sigma_0^2). Prior: KL(q(z_1 | x) || N(0, I)).
-
-    Args:
-      schedule: may be learned: gradients flow through its ends.
-      denoise: takes samples and levels [batch].
-      operands: passed on to it.
-      x: data.
-      key: for times and noise.
-      times: ``(key, count) -> [count]``.
-      told: ``(t, L) -> `` what the network is told; t if None.
-    """
-    time_key, noise_key = jax.random.split(key)
-    t = times(time_key, x.shape[0])
-    logsnr, rate = slope(schedule, t)
-    level = Level(*scales(logsnr), logsnr, told(t, logsnr) if told else t)
-    noisy, eps = noised(x, level, noise_key)
-    error = (denoise(operands, Query(noisy, level)).eps - eps).reshape(x.shape[0], -1)
-    first, last = schedule.logsnr(jnp.zeros(())), schedule.logsnr(jnp.ones(()))
-    size = error.shape[1]
-    reconstruction = size / 2 * (np.log(2 * np.pi * np.e) - first)
-    a2, s2 = jax.nn.sigmoid(last), jax.nn.sigmoid(-last)
-    squares = jnp.sum(x.reshape(x.shape[0], -1) ** 2, axis=1)
-    prior = (a2 * squares + size * (s2 - 1 + jax.nn.softplus(last))) / 2
-    return Bound(-rate / 2 * jnp.sum(error**2, axis=1), jnp.broadcast_to(reconstruction, prior.shape), prior)
 
 
 # --- learning which levels matter -------------------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from tests.examples import EXAMPLES
 STEPS = 3
 
 
-@pytest.fixture(scope="module", params=sorted(EXAMPLES))
+VARIANTS = {"sae_batch_topk", "sae_gated", "sasrec_prenorm", "label_diffusion", "scm_vae", "anticausal_predictor"}
+"""Learners that share their steps with another example; with the slow tests, for the time that compiling them takes."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in VARIANTS)) for name in sorted(EXAMPLES)],
+)
 def example(request):
     return EXAMPLES[request.param]()
 

@@ -17,6 +17,7 @@ from core.errors import ConfigError, DataError
 from core.fit import EXIT_PREEMPTED
 from experiments import ledger, registry, runs, settings
 from experiments.cli import main
+from experiments.docs import write_results
 from experiments.registry import Found
 from experiments.reproduce import reproduce_all
 from tests.experiments.toy import SYSTEM, Config, quick_run
@@ -160,7 +161,7 @@ def test_a_cell_that_was_written_by_half_is_done_again(trained, capsys):
     assert runs.whole(records.read(path))[-1].value == last["value"]
 
 
-def test_reproducing_all_goes_on_after_a_failure_and_writes_results_and_report(trained, tmp_path, monkeypatch):
+def test_reproducing_all_goes_on_after_a_failure_and_writes_results_and_report(tmp_path, monkeypatch):
     def without_data(config, context):
         raise DataError("no data")
 
@@ -168,9 +169,15 @@ def test_reproducing_all_goes_on_after_a_failure_and_writes_results_and_report(t
     monkeypatch.setattr(registry, "available", lambda: ["poor", "toy"])
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda name: Found(systems[name], TOY) if name in systems else load(name))
-    assert reproduce_all("smoke", "2", trained, None, lambda line: None, root=tmp_path) == {"poor": "no data"}
+    quick_run(tmp_path, preset="small", seeds=(0, 1))
+    assert reproduce_all("small", "2", tmp_path, None, lambda line: None, root=tmp_path) == {"poor": "no data"}
     assert "| adam |" in (tmp_path / "RESULTS.md").read_text()
-    assert "A line through points" in (trained / "report.html").read_text()
+    assert "A line through points" in (tmp_path / "report.html").read_text()
+
+
+def test_a_smoke_run_leaves_the_results_as_they_were(trained, tmp_path):
+    (tmp_path / "RESULTS.md").write_text("<!-- toy -->\n## A line\n<!-- /toy -->\n")
+    assert "## A line" in write_results(trained, tmp_path).read_text()
 
 
 def test_each_record_tells_how_to_get_it_again(trained):

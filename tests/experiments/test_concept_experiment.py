@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from experiments import concept_claims as claims
+from experiments import concept_space as experiment
 from experiments import registry, runs
 from experiments.concept_space import SYSTEM
 from experiments.runner import execute
@@ -12,20 +13,38 @@ TINY = ("side=4", "channels=(8,)", "images=16", "steps=4", "checkpoints=2", "gen
         "vector_generations=2")  # fmt: skip
 
 
+def tiny(workdir, *more):
+    return execute(
+        registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=(*TINY, *more), workdir=workdir
+    )
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs")
-    folder = execute(registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=TINY, workdir=workdir)
-    return runs.read(folder)
+    """Discs of two concepts and the first group of vectors; every other group is compiled apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        groups = experiment.settings_of
+        patch.setattr(experiment, "settings_of", lambda config: {"diffusion": groups(config)["diffusion"]})
+        return runs.read(tiny(tmp_path_factory.mktemp("runs")))
 
 
 def test_every_part_is_recorded_and_drawn(run):
     frame = run.frame
     assert set(frame["dataset"]) == {"discs", "vectors"}
-    assert set(frame["method"]) == {"naive", "over-prompting", "latent", "patched", "renderer"}
+    assert set(frame["method"]) == {"naive", "over-prompting", "latent", "patched", "world"}
     assert set(frame["variant"]) == {"plain", "underspecified", "unconditional", "permuted"}
     assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "elicitation"}
     assert len(SYSTEM.tables(frame)) == 2
+
+
+@pytest.mark.slow
+def test_every_group_and_three_concepts_are_recorded_and_drawn(tmp_path):
+    frame = runs.read(tiny(tmp_path, "shape=triangle", "cubes=1")).frame
+    assert set(frame["dataset"]) == {"triangles", "vectors"}
+    assert {f"class {i:03b}" for i in range(8)} < set(frame["method"])
+    assert {"guided", "deterministic"} < set(frame["variant"])
+    assert set(SYSTEM.figures(frame)) == {"trajectories", "speed", "cube"}
+    assert len(SYSTEM.tables(frame)) == 3
 
 
 def test_one_seed_judges_nothing(run):
@@ -33,15 +52,19 @@ def test_one_seed_judges_nothing(run):
         judge(run.frame)
         for judge in (
             claims.judge_learned, claims.judge_speed, claims.judge_turn, claims.judge_elicitation,
-            claims.judge_protocols_agree, claims.judge_underspecified, claims.judge_controls,
+            claims.judge_protocols_agree, claims.judge_underspecified, claims.judge_delayed, claims.judge_controls,
         )
     ]  # fmt: skip
     assert {verdict.met for verdict in verdicts} == {None}
 
 
-def test_a_second_run_has_nothing_to_do(run):
+def test_a_second_run_has_nothing_to_do(run, monkeypatch):
+    monkeypatch.setattr(experiment, "vectors", None)
+    monkeypatch.setattr(experiment, "images", None)
+    groups = experiment.settings_of
+    monkeypatch.setattr(experiment, "settings_of", lambda config: {"diffusion": groups(config)["diffusion"]})
     before = (run.folder / runs.RECORDS).stat().st_size
-    execute(registry.load("concept_space"), preset="smoke", seeds=(0,), assignments=TINY, workdir=run.folder.parents[1])
+    tiny(run.folder.parents[1])
     assert (run.folder / runs.RECORDS).stat().st_size == before
 
 
@@ -78,7 +101,9 @@ def test_elicitation_must_come_at_an_earlier_checkpoint(latent, met):
 def test_a_turn_at_the_end_is_no_turn(inside, met):
     found = []
     for dataset in ("discs", "vectors"):
-        for metric, value in (("first to 01", 1.0), ("turn inside", inside), ("turn in degrees", 90.0)):
+        for metric, value in (
+            ("first to the stronger", 1.0), ("turn inside", inside), ("turn in degrees", 90.0), ("turn at", 100.0),
+        ):  # fmt: skip
             found += rows(dataset=dataset, metric=metric, value=value)
     assert claims.judge_turn(pd.DataFrame(found)).met is met
 
@@ -95,3 +120,11 @@ def test_a_flat_curve_over_alpha_is_no_trend():
                  for row in rows(variant="underspecified", alpha=alpha, metric="final both right",
                                  value=lambda seed, a=alpha, s=slope: 0.9 - s * a + 0.001 * seed)]  # fmt: skip
         assert claims.judge_underspecified(pd.DataFrame(found)).met is met
+
+
+def test_a_delay_must_grow_with_alpha():
+    for slope, met in ((400.0, True), (0.0, False)):
+        found = [row for alpha in (0.0, 0.25, 0.5, 0.75)
+                 for row in rows(variant="underspecified", alpha=alpha, metric="time",
+                                 value=lambda seed, a=alpha, s=slope: 200 + s * a + seed)]  # fmt: skip
+        assert claims.judge_delayed(pd.DataFrame(found)).met is met

@@ -1,6 +1,7 @@
 """The report is one file that needs nothing else, and shows claims, tables, figures and provenance."""
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 
@@ -121,3 +122,25 @@ def test_marked_regions_of_the_docs_are_filled_and_the_rest_is_kept(workdir, tmp
     assert "| sgd | 0.0600" in toy
     assert "A line through points" in (tmp_path / "RESULTS.md").read_text()
     assert [path.name for path in docs.regenerate(workdir, tmp_path)] == ["RESULTS.md"]
+
+
+def test_what_other_machines_measured_is_kept(workdir, tmp_path):
+    rows = ("| 15 of 19 |", "| 3.0x | EK-FAC covariances | 266 ms | a peer | 788 ms | cpu | `relic bench ekfac` |")
+    (tmp_path / "README.md").write_text(
+        f"<!-- systems -->\n| head |\n| --- |\n| [dccf](x.md) | paper | rec | available {rows[0]}\n<!-- /systems -->\n"
+        f"<!-- benches -->\n| head |\n| --- |\n{rows[1]}\n| 9.9x | old | `relic bench toy` |\n<!-- /benches -->\n"
+    )
+    (tmp_path / "RESULTS.md").write_text(
+        "<!-- dccf -->\n## Other runs\n\n| 1 |\n<!-- /dccf -->\n\n<!-- mine -->\n## My paper\n<!-- /mine -->\n"
+    )
+    (workdir / "bench").mkdir(exist_ok=True)
+    result = {"ratio": 2.0, "name": "new", "ours_s": 1.0, "peer": "p", "peer_s": 2.0, "device": "cpu"}
+    (workdir / "bench" / "toy.json").write_text(json.dumps({"name": "toy", "results": [result]}))
+    docs.regenerate(workdir, tmp_path)
+    readme, results = (tmp_path / "README.md").read_text(), (tmp_path / "RESULTS.md").read_text()
+    assert all(row in readme for row in rows)
+    assert "| 2.0x | new | 1 s | p | 2 s | cpu | `relic bench toy` |" in readme
+    assert "old" not in readme
+    assert results.index("## Other runs") < results.index("## My paper") < results.index("A line through points")
+    docs.regenerate(workdir, tmp_path)
+    assert (tmp_path / "RESULTS.md").read_text() == results

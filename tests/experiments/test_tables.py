@@ -1,6 +1,7 @@
 """Tables put published beside reproduced figures, with intervals and corrected tests."""
 
 import io
+import json
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ from rich.console import Console
 from scipy import stats
 
 from core.stats import holm
-from experiments import grids, tables
+from experiments import grids, runs, tables
 from tests.experiments.toy import quick_run
 
 
@@ -122,3 +123,15 @@ def test_a_table_too_wide_for_the_terminal_is_shown_in_parts_and_nothing_is_cut(
     assert all(len(line) <= width for line in text.splitlines())
     assert all(cell in text for row in grid.rows for cell in row)
     assert text.count("sgd  ") == (1 if width == 200 else 2)
+
+
+def test_what_two_processes_computed_at_once_counts_once(tmp_path):
+    folder = quick_run(tmp_path).folder
+    before = runs.read(folder).records
+    path = folder / runs.RECORDS
+    again = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in again:
+        record["provenance"]["cell"]["write"] += "-again"
+    with path.open("a") as opened:
+        opened.writelines(json.dumps(record) + "\n" for record in again)
+    assert runs.read(folder).records == before

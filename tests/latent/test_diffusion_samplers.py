@@ -244,16 +244,18 @@ def test_samples_depend_neither_on_the_batch_nor_on_the_devices():
         start = diffusion.starting_noise(key, (count, 3), first_example=first)
         return diffusion.sample(plan, DATA, None, start, key, first_example=first)
 
-    whole = jax.jit(run, static_argnums=(0, 1))(0, 8)
-    parts = jnp.concatenate([jax.jit(run, static_argnums=(0, 1))(i, 2) for i in range(0, 8, 2)])
-    noises = [diffusion.starting_noise(key, (2, 3), first_example=i) for i in range(0, 8, 2)]
-    np.testing.assert_array_equal(jnp.concatenate(noises), diffusion.starting_noise(key, (8, 3)))
+    whole, pair = jax.jit(lambda: run(0, 8))(), jax.jit(lambda first: run(first, 2))
+    parts = jnp.concatenate([pair(i) for i in range(0, 8, 2)])
+    noise = jax.jit(lambda first: diffusion.starting_noise(key, (2, 3), first_example=first))
+    np.testing.assert_array_equal(
+        jnp.concatenate([noise(i) for i in range(0, 8, 2)]), diffusion.starting_noise(key, (8, 3))
+    )
     np.testing.assert_allclose(whole, parts, atol=1e-6)  # the same draws; sums of another vector width
     pmapped = jax.pmap(lambda _: run(0, 2), axis_name="data")(jnp.arange(4))
     np.testing.assert_allclose(whole, pmapped.reshape(8, 3), atol=1e-6)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    sharded = jax.jit(run, static_argnums=(0, 1), out_shardings=spread)(0, 8)
+    sharded = jax.jit(lambda: run(0, 8), out_shardings=spread)()
     np.testing.assert_allclose(whole, sharded, atol=1e-6)
 
 

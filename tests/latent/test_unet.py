@@ -49,11 +49,33 @@ def test_parameter_counts_of_three_published_networks(
     assert count == expected
 
 
+def filled(unet, x, emb):
+    """Parameters without compiling an initialiser: kernels of the usual size, scales near one, nothing zero."""
+    rng = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        name = path[-1].key
+        size = np.prod(leaf.shape[:-1]) ** -0.5 if name == "kernel" else 0.1
+        return np.float32(name == "scale") + size * rng.normal(size=leaf.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(unet.init, jax.random.key(2), x, emb))
+
+
 @pytest.fixture(scope="module")
 def small():
-    x, emb = jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jax.random.normal(jax.random.key(1), (4, 6))
-    params = jax.jit(SMALL.init)(jax.random.key(2), x, emb)
-    return jax.tree.map(lambda p: p + 0.05 * jnp.cos(jnp.arange(p.size).reshape(p.shape)), params), x, emb
+    x, emb = np.random.default_rng(1).normal(size=(4, 8, 8, 1)), np.random.default_rng(2).normal(size=(4, 6))
+    x, emb = x.astype(np.float32), emb.astype(np.float32)
+    return filled(SMALL, x, emb), x, emb
+
+
+def value_and_gradient(module, small):
+    params, x, emb = small
+    return jax.jit(jax.value_and_grad(lambda p: jnp.sum(module.apply(p, x, emb) ** 2)))(params)
+
+
+@pytest.fixture(scope="module")
+def derived(small):
+    return value_and_gradient(SMALL, small)
 
 
 def test_zero_output_at_the_start():
@@ -78,15 +100,9 @@ def test_forms_of_convolution_agree(kernel, stride, record_property):
 
 
 @pytest.mark.parametrize("option", [{"form": "dot"}, {"remat": True}])
-def test_forms_and_recomputation_change_nothing(small, option):
-    params, x, emb = small
-    other = SMALL.clone(**option)
-
-    def loss(module, params):
-        return jnp.sum(module.apply(params, x, emb) ** 2)
-
-    one, two = (jax.jit(jax.value_and_grad(lambda p, m=m: loss(m, p)))(params) for m in (SMALL, other))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), one, two)
+def test_forms_and_recomputation_change_nothing(small, derived, option):
+    other = value_and_gradient(SMALL.clone(**option), small)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max()), derived, other)
 
 
 def test_half_precision_computes_close_to_single(small):
@@ -100,10 +116,8 @@ def test_half_precision_computes_close_to_single(small):
 def test_the_condition_reaches_the_output_and_examples_stay_apart(small, mode):
     _, x, emb = small
     unet = SMALL.clone(mode=mode)
-    params = jax.jit(unet.init)(jax.random.key(2), x, emb)
-    params = jax.tree.map(lambda p: p + 0.05, params)
-    apply = jax.jit(unet.apply)
-    out, changed = apply(params, x, emb), apply(params, x, emb.at[1].add(1.0))
+    params, apply = filled(unet, x, emb), jax.jit(unet.apply)
+    out, changed = apply(params, x, emb), apply(params, x, jnp.asarray(emb).at[1].add(1.0))
     moved = jnp.abs(out - changed).max(axis=(1, 2, 3))
     assert moved[1] > 1e-4
     assert not moved[jnp.array([0, 2, 3])].any()
@@ -112,9 +126,9 @@ def test_the_condition_reaches_the_output_and_examples_stay_apart(small, mode):
 def test_dropout_draws_only_in_training(small):
     params, x, emb = small
     unet = SMALL.clone(dropout=0.5)
-    still = unet.apply(params, x, emb)
-    np.testing.assert_allclose(still, SMALL.apply(params, x, emb), rtol=1e-5, atol=1e-5)
-    drawn = unet.apply(params, x, emb, deterministic=False, rngs={"dropout": jax.random.key(0)})
+    draw = jax.jit(lambda key: unet.apply(params, x, emb, deterministic=False, rngs={"dropout": key}))
+    still, drawn = jax.jit(unet.apply)(params, x, emb), draw(jax.random.key(0))
+    np.testing.assert_allclose(still, jax.jit(SMALL.apply)(params, x, emb), rtol=1e-5, atol=1e-5)
     assert jnp.abs(drawn - still).max() > 1e-3
 
 

@@ -1,0 +1,43 @@
+"""Tiny Shakespeare: 40,000 lines of the plays as one text, under its TFDS name ``tiny_shakespeare``."""
+
+import lzma
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from core.datasets import data_dir
+from core.datasets.raw import reading
+from core.errors import DataError
+
+FOLDER, FILE = "tinyshakespeare", "input.txt.xz"
+CHARACTERS = 1_115_394
+
+
+def locate(explicit: Path | None = None) -> Path | None:
+    """The file in the data directory, if it is there."""
+    base = data_dir(explicit)
+    path = base / FOLDER / FILE if base else None
+    return path if path and path.is_file() else None
+
+
+def load(explicit: Path | None = None) -> UInt8[np.ndarray, " characters"]:
+    """The text as bytes.
+
+    Raises:
+      DataError: where the file is missing, damaged or of another length.
+    """
+    path = locate(explicit)
+    if path is None:
+        raise DataError(
+            f"{FOLDER}/{FILE} is not in the data directory ({data_dir(explicit) or 'none is set'}): put the text of "
+            "the char-rnn repository there, compressed by xz, or name its place with --data-dir or RELIC_DATA"
+        )
+    try:
+        with reading(path, "an xz file"):
+            text = lzma.decompress(path.read_bytes())
+    except lzma.LZMAError as error:
+        raise DataError(f"{path}: truncated or not an xz file ({error}); get it again") from error
+    if len(text) != CHARACTERS:
+        raise DataError(f"{path}: {len(text)} characters, not {CHARACTERS}; get it again")
+    return np.frombuffer(text, np.uint8)

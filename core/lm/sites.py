@@ -1,0 +1,37 @@
+"""The residual stream of a decoder: read between two layers, and the rest of the model from there on."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from core.lm.decoder import Decoder, Layer, layer_angles, visible
+
+
+def residual(
+    model: Decoder, params: PyTree, tokens: Int[Array, "*batch s"], layer: int
+) -> Float[Array, "*batch s width"]:
+    """The residual stream after ``layer`` layers (0: the embeddings), of sequences without padding."""
+    h = model.bind({"params": params}).embed(tokens)
+    if model.config.positions == "learned":
+        h = h + params["positions"]["embedding"][: tokens.shape[-1]].astype(h.dtype)
+    return _through(model, params, h, 0, layer)
+
+
+def logits_from(
+    model: Decoder, params: PyTree, h: Float[Array, "*batch s width"], layer: int
+) -> Float[Array, "*batch s vocab"]:
+    """Logits where the residual stream after ``layer`` layers is ``h``: what splicing something in does to a model."""
+    bound = model.bind({"params": params})
+    return bound.logits(bound.norm(_through(model, params, h, layer, model.config.layers)))
+
+
+def _through(model: Decoder, params: PyTree, h: Array, first: int, last: int) -> Array:
+    c, lead = model.config, h.shape[:-1]
+    positions = jnp.broadcast_to(jnp.arange(lead[-1]), lead)
+    seen: Bool[Array, "*batch s s"] = visible(jnp.ones(lead, bool), c.window)
+    angles, module = layer_angles(c, positions), Layer(c)
+
+    def one(h, weights):
+        return module.apply({"params": weights}, h, seen, angles)[0], None
+
+    return jax.lax.scan(one, h, jax.tree.map(lambda leaf: leaf[first:last], params["layers"]))[0]

@@ -1,0 +1,1 @@
+"""The parts of ``causal_diffae``: strokes with exact counterfactuals, small worlds, real digits."""

@@ -1,0 +1,356 @@
+"""What RecSAE must show, and what others published of its subject."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from core.stats import summary
+from experiments import frames
+from experiments.frames import select
+from experiments.recsae_config import MAIN_K, PAPER_K, SUBJECT, WALKS
+from experiments.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, Verdict
+
+Judge = Callable[[pd.DataFrame], Verdict]
+BEAUTY = "amazon_beauty"
+LEAST_SEEDS = 3
+RECOVERY_K = 4
+
+
+def latents(k: int) -> str:
+    """Their name in records."""
+    return f"latents, k = {k}"
+
+
+def by_seed(frame: pd.DataFrame, **where) -> pd.Series:
+    """Values of a metric by seed, at no dose, state or factor unless one is named."""
+    for coordinate in ("dose", "state", "factor"):
+        if coordinate in frame and coordinate not in where:
+            frame = frame.loc[frame[coordinate].isna()]
+    return frames.by_seed(frame, **where)
+
+
+def compared(frame: pd.DataFrame, better: str, worse: str, *, least: float = 0.0, **where) -> Verdict:
+    """Whether the difference of two methods surely exceeds a number: the interval over seeds lies above it."""
+    a, b = (by_seed(frame, method=method, **where) for method in (better, worse))
+    difference = (a - b).dropna().to_numpy()
+    if len(difference) < LEAST_SEEDS:
+        return Verdict(None)
+    found = summary(difference)
+    words = f"{better} {a.mean():.4f}, {worse} {b.mean():.4f}: {found.mean:+.4f} ({found.n} seeds)"
+    return Verdict(bool(found.low > least), words, (found.low, found.high))
+
+
+def judge_order(better: str, worse: str, *, or_equal: bool = False) -> Judge:
+    """NDCG@10 on Amazon Beauty: better than another, or at least not surely worse."""
+
+    def judge(frame: pd.DataFrame) -> Verdict:
+        found = compared(frame, better, worse, dataset=BEAUTY, metric="ndcg@10")
+        if found.met is None or not or_equal or found.interval is None:
+            return found
+        return Verdict(bool(found.interval[1] >= 0), found.value, found.interval)
+
+    return judge
+
+
+def judge_accuracy(frame: pd.DataFrame) -> Verdict:
+    """HR@10 of SASRec within .06 to .09: the whole interval over seeds."""
+    values = by_seed(frame, dataset=BEAUTY, method=SUBJECT, metric="hr@10")
+    if len(values) < LEAST_SEEDS:
+        return Verdict(None)
+    found = summary(values.to_numpy())
+    words = f"HR@10 {found.mean:.4f} ({found.n} seeds)"
+    return Verdict(bool(found.low >= 0.06 and found.high <= 0.09), words, (found.low, found.high))
+
+
+def kept(frame: pd.DataFrame, k: int, metric: str) -> np.ndarray:
+    """The share of a metric that is kept with x_hat in the place of x."""
+    whole, spliced = (
+        by_seed(frame, dataset=BEAUTY, method=method, metric=metric)
+        for method in (f"{SUBJECT}, probed", f"{SUBJECT}, k = {k} in place")
+    )
+    return (spliced / whole).dropna().to_numpy()
+
+
+def judge_in_place(frame: pd.DataFrame) -> Verdict:
+    """At the paper's k: both metrics keep at least 95 %, fewer than 20 % dead; interval over seeds."""
+    shares = {metric: kept(frame, PAPER_K, metric) for metric in ("hr@10", "ndcg@10")}
+    dead = by_seed(frame, dataset=BEAUTY, method=f"{SUBJECT}, k = {PAPER_K} in place", metric="dead")
+    if min(map(len, (*shares.values(), dead))) < LEAST_SEEDS:
+        return Verdict(None)
+    found = {metric: summary(values) for metric, values in shares.items()}
+    words = ", ".join(f"{metric} keeps {s.mean:.1%}" for metric, s in found.items()) + f", {dead.mean():.1%} dead"
+    lows = [s.low for s in found.values()]
+    return Verdict(bool(min(lows) >= 0.95 and dead.max() < 0.2), words, (found["hr@10"].low, found["hr@10"].high))
+
+
+def judge_smooth(frame: pd.DataFrame) -> Verdict:
+    """Fewer latents keep less of HR@10 on average, and no halving of k costs more than 20 points."""
+    ks = sorted(
+        int(name.split("k = ")[1].split()[0])
+        for name in set(select(frame, dataset=BEAUTY)["method"])
+        if name.endswith("in place")
+    )
+    shares = [kept(frame, k, "hr@10") for k in ks]
+    if len(ks) < 3 or min(map(len, shares)) < LEAST_SEEDS:
+        return Verdict(None)
+    means = np.array([s.mean() for s in shares])
+    words = "HR@10 kept: " + ", ".join(f"{m:.1%} at k = {k}" for k, m in zip(ks, means, strict=True))
+    steps = np.diff(means)
+    return Verdict(bool((steps > -0.01).all() and (steps < 0.2).all()), words)
+
+
+def judge_coherence(frame: pd.DataFrame) -> Verdict:
+    """At k = 8 above neurons and random directions by .08 or more, and intervals over seeds exclude 0."""
+    found = [
+        compared(frame, latents(MAIN_K), other, dataset=BEAUTY, metric="coherence", part="concepts")
+        for other in ("neurons", "random directions")
+    ]
+    if any(verdict.met is None for verdict in found):
+        return Verdict(None)
+    means = [sum(v.interval) / 2 for v in found if v.interval]
+    met = all(v.met for v in found) and min(means) >= 0.08
+    return Verdict(bool(met), "; ".join(v.value for v in found), found[0].interval)
+
+
+def judge_reported_coherence(frame: pd.DataFrame) -> Verdict:
+    """At the paper's k the difference to neurons is reported with its interval, whatever it is."""
+    found = compared(frame, latents(PAPER_K), "neurons", dataset=BEAUTY, metric="coherence", part="concepts")
+    return found if found.met is None else Verdict(True, found.value, found.interval)
+
+
+def judge_interpretable(frame: pd.DataFrame) -> Verdict:
+    """The interpretable share of latents above that of neurons: the interval over seeds excludes 0."""
+    return compared(frame, latents(MAIN_K), "neurons", dataset=BEAUTY, metric="interpretable", part="concepts")
+
+
+def judge_shuffled(frame: pd.DataFrame) -> Verdict:
+    """Of shuffled activations fewer than 5 % are called interpretable."""
+    values = by_seed(frame, dataset=BEAUTY, method="latents, shuffled", metric="interpretable", part="concepts")
+    if len(values) < LEAST_SEEDS:
+        return Verdict(None)
+    found = summary(values.to_numpy())
+    return Verdict(bool(found.high < 0.05), f"{found.mean:.1%} of shuffled latents", (found.low, found.high))
+
+
+def judge_halves(frame: pd.DataFrame) -> Verdict:
+    """Rank correlation over latents of the confidence on two halves of the users above .5."""
+    values = by_seed(frame, dataset=BEAUTY, method=latents(MAIN_K), metric="halves agree", part="concepts")
+    if len(values) < LEAST_SEEDS:
+        return Verdict(None)
+    found = summary(values.to_numpy())
+    return Verdict(bool(found.low > 0.5), f"Spearman {found.mean:.3f} ({found.n} seeds)", (found.low, found.high))
+
+
+def judge_signs(metric: str) -> Judge:
+    """The sign test over latents, seeds combined by Fisher's method, and in every seed below .05."""
+
+    def judge(frame: pd.DataFrame) -> Verdict:
+        at = {"dataset": BEAUTY, "method": latents(MAIN_K), "part": "steering"}
+        p = by_seed(frame, metric=metric, **at)
+        change = by_seed(frame, metric="change by ablation", **at)
+        random = by_seed(frame, metric="change by ablating another", **at)
+        if len(p) < LEAST_SEEDS:
+            return Verdict(None)
+        combined = float(np.asarray(scipy.stats.combine_pvalues(np.maximum(p.to_numpy(), 1e-300)))[1])
+        words = (
+            f"share of concept items {change.mean():+.3f} by ablation, {random.mean():+.3f} by that of another active "
+            f"latent; p in each seed {', '.join(f'{x:.1e}' for x in p)}; combined {combined:.1e}"
+        )
+        found = summary(change.to_numpy())
+        return Verdict(bool(combined < 0.01 and p.max() < 0.05), words, (found.low, found.high))
+
+    return judge
+
+
+def judge_dose(frame: pd.DataFrame) -> Verdict:
+    """The share of concept items rises with every step of the dose, in the mean over latents of each seed."""
+    rows = select(frame, dataset=BEAUTY, metric="share of concept items", part="steering")
+    if len(set(rows["seed"])) < LEAST_SEEDS:
+        return Verdict(None)
+    table = rows.pivot_table(index="dose", columns="seed", values="value").sort_index()
+    words = "share " + ", ".join(f"{v:.3f} at {d:g}" for d, v in table.mean(axis=1).items())
+    return Verdict(bool((np.diff(table.to_numpy(), axis=0) > 0).all()), words)
+
+
+def judge_recovery(frame: pd.DataFrame) -> Verdict:
+    """Of planted groups at least 80 % are matched by a latent with F1 above .8; interval over seeds."""
+    values = by_seed(frame, dataset=WALKS, method=latents(RECOVERY_K), metric="groups recovered", part="recovery")
+    if len(values) < LEAST_SEEDS:
+        return Verdict(None)
+    found = summary(values.to_numpy())
+    words = f"{found.mean:.1%} of the groups ({found.n} seeds)"
+    low, high = (x if math.isfinite(x) else found.mean for x in (found.low, found.high))
+    return Verdict(bool(low >= 0.8), words, (low, high))
+
+
+MODELS = "tests/rec/test_sequential_models.py::"
+LEARNING = "tests/rec/test_sequential_learning.py::"
+RANKING = "tests/rec/test_sequential_ranking.py::"
+PROBES = "tests/interp/test_recsae.py::"
+DIFFERENCE = "ndcg@10, interval of the difference over seeds"
+CLAIMS = (
+    Claim(
+        "1a",
+        "SASRec equals a NumPy reference of ReChorus's form: post-norm, no output projection, positions counted back",
+        ShownByTest(MODELS + "test_sasrec_equals_numpy_with_positions_counted_back"),
+    ),
+    Claim(
+        "1b",
+        "Where the padding is changes nothing",
+        ShownByTest(MODELS + "test_where_the_padding_is_changes_no_state"),
+    ),
+    Claim(
+        "1c",
+        "Later items never change earlier states",
+        ShownByTest(MODELS + "test_later_items_change_no_earlier_state"),
+    ),
+    Claim(
+        "1d",
+        "The loss of all prefixes in one pass is the mean of the losses of single prefixes, gradients too",
+        ShownByTest(LEARNING + "test_the_loss_of_one_pass_is_the_mean_over_prefixes"),
+    ),
+    Claim(
+        "2a",
+        "Ranks and metrics equal the published formulas, ties counted against the model",
+        ShownByTest(RANKING + "test_ranks_and_metrics_equal_the_formulas_with_ties_against_the_model"),
+    ),
+    Claim(
+        "2b",
+        "Ranking by blocks of items gives the ranks of dense scores",
+        ShownByTest(RANKING + "test_ranks_by_item_blocks_are_the_dense_ones"),
+    ),
+    Claim(
+        "2c",
+        "Excluded items are never recommended",
+        ShownByTest(RANKING + "test_what_the_user_had_is_never_recommended"),
+    ),
+    Claim("3a", "An unused probe changes no bit", ShownByTest(PROBES + "test_an_unused_probe_changes_no_bit")),
+    Claim("3b", "An unchanged code changes no bit", ShownByTest(PROBES + "test_an_unchanged_code_changes_no_bit")),
+    Claim(
+        "4",
+        "Steering changes scores by (z'_j - z_j) <W_d[j], E_i>",
+        ShownByTest(PROBES + "test_steering_changes_scores_by_the_closed_form"),
+    ),
+    Claim(
+        "5",
+        "Attribute lift, Fisher's p and the adjustment over units equal independent computations",
+        ShownByTest(PROBES + "test_lift_fisher_and_adjustment_equal_independent_computations"),
+    ),
+    Claim(
+        "6",
+        "Probes attach to SASRec, GRU4Rec, LightGCN and BPR-MF by the same call",
+        ShownByTest(PROBES + "test_probes_attach_to_any_recommender_by_the_same_call"),
+    ),
+    Claim(
+        "7a",
+        "SASRec is not worse than GRU4Rec in NDCG@10 on Amazon Beauty",
+        ShownByRecords(
+            "ndcg@10, interval of the difference over seeds", judge_order(SUBJECT, "GRU4Rec", or_equal=True)
+        ),
+    ),
+    Claim(
+        "7b",
+        "SASRec is not worse than item-kNN",
+        ShownByRecords(
+            "ndcg@10, interval of the difference over seeds", judge_order(SUBJECT, "Item-kNN", or_equal=True)
+        ),
+    ),
+    Claim(
+        "7c",
+        "GRU4Rec is not worse than item-kNN",
+        ShownByRecords(DIFFERENCE, judge_order("GRU4Rec", "Item-kNN", or_equal=True)),
+    ),
+    Claim(
+        "7d",
+        "SASRec is better than popularity",
+        ShownByRecords(DIFFERENCE, judge_order(SUBJECT, "Popularity")),
+    ),
+    Claim(
+        "7e",
+        "GRU4Rec is better than popularity",
+        ShownByRecords(DIFFERENCE, judge_order("GRU4Rec", "Popularity")),
+    ),
+    Claim("7f", "HR@10 of SASRec lies within .06 and .09", ShownByRecords("hr@10 over seeds", judge_accuracy)),
+    Claim(
+        "8a",
+        "With reconstructions in place at k = 32, HR@10 and NDCG@10 keep 95 % and fewer than 20 % of latents are dead",
+        ShownByRecords("ratio of metrics over seeds", judge_in_place),
+    ),
+    Claim("8b", "The loss grows smoothly as k falls", ShownByRecords("HR@10 kept at each k", judge_smooth)),
+    Claim(
+        "9a",
+        "Category coherence of latents at k = 8 exceeds that of neurons and random directions by .08 or more",
+        ShownByRecords("coherence of the top 10 test histories, differences over seeds", judge_coherence),
+    ),
+    Claim(
+        "9b",
+        "At the paper's k = 32 the difference to neurons is reported with its interval",
+        ShownByRecords("coherence of the top 10 test histories, differences over seeds", judge_reported_coherence),
+    ),
+    Claim(
+        "10a",
+        "More latents than neurons are interpretable",
+        ShownByRecords("interpretable share, differences over seeds", judge_interpretable),
+    ),
+    Claim(
+        "10b",
+        "Shuffled activations give less than 5 %",
+        ShownByRecords("interpretable share of shuffled latents", judge_shuffled),
+    ),
+    Claim(
+        "11",
+        "Confidence on one half of the users predicts confidence on the other",
+        ShownByRecords("Spearman over latents", judge_halves),
+    ),
+    Claim(
+        "12a",
+        "Ablating a confident latent lowers the share of its concept's items in the top 10",
+        ShownByRecords("sign test over the 50 most confident latents", judge_signs("sign test against nothing")),
+    ),
+    Claim(
+        "12b",
+        "and by more than ablating another active latent",
+        ShownByRecords("sign test over the 50 most confident latents", judge_signs("sign test against another")),
+    ),
+    Claim(
+        "12c",
+        "Amplifying raises it monotonically",
+        ShownByRecords("mean share of concept items along the dose, each seed", judge_dose),
+    ),
+    Claim(
+        "13",
+        "At least 80 % of planted groups are matched by a latent with F1 above .8",
+        ShownByRecords("share of groups over seeds", judge_recovery),
+    ),
+    Claim("14a", "Probe training is as fast as sae_family asks", NotShown("`relic bench sae` times the family")),
+    Claim("14b", "An epoch of SASRec is three times as fast as in PyTorch", NotShown("not timed side by side")),
+    Claim(
+        "14c",
+        "Full ranking of 22,363 users takes less than 10 s on 2 cores",
+        ShownByTest(RANKING + "test_ranking_twenty_thousand_users_takes_less_than_ten_seconds"),
+    ),
+)
+
+_RUN = "comments in run.sh of Alice1998/RecSAE"
+PUBLISHED = tuple(
+    Published(dataset, SUBJECT, metric, value, source, "code")
+    for dataset, source, numbers in (
+        (
+            "grocery",
+            _RUN,
+            {"hr@5": 0.0454, "hr@10": 0.0678, "hr@20": 0.1046, "hr@50": 0.1745, "ndcg@5": 0.0295, "ndcg@10": 0.0367,
+             "ndcg@20": 0.0460, "ndcg@50": 0.0598},
+        ),
+        (
+            "movielens_1m",
+            "comments in run_ml.sh of Alice1998/RecSAE",
+            {"hr@5": 0.1061, "hr@10": 0.1611, "hr@20": 0.2321, "hr@50": 0.3500, "ndcg@5": 0.0704, "ndcg@10": 0.0882,
+             "ndcg@20": 0.1062},
+        ),
+    )
+    for metric, value in numbers.items()
+)  # fmt: skip
+"""Of data sets that are not here; the paper's tables of confidence could not be read and are left blank."""

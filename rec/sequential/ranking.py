@@ -1,0 +1,131 @@
+"""Full ranking of the next item: every item but those that the user had otherwise, a block of users at a time.
+
+The rank of a target is the number of ranked items that score at least as high, itself included: ties count against
+the model. Memory is one block of scores, whatever the number of users.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from rec.metrics import all_metrics
+from rec.ranking import HeldOut, mask_seen
+from rec.sequential.histories import NextItems
+
+Score = Callable[[Any, Int[Array, "b length"]], Float[Array, "b items"]]
+"""``(model, histories) -> scores`` of all items; the model is any pytree."""
+CUTOFFS = (5, 10, 20, 50)
+METRICS = ("hr", "ndcg", "mrr")
+
+
+class NextItemRanking:
+    """Tests models on histories and the items that followed; compiled once per shape of the model."""
+
+    def __init__(self, examples: NextItems, *, score: Score, ks: Sequence[int] = CUTOFFS, block: int = 256):
+        self.examples, self.ks = examples, tuple(ks)
+        self._options = {"score": score, "block": block, "most_seen": most_seen(examples.held_out)}
+
+    def ranks(self, model: Any) -> Int[np.ndarray, " n"]:
+        """The rank of each target, from 1."""
+        return jax.device_get(ranks(model, self.examples, **self._options))
+
+    def top(self, model: Any, k: int = 10) -> Int[np.ndarray, "n k"]:
+        """The recommended items of each user, best first."""
+        return jax.device_get(recommended(model, self.examples, k=k, **self._options))
+
+    def per_user(self, model: Any) -> dict[str, Float[np.ndarray, " n"]]:
+        """Every metric for every target."""
+        return jax.device_get(metrics_of(jnp.asarray(self.ranks(model)), self.ks))
+
+    def means(self, model: Any) -> dict[str, float]:
+        """Every metric, averaged over the targets."""
+        return {name: float(np.mean(value, dtype=np.float64)) for name, value in self.per_user(model).items()}
+
+
+def most_seen(held_out: HeldOut) -> int:
+    """An upper bound of the items left out of a ranking, a power of two so that data sets share programs."""
+    return 1 << int(np.diff(np.asarray(held_out.train_indptr)).max(initial=0)).bit_length()
+
+
+def metrics_of(
+    ranks: Int[Array, " n"], ks: Sequence[int] = CUTOFFS, names: Sequence[str] = METRICS
+) -> dict[str, Float[Array, " n"]]:
+    """Metrics of single targets by their ranks: HR = [rank <= k], NDCG = 1/log2(rank + 1), MRR = 1/rank, 0 beyond k."""
+    hits = jnp.arange(1, max(ks) + 1) == ranks[:, None]
+    return all_metrics(hits, jnp.ones_like(ranks), ks, names)
+
+
+@partial(jax.jit, static_argnames=("score", "block", "most_seen"))
+def ranks(model: Any, examples: NextItems, *, score: Score, block: int, most_seen: int) -> Int[Array, " n"]:
+    """The rank of each target among the items that are not left out."""
+
+    def rank(rows, scores):
+        target = jnp.take_along_axis(scores, examples.targets[rows, None], axis=1)
+        return jnp.sum(scores >= target, axis=1, dtype=jnp.int32)
+
+    return _by_blocks(rank, model, examples, score, block, most_seen)
+
+
+@partial(jax.jit, static_argnames=("k", "score", "block", "most_seen"))
+def recommended(
+    model: Any, examples: NextItems, *, k: int, score: Score, block: int, most_seen: int
+) -> Int[Array, "n k"]:
+    """The k items of each row that score highest, without those left out."""
+
+    def best(rows, scores):
+        del rows
+        return jax.lax.top_k(scores, k)[1]
+
+    return _by_blocks(best, model, examples, score, block, most_seen)
+
+
+def _by_blocks(measure, model, examples: NextItems, score: Score, block: int, most_seen: int) -> Array:
+    """A measurement of the masked scores of all rows, a block at a time, the last one padded."""
+    count = examples.targets.shape[0]
+    padding = -count % block
+    rows = jnp.pad(jnp.arange(count), (0, padding), mode="edge").reshape(-1, block)
+
+    def one(rows):
+        return measure(rows, mask_seen(score(model, examples.histories[rows]), examples.held_out, rows, most_seen))
+
+    found = jax.lax.map(one, rows)
+    return found.reshape(count + padding, *found.shape[2:])[:count]
+
+
+def ranks_by_item_blocks(
+    queries: Float[Array, "n d"],
+    table: Float[Array, "items d"],
+    examples: NextItems,
+    *,
+    item_block: int,
+    most_seen: int,
+) -> Int[Array, " n"]:
+    """The same ranks for scores <query, E_i> with a block of items at a time: for catalogues larger than memory."""
+    items = table.shape[0]
+    padding = -items % item_block
+    blocks = jnp.pad(table, ((0, padding), (0, 0))).reshape(-1, item_block, table.shape[1])
+    target = jnp.sum(queries * table[examples.targets], axis=1, keepdims=True)
+    rows = jnp.arange(queries.shape[0])
+    held_out = examples.held_out
+
+    def count(total, inputs):
+        first, part = inputs
+        own = first + jnp.arange(item_block)
+        scores = queries @ part.T
+        shifted = held_out._replace(train_items=_inside(held_out.train_items - first, item_block))
+        scores = mask_seen(scores, shifted, rows, most_seen)
+        better = (scores >= target) & (own < items) & (own != examples.targets[:, None])
+        return total + jnp.sum(better, axis=1, dtype=jnp.int32), None
+
+    first = jnp.arange(blocks.shape[0]) * item_block
+    return jax.lax.scan(count, jnp.ones(queries.shape[0], jnp.int32), (first, blocks))[0]
+
+
+def _inside(items: Int[Array, " n"], size: int) -> Int[Array, " n"]:
+    """Positions in a block; those outside are past its end, where a write is dropped."""
+    return jnp.where((items >= 0) & (items < size), items, size)

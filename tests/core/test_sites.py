@@ -1,0 +1,35 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core.datasets import shakespeare
+from core.errors import DataError
+from core.lm import Decoder, DecoderConfig, logits_from, residual
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_model_resumed_from_its_residual_stream_is_the_model(positions):
+    model = Decoder(DecoderConfig(11, 8, layers=2, heads=2, max_length=6, positions=positions))
+    tokens = jax.random.randint(jax.random.key(0), (3, 6), 0, 11)
+    params = model.init(jax.random.key(1), tokens)["params"]
+    whole = model.apply({"params": params}, tokens)
+    for layer in range(3):
+        h = residual(model, params, tokens, layer)
+        np.testing.assert_allclose(logits_from(model, params, h, layer), whole, rtol=2e-5, atol=2e-5)
+    assert jnp.abs(logits_from(model, params, 0 * h + 1, 1) - whole).max() > 1e-3
+
+
+def test_the_text_is_read_whole():
+    if shakespeare.locate() is None:
+        pytest.skip("tinyshakespeare is not in the data directory")
+    assert bytes(shakespeare.load()[:13]) == b"First Citizen"
+
+
+@pytest.mark.parametrize("content", [None, b"no xz file"])
+def test_a_missing_or_damaged_text_is_named(tmp_path, content):
+    if content:
+        (tmp_path / "tinyshakespeare").mkdir()
+        (tmp_path / "tinyshakespeare" / "input.txt.xz").write_bytes(content)
+    with pytest.raises(DataError, match=r"input\.txt\.xz"):
+        shakespeare.load(tmp_path)
