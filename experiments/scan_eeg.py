@@ -26,10 +26,14 @@ from core.bench import first_call
 from core.learner import with_sampler
 from core.loop import scan_steps
 from experiments import scan_eeg_real as real
-from experiments import scan_eeg_simulated as simulated
 from experiments.scan_eeg_claims import CLAIMS
+from experiments.scan_eeg_classification import classification
+from experiments.scan_eeg_concepts import concepts
+from experiments.scan_eeg_denoising import denoising
 from experiments.scan_eeg_figures import figures, tables
+from experiments.scan_eeg_selection import disentanglement
 from experiments.scan_eeg_settings import PRESETS, Config, at_once
+from experiments.scan_eeg_worlds import network, simulate, train_pool
 from experiments.system import Context, System
 from latent import scan_eeg as eeg
 
@@ -54,12 +58,12 @@ def run(config: Config, context: Context) -> None:
 
 def planted(config: Config, context: Context) -> None:
     """Everything on the generator."""
-    worlds = simulated.simulate(config, context.seeds)
-    pool = simulated.train_pool(config, context, worlds)
-    accuracies = simulated.classification(config, context, worlds, pool)
-    simulated.disentanglement(config, context, worlds, pool, accuracies)
-    simulated.denoising(config, context, worlds, pool)
-    simulated.concepts(config, context, worlds, pool)
+    worlds = simulate(config, context.seeds)
+    pool = train_pool(config, context, worlds)
+    accuracies = classification(config, context, worlds, pool)
+    disentanglement(config, context, worlds, pool, accuracies)
+    denoising(config, context, worlds, pool)
+    concepts(config, context, worlds, pool)
 
 
 def cost(config: Config, context: Context) -> None:
@@ -81,7 +85,7 @@ def training_seconds(config: Config, models: int):
     """A compiled call of some steps of a pool of models."""
     people = eeg.clean_erps(eeg.draw_people(jax.random.key(0), config.train))
     grid = eeg.Grid(people[None], jnp.zeros(models, jnp.int32), jnp.full(models, 8.0), jnp.ones(models))
-    learner = eeg.grid_learner(simulated.network(config), optax.adam(1e-3), config.batch_size, at_once())
+    learner = eeg.grid_learner(network(config), optax.adam(1e-3), config.batch_size, at_once())
     state = learner.init(jax.random.key(0), grid)
     compiled = jax.jit(scan_steps(learner, config.cost_steps).update).lower(state, grid).compile()
     return functools.partial(compiled, state, grid)

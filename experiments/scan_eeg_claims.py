@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from core.stats import summary
 from experiments.frames import groups, select, values
@@ -135,7 +136,7 @@ def judge_rank_correlation(frame: pd.DataFrame) -> Verdict:
     for _, part in groups(pool, "seed") if len(pool) else ():
         table = part.pivot_table(index=["beta", "member"], columns="metric", values="value")
         if len(table) >= 4:
-            found.append(float(table["UDR (lasso)"].corr(table["mean largest correlation"], method="spearman")))
+            found.append(spearmanr(table["UDR (lasso)"], table["mean largest correlation"])[0])
     return decided([("rank correlation", np.array(found), 0, np.inf)])
 
 

@@ -29,11 +29,15 @@ UCI, SMNI, STOP = "UCI ERPs", "SMNI trials", "stop-signal ERPs"
 
 def parts(context: Context) -> dict[str, Any]:
     """What can be run with the files that are there, by name."""
-    made = {"erp_uci_subject_means": people, "erp_smni_train": trials, "erp_impulsivity": conditions}
+    made: dict[erp.Name, Any] = {
+        "erp_uci_subject_means": people,
+        "erp_smni_train": trials,
+        "erp_impulsivity": conditions,
+    }
     missing = [name for name in made if erp.locate(name, context.data_dir) is None]
     for name in missing:
         context.say(f"scan_eeg: {name} is not in the data directory; left out")
-    return {name: part for name, part in made.items() if name not in missing}
+    return {str(name): part for name, part in made.items() if name not in missing}
 
 
 def fold_vaes(

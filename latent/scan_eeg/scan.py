@@ -134,13 +134,13 @@ class Recombination(nn.Module):
 def recombined(
     first: Float[Array, "b labels"], second: Float[Array, "b labels"], operator: Int[Array, " b"]
 ) -> Float[Array, "b labels"]:
-    """Which labels the recombination of two concepts of the same person mentions."""
+    """Which labels the recombination of two concepts mentions."""
     outcomes = jnp.stack([jnp.maximum(first, second), first * second, first * (1 - second)])
     return jnp.take_along_axis(outcomes, operator[None, :, None], axis=0)[0]
 
 
 class Recombined(NamedTuple):
-    """Two concepts, an operator, and the concept that it should give, all true of the same person."""
+    """Two concepts which agree where both speak, an operator, and the concept that it should give."""
 
     first: Float[Array, "b symbols"]
     second: Float[Array, "b symbols"]
@@ -149,21 +149,25 @@ class Recombined(NamedTuple):
 
 
 def draw_recombinations(key: Any, labels: Int[Array, "b labels"]) -> Recombined:
-    """Random pairs of concepts of every person; each mentions each label with probability 1/2."""
-    keys = jax.random.split(key, 3)
-    first, second = (example_bernoulli(k, labels.shape) for k in keys[:2])
-    third = example_bernoulli(keys[2], (labels.shape[0], 8))
+    """Random pairs of concepts whose result is true of every person; each mentions each label with probability 1/2.
+
+    What the result does not mention is drawn apart from the person: one of whom both concepts were true would be an
+    example of their union, whatever the operator.
+    """
+    keys = jax.random.split(key, 4)
+    first, second, free = (example_bernoulli(k, labels.shape) for k in keys[:3])
+    third = example_bernoulli(keys[3], (labels.shape[0], 8))
     operator = (third @ 2 ** jnp.arange(8)).astype(jnp.int32) % len(OPERATORS)
     result = recombined(first, second, operator)
-    told = (symbols_of(labels, mentioned) for mentioned in (first, second, result))
-    first_y, second_y, result_y = told
+    named = jnp.where(result == 1, labels, free.astype(labels.dtype))
+    first_y, second_y, result_y = (symbols_of(named, mentioned) for mentioned in (first, second, result))
     return Recombined(first_y, second_y, operator, result_y)
 
 
 def recombination_learner(
     model: Recombination, encode: Callable[[Params, Array], Gaussian], tx: optax.GradientTransformation
 ) -> GradientLearner:
-    """Trains the operators on :class:`Instructed`: KL(q(z|x) || q(z|y1, operator, y2)) of people who are an example.
+    """Trains the operators on :class:`Instructed`: KL(q(z|x) || q(z|y1, operator, y2)), x examples of the result.
 
     Args:
       model: the operators.

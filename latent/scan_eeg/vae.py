@@ -187,7 +187,8 @@ def vae_learner(model: BetaVae, tx: optax.GradientTransformation) -> GradientLea
 
     def loss(params: Params, key, batch: Erps):
         noise = batch.temperature * example_normal(key, (batch.x.shape[0], model.latents))
-        posterior, decoded = model.apply(params, batch.x, noise)  # pyright: ignore[reportGeneralTypeIssues]
+        made: Any = model.apply(params, batch.x, noise)
+        posterior, decoded = made
         return beta_vae_loss(posterior, decoded, batch.target, batch.beta)
 
     return gradient_learner(init, loss, tx, key_of=step_key)

@@ -241,9 +241,6 @@ def test_scan_finds_the_latent_of_each_label_and_classifies_by_it(grounded):
     assert concept.logvar[0, 0] < concept.logvar[0, 1] - 1  # what is not named stays wide
 
 
-@pytest.mark.xfail(
-    strict=True, reason="not shown: divergence 8.5 after recombination, 4.4 of the first concept; cause not found"
-)
 def test_operators_give_the_concepts_that_logic_asks_for(grounded, record_property):
     scan, params, operators, data = grounded
     drawn = eeg.draw_recombinations(jax.random.key(5), data.labels)
