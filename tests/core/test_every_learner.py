@@ -13,7 +13,10 @@ from tests.examples import EXAMPLES
 STEPS = 3
 
 
-VARIANTS = {"sae_batch_topk", "sae_gated", "sasrec_prenorm", "label_diffusion", "scm_vae", "anticausal_predictor"}
+VARIANTS = {
+    "sae_batch_topk", "sae_gated", "sasrec_prenorm", "label_diffusion", "scm_vae", "anticausal_predictor",
+    "scan_operators",
+}  # fmt: skip
 """Learners that share their steps with another example; with the slow tests, for the time that compiling them takes."""
 
 
