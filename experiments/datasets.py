@@ -8,6 +8,7 @@ from rich.table import Table
 from core.datasets import (
     cache_dir,
     data_dir,
+    erp,
     growth,
     interactions,
     mnist,
@@ -50,6 +51,21 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Growth curves: synthetic examples of Liu & Perera, and 500 children of ECLS-K:2011 from the R package nlpsem",
         "MIT (Extension_projects), GPL >= 3 (nlpsem); public-use data of NCES\nhttps://github.com/Veronica0206/nlpsem",
         lambda explicit: path.parent if (path := growth.locate(explicit=explicit)) else None,
+    ),
+    "erp_uci_subject_means": (
+        "Averaged ERPs of 61 people of the UCI EEG database: 64 channels, alcoholic or control",
+        "GPL-3 (R package TRES)\nhttps://cran.r-project.org/package=TRES",
+        lambda explicit: path.parent if (path := erp.locate("erp_uci_subject_means", explicit)) else None,
+    ),
+    "erp_smni_train": (
+        "600 single trials of 20 people of the UCI EEG database: 8 channels, 3 conditions",
+        "CC BY 4.0 as recalled (UCI Machine Learning Repository)\nhttps://archive.ics.uci.edu",
+        lambda explicit: path.parent if (path := erp.locate("erp_smni_train", explicit)) else None,
+    ),
+    "erp_impulsivity": (
+        "Stop-signal ERPs of 24 people of high and low impulsivity: 2 conditions, 3 channels",
+        "GPL-2 or later (R package ERP)\nhttps://cran.r-project.org/package=ERP",
+        lambda explicit: path.parent if (path := erp.locate("erp_impulsivity", explicit)) else None,
     ),
     "sachs_interventions": (
         "Sachs et al. 2005: 11 proteins in 7,466 cells under nine conditions",

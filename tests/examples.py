@@ -20,6 +20,7 @@ from interp.likelihoods import Task, categorical
 from latent import diffusion, mm_gpvae
 from latent import jepa_linear as jepa
 from latent import moe_trajectories as moe
+from latent import scan_eeg as eeg
 from latent.film import FilmMlp
 from rec.dccf import dccf_learner
 from rec.dgcf import dgcf_learner
@@ -176,6 +177,25 @@ def recordings(hide_behaviour: float) -> Example:
     return Example(learner, (trials, jnp.float32(0.5)), mm_gpvae.BATCH_AXES)
 
 
+def potentials() -> Example:
+    """A beta-VAE on sixteen recordings; beta and the noise's scale are shared."""
+    x = jax.random.normal(jax.random.key(1), (16, 2, 8))
+    learner = eeg.vae_learner(eeg.BetaVae(2, 8, 2, (2, 2), 4), optax.sgd(1e-2))
+    return Example(learner, eeg.Erps(x, x, jnp.float32(4), jnp.float32(1)), eeg.BATCH_AXES)
+
+
+def logic() -> Example:
+    """Operators on the concepts of a frozen SCAN, which all examples share."""
+    scan = eeg.SymbolVae(4, 2, 4)
+    params = scan.init(jax.random.key(2), jnp.zeros((1, 4)), jnp.zeros((1, 2)))
+    mean = jax.random.normal(jax.random.key(1), (16, 2))
+    people = eeg.Grounded(eeg.Gaussian(mean, jnp.full((16, 2), -1.0)), jnp.arange(32).reshape(16, 2) % 3 % 2)
+    learner = eeg.recombination_learner(
+        eeg.Recombination(4), lambda p, y: scan.apply(p, y, method="encode"), optax.sgd(1e-2)
+    )
+    return Example(learner, eeg.Instructed(people, params), eeg.Instructed(0, None))
+
+
 def factors() -> Example:
     """Exact Gaussian-process factor analysis of sixteen trials."""
     learner = mm_gpvae.gpfa_learner(mm_gpvae.fourier_basis(8, 16, 4.0), 2, optax.sgd(1e-2), first_length=4.0)
@@ -250,6 +270,8 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "irm": invariant_risk,
     "mm_gpvae": partial(recordings, 0.3),
     "gpfa": factors,
+    "scan_beta_vae": potentials,
+    "scan_operators": logic,
     "sasrec": partial(next_item, SASRec),
     "sasrec_prenorm": partial(next_item, SASRecPreNorm, criterion=bpr_max, negatives=own_negatives(3)),
     "gru4rec": partial(next_item, GRU4Rec),

@@ -23,6 +23,7 @@ VARIANTS = {
     "label_diffusion",
     "scm_vae",
     "anticausal_predictor",
+    "scan_operators",
 }
 """Learners that share their steps with another example; with the slow tests, for the time that compiling them takes."""
 

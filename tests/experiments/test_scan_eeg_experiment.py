@@ -1,0 +1,182 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import registry, runs
+from experiments import scan_eeg_claims as claims
+from experiments.runner import execute
+from experiments.scan_eeg import SYSTEM, run
+from experiments.scan_eeg_selection import select_by_udr
+from experiments.scan_eeg_settings import PRESETS
+
+TINY = (
+    "train=24", "test=24", "trials=2", "kept=2", "features=2,2", "hidden=4", "latents=3", "steps=2",
+    "supervised_steps=2", "batch_size=8", "scan_steps=2", "scan_batch=8", "recombination_steps=2", "cost_steps=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs")
+    folder = execute(registry.load("scan_eeg"), preset="smoke", seeds=(0,), assignments=TINY, workdir=workdir)
+    return runs.read(folder)
+
+
+@pytest.mark.slow
+def test_every_part_without_data_is_recorded_and_drawn(made):
+    frame = made.frame
+    assert set(frame["part"].dropna()) == {
+        "pool", "selection", "denoising", "markers", "latents", "recombination", "curves", "cost",
+    }  # fmt: skip
+    assert {"LPP difference + LR", "beta-VAE + LR", "beta-VAE by UDR + LR", "SCAN"} < set(frame["method"])
+    assert set(SYSTEM.figures(frame)) == {
+        "accuracies", "udr", "latents", "traversals", "prototypes", "recombined", "denoised",
+    }  # fmt: skip
+    assert set(SYSTEM.tables(frame)) == {
+        "Models by beta", "Correlation with the clean ERP", "SCAN's markers (beta 8, shares of models)",
+        "Recombined concepts", "Seconds",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_finished_run_has_nothing_to_do(made):
+    class Finished:
+        seeds, workdir = (0,), made.folder
+
+        def done(self, **cell):
+            return True
+
+    run(dataclasses.replace(PRESETS["smoke"]), Finished())
+
+
+def test_udr_selects_within_the_beta_of_the_highest_median():
+    scores, betas = np.array([0.9, 0.1, 0.5, 0.6]), np.array([2.0, 2.0, 8.0, 8.0])
+    assert select_by_udr(scores, betas) == 3
+
+
+def rows(method, metric, numbers, **place) -> list[dict]:
+    at = {"dataset": "simulated", "method": method, "metric": metric, **place}
+    return [{"seed": i, "value": value, **at} for i, value in enumerate(numbers)]
+
+
+def near(mean, seeds=3):
+    return [mean + 0.001 * i for i in range(seeds)]
+
+
+def compared(age=0.3, sex=0.2, anxiety=0.2, depression=0.0, random=0.5, seeds=3) -> pd.DataFrame:
+    gains = {"age": age, "sex": sex, "anxiety": anxiety, "depression": depression}
+    found = [r for label, gain in gains.items() for r in rows("beta-VAE + LR", label, near(0.5 + gain, seeds))]
+    found += [r for label in gains for r in rows("LPP difference + LR", label, [0.5] * seeds)]
+    return pd.DataFrame(found + rows("beta-VAE + LR", "random", near(random, seeds)))
+
+
+def denoised(single=0.2, erp=0.03, less=0.08) -> pd.DataFrame:
+    gains = {("single trial", "whole"): single, ("ERP", "whole"): erp,
+             ("single trial", "less grand mean"): less, ("ERP", "less grand mean"): less}  # fmt: skip
+    return pd.DataFrame([
+        row
+        for (source, form), gain in gains.items()
+        for method, start in (("none", [0.4] * 3), ("beta-VAE", near(0.4 + gain)))
+        for row in rows(method, "correlation with clean", start, part="denoising", source=source, form=form)
+    ])  # fmt: skip
+
+
+def pool(part="pool", **by_metric) -> pd.DataFrame:
+    """Three values by beta (2, 8, 16) of every metric, at three seeds and two members each."""
+    return pd.DataFrame([
+        row
+        for metric, means in by_metric.items()
+        for beta, mean in zip((2.0, 8.0, 16.0), means, strict=True)
+        for member in (0, 1)
+        for row in rows("beta-VAE", metric.replace("__", ": ").replace("_", " "), near(mean), part=part, beta=beta,
+                        member=member)
+    ])  # fmt: skip
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(metric=frame["metric"].replace({"UDR": "UDR (lasso)"}))
+
+
+def seconds(alone, together, label=5.0) -> pd.DataFrame:
+    metric = "seconds per model and step"
+    return pd.DataFrame(
+        rows("one after another", metric, near(alone), dataset="cost")
+        + rows("one program", metric, near(together), dataset="cost")
+        + rows("SCAN", "seconds for a new label", near(label), dataset="cost")
+    )
+
+
+def repeated(mean, count=10) -> pd.DataFrame:
+    return pd.DataFrame(
+        rows("beta-VAE-10 (FZ, PZ, OZ) + LR", "balanced accuracy", near(mean, count), dataset="UCI ERPs")
+    )
+
+
+def one_number(metric, mean, **place) -> pd.DataFrame:
+    return pd.DataFrame(rows("SCAN", metric, near(mean), **place))
+
+
+CASES = {
+    "5a": (claims.judge_beats_lpp, compared(), compared(sex=0.1)),
+    "5b": (claims.judge_equals_lpp, compared(), compared(depression=-0.06)),
+    "5c": (claims.judge_chance, compared(), compared(random=0.6)),
+    "6": (claims.judge_denoising, denoised(), denoised(less=0.04)),
+    "7a": (claims.judge_active, pool(active_latents=(7, 5, 4)), pool(active_latents=(4, 5, 7))),
+    "7b": (
+        claims.judge_concentration,
+        pool(best_latent__age=(0.7, 0.75, 0.8), largest_correlation__N1_latency=(0.6, 0.7, 0.8)),
+        pool(best_latent__age=(0.7, 0.75, 0.8), largest_correlation__N1_latency=(0.8, 0.7, 0.6)),
+    ),
+    "7c": (claims.judge_udr_of_betas, named(pool(UDR=(0.2, 0.3, 0.2))), named(pool(UDR=(0.2, 0.3, 0.4)))),
+    "8a": (
+        claims.judge_markers,
+        pool("markers", marker_is_carrier__depression=(0, 0.9, 0), marker_is_carrier__sex=(0, 0.9, 0)),
+        pool("markers", marker_is_carrier__depression=(0, 0.9, 0), marker_is_carrier__sex=(0, 0.2, 0)),
+    ),
+    "8b": (
+        claims.judge_random_marker,
+        pool("markers", largest_difference__random=(0, 0.1, 0)),
+        pool("markers", largest_difference__random=(0, 0.2, 0)),
+    ),
+    "9a": (
+        claims.judge_selection,
+        one_number("selected less median accuracy", 0.02, part="selection"),
+        one_number("selected less median accuracy", -0.02, part="selection"),
+    ),
+    "9b": (
+        claims.judge_rank_correlation,
+        named(pool(UDR=(0.1, 0.2, 0.3), mean_largest_correlation=(0.4, 0.5, 0.6))),
+        named(pool(UDR=(0.1, 0.2, 0.3), mean_largest_correlation=(0.6, 0.5, 0.4))),
+    ),
+    "10": (claims.judge_new_label, seconds(1, 1), seconds(1, 1, label=31)),
+    "11": (claims.judge_uci, repeated(0.7), repeated(0.55)),
+    "12a": (claims.judge_one_program, seconds(1, 0.9), seconds(1, 1.5)),
+}
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_a_claim_is_met_or_not_by_its_numbers(number):
+    judge, good, bad = CASES[number]
+    assert judge(good).met is True
+    assert judge(bad).met is False
+    assert judge(good).value
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_too_few_seeds_decide_nothing(number):
+    judge, good, _ = CASES[number]
+    assert judge(good[good["seed"] < 2]).met is None
+
+
+def test_every_judged_claim_has_a_case():
+    judged = {c.number: c.evidence.judge for c in claims.CLAIMS if hasattr(c.evidence, "judge")}
+    assert judged == {number: case[0] for number, case in CASES.items()}
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_without_records_nothing_is_judged(number):
+    for columns in ([], ["dataset", "method", "part", "beta", "member", "source", "form"]):
+        frame = pd.DataFrame({"metric": [], "seed": [], "value": [], **{c: [] for c in columns}})
+        assert CASES[number][0](frame).met is None
