@@ -3,6 +3,7 @@
 `make test-all` compiles as users do (JAX_DISABLE_MOST_OPTIMIZATIONS=0).
 """
 
+import gc
 import os
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # processes that tests start inherit it
@@ -11,6 +12,7 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+gc.set_threshold(20_000, 20, 100)  # compiled programs live on, and to search them over and over takes time
 
 
 @pytest.fixture

@@ -211,7 +211,8 @@ def next_item(module: type[Sequential], *, hide: float | None = None, **settings
         row_length=8,
         cloze=hide is not None,
     )
-    model = module(world.items, 8, dropout=0.2, length=6)
+    depth = {} if module is GRU4Rec else {"blocks": 1}
+    model = module(world.items, 8, dropout=0.2, length=6, **depth)
     return Example(sequential_learner(model, tx=optax.sgd(1.0), batch_size=16, hide=hide, **settings), data, None)
 
 

@@ -16,16 +16,21 @@ STEPS = 3
 
 
 VARIANTS = {
+    "bert4rec",
+    "gru4rec",
+    "sgl",
+    "simgcl",
     "growth_direct",
     "sae_batch_topk",
     "sae_gated",
+    "sae_transcoder",
     "sasrec_prenorm",
     "label_diffusion",
     "scm_vae",
     "anticausal_predictor",
     "scan_operators",
 }
-"""Learners that share their steps with another example; with the slow tests, for the time that compiling them takes."""
+"""Learners that share their training step with another example; slow ones, for the time that compiling them takes."""
 
 
 @pytest.fixture(

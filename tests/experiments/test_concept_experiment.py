@@ -28,6 +28,7 @@ def run(tmp_path_factory):
         return runs.read(tiny(tmp_path_factory.mktemp("runs")))
 
 
+@pytest.mark.slow
 def test_every_part_is_recorded_and_drawn(run):
     frame = run.frame
     assert set(frame["dataset"]) == {"discs", "vectors"}
@@ -47,6 +48,7 @@ def test_every_group_and_three_concepts_are_recorded_and_drawn(tmp_path):
     assert len(SYSTEM.tables(frame)) == 3
 
 
+@pytest.mark.slow
 def test_one_seed_judges_nothing(run):
     verdicts = [
         judge(run.frame)
@@ -58,6 +60,7 @@ def test_one_seed_judges_nothing(run):
     assert {verdict.met for verdict in verdicts} == {None}
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(run, monkeypatch):
     monkeypatch.setattr(experiment, "vectors", None)
     monkeypatch.setattr(experiment, "images", None)

@@ -19,6 +19,7 @@ def run(tmp_path_factory):
     return runs.read(folder)
 
 
+@pytest.mark.slow
 def test_every_part_is_recorded_and_drawn(run):
     frame = run.frame
     assert set(frame["dataset"]) == {"regression", DECODERS}
@@ -28,6 +29,7 @@ def test_every_part_is_recorded_and_drawn(run):
     assert len(SYSTEM.tables(frame)) == 2
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_query_and_its_top_sequences(run):
     (page,) = run.folder.glob("work/*/pages/*.html")
     text = page.read_text()
@@ -35,11 +37,13 @@ def test_the_page_shows_the_query_and_its_top_sequences(run):
     assert "http" not in text.replace("http://www.w3.org", "")  # self-contained
 
 
+@pytest.mark.slow
 def test_exact_influence_agrees_with_itself(run):
     rows = run.frame[(run.frame["method"] == "exact") & (run.frame["metric"] == "correlation with exact")]
     np.testing.assert_allclose(rows["value"], 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(run):
     before = (run.folder / runs.RECORDS).stat().st_size
     execute(registry.load("ekfac_influence"), preset="smoke", seeds=(0,), assignments=TINY,

@@ -20,6 +20,7 @@ def run(tmp_path_factory):
     return runs.read(folder)
 
 
+@pytest.mark.slow
 def test_every_part_without_data_is_recorded_and_drawn(run):
     frame = run.frame
     assert set(frame["method"]) == {"MM-GPVAE", "GPFA", "CCA"}
@@ -30,12 +31,14 @@ def test_every_part_without_data_is_recorded_and_drawn(run):
     assert list(table["method"]) == ["MM-GPVAE", "GPFA", "CCA"]
 
 
+@pytest.mark.slow
 def test_the_result_of_a_seed_is_its_best_restart(run):
     rows = run.frame[(run.frame["method"] == "MM-GPVAE") & (run.frame["metric"] == "ELBO")]
     assert rows["restart"].isna().sum() == 1
     assert rows["value"].max() == rows[rows["restart"].isna()]["value"].item()
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(run):
     before = (run.folder / runs.RECORDS).stat().st_size
     execute(registry.load("mm_gpvae"), preset="smoke", seeds=(0,), assignments=TINY, workdir=run.folder.parents[1])

@@ -240,6 +240,7 @@ def eager_saves(monkeypatch):
     monkeypatch.setattr(core.fit, "SAVE_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 def test_a_fit_killed_in_either_pass_resumes_to_the_same_bits(tmp_path, uninterrupted, eager_saves):
     for fatal in (2, 5):  # calls of progress: three in each pass
         calls = []

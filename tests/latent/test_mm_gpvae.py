@@ -173,6 +173,7 @@ def test_the_behaviour_term_weighs_little_at_first():
     assert float(sampler("all", None, jnp.int32(150))[1]) == pytest.approx(0.515)
 
 
+@pytest.mark.slow
 def test_the_released_optimiser_has_a_rate_per_network(trained):
     params = trained[1]
     tx = gp.reference_optimizer()
@@ -183,6 +184,7 @@ def test_the_released_optimiser_has_a_rate_per_network(trained):
     assert step["decoder"] == pytest.approx(1.6e-4, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_hiding_behaviour_in_training_changes_recognition_only_where_it_is_drawn():
     data, net = trials(), model()
     batch = (data, jnp.ones(()))
