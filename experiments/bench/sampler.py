@@ -96,7 +96,7 @@ def compare(case: Case, torch: Any, diffusers: Any, peer: str) -> tuple[BenchRes
         for fn, kept in times.items():
             kept.append(first_call(fn))
     median = {fn: statistics.median(kept) for fn, kept in times.items()}
-    added = [max(median[a] - median[b], 1e-7) / STEPS for a, b in ((ours, ours_bare), (theirs, theirs_bare))]
+    added = [max((median[a] - median[b]) / STEPS, 1e-7) for a, b in ((ours, ours_bare), (theirs, theirs_bare))]
     nets = [1e3 * median[fn] / STEPS for fn in (ours_bare, theirs_bare)]
     note = f"{STEPS} steps, batch {BATCH}, loop: {loop}"
     per_step = f"beyond {nets[0]:.3g} ms and {nets[1]:.3g} ms per bare call; 0.1 µs or less: none could be measured"
