@@ -232,7 +232,7 @@ CLAIMS = (
     Claim("12", "Two seeds share features, more than with random directions",
           ShownByRecords("mean max cosine between seeds of TopK", judge_agreement)),
     Claim("13a", "A step is twice as fast as the better PyTorch form",
-          NotShown("no record: `relic bench sae` gave 2.0x and 2.7x; see the page")),
+          NotShown("measured by `relic bench sae`, whose results are no records; see the page")),
     Claim("13b", "The cost of decoding grows with k and not with m",
           ShownByRecords("least times of 512 codes, d = 64, tables of 4 to 67 MB", judge_decoding)),
     Claim("14", "Eight small dictionaries by vmap cost less than eight runs",
