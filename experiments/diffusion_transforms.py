@@ -277,7 +277,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
             cells[f"{calls:g} calls" if calls else "no calls"] = interval(group["value"].to_numpy(), 4)
         rows.append(cells)
     if rows:
-        out["Sliced W1 from the data, over seeds"] = pd.DataFrame(rows).fillna("–")
+        out["Sliced W1 from the data, over seeds"] = pd.DataFrame(rows).astype(object).fillna("–")
     timed = select(frame, metric="milliseconds")
     if len(timed):
         columns = {"method": "what", "calls": "steps", "value": "milliseconds"}

@@ -92,11 +92,11 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
                     cells[metric] = interval(numbers, digits)
             rows.append(cells)
         if rows:
-            out[title] = pd.DataFrame(rows).fillna("–")
+            out[title] = pd.DataFrame(rows).astype(object).fillna("–")
     timed = select(frame, dataset="cost")
     if len(timed):
         columns = [name for name in ("method", "m", "k", "value") if name in timed]
-        out["Cost, milliseconds"] = timed.loc[:, columns].round(3).fillna("–").reset_index(drop=True)
+        out["Cost, milliseconds"] = timed.loc[:, columns].round(3).astype(object).fillna("–").reset_index(drop=True)
     return out
 
 
