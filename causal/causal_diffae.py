@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Key
 
 from causal.mechanisms import Intervention, settled
-from core.learner import GradientLearner, Loss, gradient_learner, mean_over_devices, step_key
+from core.learner import GradientLearner, Loss, example_keys, gradient_learner, mean_over_devices, step_key
 from core.loop import Loop
 from latent import diffusion
 from latent.diffusion import Conditioned, Guided
@@ -195,13 +195,9 @@ def objective(
     def loss(params, key, batch):
         code_key, drop_key, noise_key = jax.random.split(key, 3)
         code: Any = model.apply(params, batch["x"], method="encode")
-        u = jax.vmap(sample_code, in_axes=(0, 0, None))(
-            diffusion.example_keys(code_key, code.mean.shape[0]), code, share
-        )
+        u = jax.vmap(sample_code, in_axes=(0, 0, None))(example_keys(code_key, code.mean.shape[0]), code, share)
         z: Any = model.apply(params, u, method="code")
-        kept = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - dropped))(
-            diffusion.example_keys(drop_key, code.mean.shape[0])
-        )
+        kept = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - dropped))(example_keys(drop_key, code.mean.shape[0]))
         kept &= batch["labelled"]
         cond = jnp.where(kept[:, None, None], z, 0.0)
         denoising = jnp.mean(losses(params, noise_key, batch["x"], cond)[0])

@@ -18,8 +18,7 @@ from jaxtyping import Array, Float
 
 from causal.causal_diffae import Code, kl_to_standard, label_divergence, sample_code
 from causal.mechanisms import CausalLayer, Graph, Intervention, checked, settled
-from core.learner import GradientLearner, gradient_learner, step_key
-from latent import diffusion
+from core.learner import GradientLearner, example_keys, gradient_learner, step_key
 
 
 class LinearThenMask(nn.Module):
@@ -132,7 +131,7 @@ def learner(
 
     def loss(params, key, batch):
         code: Any = model.apply(params, batch["x"], method="encode")
-        keys = diffusion.example_keys(key, code.mean.shape[0])
+        keys = example_keys(key, code.mean.shape[0])
         e = jax.vmap(sample_code, in_axes=(0, 0, None))(keys, code, share)
         z: Any = model.apply(params, e, method="code")
         logits: Any = model.apply(params, z, method="decode")

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from causal.causal_diffae import WEIGHTINGS, Decoder, Prediction
-from core.learner import GradientLearner, gradient_learner, step_key
+from core.learner import GradientLearner, example_keys, gradient_learner, step_key
 from latent import diffusion
 from latent.diffusion import Conditioned
 from latent.unet import sinusoids
@@ -88,7 +88,7 @@ def learner(
     def loss(params, key, batch):
         x, labels = batch["x"], batch["labels"]
         keys = jax.random.split(key, 4)
-        kept = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - dropped))(diffusion.example_keys(keys[0], x.shape[0]))
+        kept = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - dropped))(example_keys(keys[0], x.shape[0]))
         denoising = losses(params, keys[1], x, jnp.where(kept[:, None], told(labels), 0.0))[0].mean()
         level = levels(keys[2], x.shape[0]).level
         found: Any = model.apply(params, diffusion.noised(x, level, keys[3])[0], level.time, method="regress")

@@ -97,6 +97,19 @@ def replica_key(state: State) -> Key[Array, ""]:
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS)) if axis_is_bound() else key
 
 
+def example_keys(key: Any, count: int, first_example: Any = 0) -> Key[Array, " batch"]:
+    """A key per example, a function of its place in the global batch: for noise that no layout over devices changes.
+
+    Args:
+      key: the same on every replica, see :func:`step_key`.
+      count: of the examples at hand.
+      first_example: place of their first one in the global batch. Under pmap each replica adds its own.
+    """
+    if axis_is_bound():
+        first_example = first_example + jax.lax.axis_index(DATA_AXIS) * count
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first_example + jnp.arange(count))
+
+
 def gradient_learner(
     init_params: Callable[[Any, Batch], Params],
     loss: Loss,

@@ -34,7 +34,7 @@ def disentanglement(config: Config, context: Context, worlds: Worlds, pool: Pool
             note("mean accuracy", found[i, : len(PLANTED)].mean())
             for name, values in scores.items():
                 note(name, values[place])
-            strongest = strongestcorrelations(pool, worlds, w, i)
+            strongest = strongest_correlations(pool, worlds, w, i)
             note("mean largest correlation", strongest.mean())
             for factor, value in zip(FACTORS, strongest, strict=True):
                 note(f"largest correlation: {factor}", value)
@@ -60,7 +60,7 @@ def select_by_udr(scores: np.ndarray, betas: np.ndarray) -> int:
     return int(np.argmax(np.where(betas == best, scores, -np.inf)))
 
 
-def strongestcorrelations(pool: Pool, worlds: Worlds, w: int, i: int) -> np.ndarray:
+def strongest_correlations(pool: Pool, worlds: Worlds, w: int, i: int) -> np.ndarray:
     """Of each factor with any active latent, in absolute value."""
     found = np.abs(np.asarray(correlations(pool.test.mean[i], worlds.test.factors[w])))
     return np.where((pool.kl[i] > DISTINCT)[:, None], found, 0).max(0)

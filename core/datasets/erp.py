@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from core.datasets import data_dir
-from core.datasets.raw import reading
+from core.datasets.raw import needed, one, reading
 from core.errors import DataError
 
 Name = Literal["erp_uci_subject_means", "erp_smni_train", "erp_impulsivity"]
@@ -56,9 +55,7 @@ class StopSignal(NamedTuple):
 
 def locate(name: Name, explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
-    base = data_dir(explicit)
-    path = base / name / FILES[name] if base else None
-    return path if path and path.is_file() else None
+    return one(name, FILES[name], explicit)
 
 
 def subject_means(explicit: Path | None = None) -> SubjectMeans:
@@ -89,12 +86,7 @@ def stop_signal(explicit: Path | None = None) -> StopSignal:
 
 
 def _load(name: Name, wanted: dict[str, tuple[int | None, ...]], explicit: Path | None) -> dict[str, np.ndarray]:
-    path = locate(name, explicit)
-    if path is None:
-        raise DataError(
-            f"{name}/{FILES[name]} is not in the data directory ({data_dir(explicit) or 'none is set'}): name its "
-            "place with --data-dir or RELIC_DATA"
-        )
+    path = needed(name, FILES[name], "get it from the source that `relic data list` names", explicit)
     with reading(path, "an npz file"), np.load(path, allow_pickle=False) as file:
         arrays = {field: file[field] for field in file.files if field in wanted}
     rows = None

@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from core.datasets import data_dir
-from core.datasets.raw import reading, require_columns
+from core.datasets.raw import needed, one, reading, require_columns
 from core.errors import DataError
 
 Name = Literal["moe_bls_example", "bls2", "quad2", "exp2", "jb2", "tvc_bls2", "eclsk2011_demo500"]
@@ -27,9 +26,7 @@ PERSONS = 500
 
 def locate(name: Name = "moe_bls_example", explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
-    base = data_dir(explicit)
-    path = base / FOLDER / f"{name}.csv.gz" if base else None
-    return path if path and path.is_file() else None
+    return one(FOLDER, f"{name}.csv.gz", explicit)
 
 
 def load(name: Name, explicit: Path | None = None) -> pd.DataFrame:
@@ -38,12 +35,12 @@ def load(name: Name, explicit: Path | None = None) -> pd.DataFrame:
     Raises:
       DataError: where the file is missing, damaged, short, or a column is missing or holds other than numbers.
     """
-    path = locate(name, explicit)
-    if path is None:
-        raise DataError(
-            f"{FOLDER}/{name}.csv.gz is not in the data directory ({data_dir(explicit) or 'none is set'}): see its "
-            "README for the origin, and name its place with --data-dir or RELIC_DATA"
-        )
+    path = needed(
+        FOLDER,
+        f"{name}.csv.gz",
+        "export it from the R package nlpsem or the repository Veronica0206/Extension_projects",
+        explicit,
+    )
     with reading(path, "a gzip file of comma-separated values"):
         table = pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())))
     require_columns(list(map(str, table.columns)), DEMO if name == "eclsk2011_demo500" else SYNTHETIC, str(path))

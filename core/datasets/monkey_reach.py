@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from core.datasets import data_dir
-from core.datasets.raw import reading
+from core.datasets.raw import needed, one, reading
 from core.errors import DataError
 
 Monkey = Literal["chewie", "mihi"]
@@ -42,9 +41,7 @@ class Reaches(NamedTuple):
 
 def locate(monkey: Monkey, explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
-    base = data_dir(explicit)
-    path = base / FOLDER / f"{monkey}.npz" if base else None
-    return path if path and path.is_file() else None
+    return one(FOLDER, f"{monkey}.npz", explicit)
 
 
 def load(monkey: Monkey, part: Part, explicit: Path | None = None) -> Recording:
@@ -53,12 +50,7 @@ def load(monkey: Monkey, part: Part, explicit: Path | None = None) -> Recording:
     Raises:
       DataError: where the file is missing or damaged, or a field is missing, of another shape or not what it should be.
     """
-    path = locate(monkey, explicit)
-    if path is None:
-        raise DataError(
-            f"{FOLDER}/{monkey}.npz is not in the data directory ({data_dir(explicit) or 'none is set'}): make it from "
-            "the demonstration data of Dyer et al. 2017 and name its place with --data-dir or RELIC_DATA"
-        )
+    path = needed(FOLDER, f"{monkey}.npz", "make it from the demonstration data of Dyer et al. 2017", explicit)
     with reading(path, "an npz file"), open(path, "rb") as opened:
         file = np.load(opened, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):

@@ -48,6 +48,33 @@ def here(names: Sequence[str], layouts: Sequence[Sequence[str]], explicit: Path 
     return next((paths for paths in candidates if all(path.is_file() for path in paths)), None)
 
 
+def one(folder: str, file: str, explicit: Path | None = None) -> Path | None:
+    """The only raw file of a data set in the data directory, if it is there."""
+    paths = here([folder], [[file]], explicit)
+    return paths[0] if paths else None
+
+
+def needed(folder: str, file: str, remedy: str, explicit: Path | None = None) -> Path:
+    """The same file where there is no way on without it.
+
+    Args:
+      folder: the data set's in the data directory.
+      file: its name there.
+      remedy: where it is to be had, "get it from ...".
+      explicit: the data directory; see :func:`core.datasets.data_dir`.
+
+    Raises:
+      DataError: where it is not there.
+    """
+    path = one(folder, file, explicit)
+    if path is None:
+        raise DataError(
+            f"{folder}/{file} is not in the data directory ({data_dir(explicit) or 'none is set'}): {remedy}, and name "
+            "its place with --data-dir or RELIC_DATA"
+        )
+    return path
+
+
 def find(
     name: str,
     local: Sequence[str],

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from core.datasets import data_dir
-from core.datasets.raw import reading
+from core.datasets.raw import needed, one, reading
 from core.errors import DataError
 
 FOLDER, FILE = "sachs_interventions", "sachs.npz"
@@ -35,9 +34,7 @@ class Cells(NamedTuple):
 
 def locate(explicit: Path | None = None) -> Path | None:
     """The file in the data directory, if it is there."""
-    base = data_dir(explicit)
-    path = base / FOLDER / FILE if base else None
-    return path if path and path.is_file() else None
+    return one(FOLDER, FILE, explicit)
 
 
 def load(explicit: Path | None = None) -> Cells:
@@ -46,13 +43,7 @@ def load(explicit: Path | None = None) -> Cells:
     Raises:
       DataError: where the file is missing or damaged, or a field is missing, misshapen or out of range.
     """
-    path = locate(explicit)
-    if path is None:
-        raise DataError(
-            f"{FOLDER}/{FILE} is not in the data directory ({data_dir(explicit) or 'none is set'}): make it from "
-            "real/sachs of the repository cmu-phil/example-causal-datasets and name its place with --data-dir or "
-            "RELIC_DATA"
-        )
+    path = needed(FOLDER, FILE, "make it from real/sachs of the repository cmu-phil/example-causal-datasets", explicit)
     with reading(path, "an npz file"), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         missing = [name for name in SHAPES if name not in file.files]
         if missing:

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from core.datasets import data_dir
-from core.datasets.raw import reading
+from core.datasets.raw import needed, one, reading
 from core.errors import DataError
 
 FOLDER, FILE = "tinyshakespeare", "input.txt.xz"
@@ -16,9 +15,7 @@ CHARACTERS = 1_115_394
 
 def locate(explicit: Path | None = None) -> Path | None:
     """The file in the data directory, if it is there."""
-    base = data_dir(explicit)
-    path = base / FOLDER / FILE if base else None
-    return path if path and path.is_file() else None
+    return one(FOLDER, FILE, explicit)
 
 
 def load(explicit: Path | None = None) -> UInt8[np.ndarray, " characters"]:
@@ -27,12 +24,7 @@ def load(explicit: Path | None = None) -> UInt8[np.ndarray, " characters"]:
     Raises:
       DataError: where the file is missing, damaged or of another length.
     """
-    path = locate(explicit)
-    if path is None:
-        raise DataError(
-            f"{FOLDER}/{FILE} is not in the data directory ({data_dir(explicit) or 'none is set'}): put the text of "
-            "the char-rnn repository there, compressed by xz, or name its place with --data-dir or RELIC_DATA"
-        )
+    path = needed(FOLDER, FILE, "compress the text of the char-rnn repository by xz", explicit)
     try:
         with reading(path, "an xz file"):
             text = lzma.decompress(path.read_bytes())

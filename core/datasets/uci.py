@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from core.datasets import data_dir
-from core.datasets.raw import reading
+from core.datasets.raw import needed, one, reading
 from core.errors import DataError
 
 Name = Literal["concrete", "energy"]
@@ -27,9 +26,7 @@ class Table(NamedTuple):
 
 def locate(name: Name, explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
-    base = data_dir(explicit)
-    path = base / FOLDER / FILES[name] if base else None
-    return path if path and path.is_file() else None
+    return one(FOLDER, FILES[name], explicit)
 
 
 def load(name: Name, explicit: Path | None = None) -> Table:
@@ -38,12 +35,7 @@ def load(name: Name, explicit: Path | None = None) -> Table:
     Raises:
       DataError: where the file is missing, damaged, or a row has other than numbers or another number of columns.
     """
-    path = locate(name, explicit)
-    if path is None:
-        raise DataError(
-            f"{FOLDER}/{FILES[name]} is not in the data directory ({data_dir(explicit) or 'none is set'}): get it from "
-            "the UCI Machine Learning Repository and name its place with --data-dir or RELIC_DATA"
-        )
+    path = needed(FOLDER, FILES[name], "get it from the UCI Machine Learning Repository", explicit)
     with reading(path, "a gzip file of text"):
         lines = gzip.decompress(path.read_bytes()).decode().split("\n")
     first = 1 if name == "energy" else 0

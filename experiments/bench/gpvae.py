@@ -16,10 +16,9 @@ import optax
 
 from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
 from core.errors import RelicError
-from core.learner import step_key
+from core.learner import example_keys, step_key
 from core.loop import scan_steps
 from latent import mm_gpvae as gp
-from latent.diffusion import example_keys
 from latent.mm_gpvae import MMGPVAE, Partition, Trials
 
 TRIALS, BINS, NEURONS, PIXELS, STEPS = 16, 60, 100, 324, 5

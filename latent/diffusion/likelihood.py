@@ -9,9 +9,9 @@ import jax.scipy.stats as jss
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from core.learner import example_keys
 from latent.diffusion.grids import Grid, reverse
 from latent.diffusion.prediction import Denoiser, Level, Query
-from latent.diffusion.samplers import example_keys
 
 EXACT_UP_TO = 64
 

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from core.learner import DATA_AXIS, axis_is_bound
+from core.learner import DATA_AXIS, axis_is_bound, example_keys
 from latent.diffusion.prediction import Level, Network, Parameterisation, over, to_raw
-from latent.diffusion.samplers import example_keys
 from latent.diffusion.schedules import DiscreteSchedule, Schedule, scales, slope
 
 

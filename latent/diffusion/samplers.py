@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from core.learner import DATA_AXIS, axis_is_bound
+from core.learner import example_keys
 from core.loop import Loop
 from latent.diffusion.grids import Grid
 from latent.diffusion.prediction import Denoiser, Level, Query
@@ -286,13 +286,6 @@ def starting_noise(
     level = plan.level
     exploding = jnp.abs(level.a[0] - 1) < 1e-6
     return noise * jnp.where(exploding, level.s[0], 1.0).astype(dtype)
-
-
-def example_keys(key: Any, count: int, first_example: Any = 0) -> Key[Array, " batch"]:
-    """A key per example of the global batch."""
-    if axis_is_bound():
-        first_example = first_example + jax.lax.axis_index(DATA_AXIS) * count
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first_example + jnp.arange(count))
 
 
 def _noise(keys: Key[Array, " batch"], index: Any, like: Array, stream: int) -> Array:

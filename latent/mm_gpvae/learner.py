@@ -9,8 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from core.learner import GradientLearner, Params, gradient_learner, step_key
-from latent.diffusion import example_keys
+from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key
 from latent.mm_gpvae.model import MMGPVAE, Terms, Trials
 
 Batch = tuple[Trials, Float[Array, ""]]

@@ -2,11 +2,8 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
-
-from core.learner import DATA_AXIS, axis_is_bound, local_share
+from jaxtyping import Array, Float
 
 
 class Gaussian(NamedTuple):
@@ -29,19 +26,3 @@ def kl(q: Gaussian, p: Gaussian) -> Float[Array, "*b latents"]:
 def kl_to_prior(q: Gaussian) -> Float[Array, "*b latents"]:
     """KL(q || N(0, 1)) of every latent: 1/2 (mu^2 + exp s - s - 1)."""
     return (jnp.expm1(q.logvar) - q.logvar + q.mean**2) / 2
-
-
-def example_normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Normal numbers for examples along axis 0; under a bound data axis, this replica's of the global batch."""
-    return _example_draws(jax.random.normal, key, shape)
-
-
-def example_bernoulli(key: Key[Array, ""], shape: tuple[int, ...], p: float = 0.5) -> Float[Array, "..."]:
-    """Zeros and ones for examples along axis 0; under a bound data axis, this replica's of the global batch."""
-    return (_example_draws(jax.random.uniform, key, shape) < p).astype(jnp.float32)
-
-
-def _example_draws(draw, key, shape):
-    if not axis_is_bound():
-        return draw(key, shape)
-    return local_share(draw(key, (shape[0] * jax.lax.axis_size(DATA_AXIS), *shape[1:])))

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from core.learner import GradientLearner, Params, gradient_learner, step_key
-from latent.scan_eeg.gaussian import Gaussian, example_bernoulli, example_normal, kl, kl_to_prior
+from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key
+from latent.scan_eeg.gaussian import Gaussian, kl, kl_to_prior
 
 AND, IN_COMMON, IGNORE = range(3)
 """The operators: the union of two concepts' symbols, their intersection, and the first without the second."""
@@ -86,9 +86,12 @@ def scan_learner(
         return model.init(key, jnp.zeros((1, model.symbols)), jnp.zeros((1, model.latents)))
 
     def loss(params: Params, key, batch: Grounded):
-        mention_key, noise_key = jax.random.split(key)
-        y = symbols_of(batch.labels, example_bernoulli(mention_key, batch.labels.shape, keep))
-        noise = example_normal(noise_key, (y.shape[0], model.latents))
+        def draw(key, labels):
+            mention_key, noise_key = jax.random.split(key)
+            mentioned = jax.random.bernoulli(mention_key, keep, labels.shape)
+            return symbols_of(labels, mentioned), jax.random.normal(noise_key, (model.latents,))
+
+        y, noise = jax.vmap(draw)(example_keys(key, batch.labels.shape[0]), batch.labels)
         concept, logits = model.apply(params, y, noise)  # pyright: ignore[reportGeneralTypeIssues]
         return scan_loss(batch.posterior, concept, logits, y, beta_y, lam)
 
@@ -154,10 +157,14 @@ def draw_recombinations(key: Any, labels: Int[Array, "b labels"]) -> Recombined:
     What the result does not mention is drawn apart from the person: one of whom both concepts were true would be an
     example of their union, whatever the operator.
     """
-    keys = jax.random.split(key, 4)
-    first, second, free = (example_bernoulli(k, labels.shape) for k in keys[:3])
-    third = example_bernoulli(keys[3], (labels.shape[0], 8))
-    operator = (third @ 2 ** jnp.arange(8)).astype(jnp.int32) % len(OPERATORS)
+
+    def draw(key):
+        concept_key, operator_key = jax.random.split(key)
+        parts = jax.random.bernoulli(concept_key, shape=(3, labels.shape[1])).astype(jnp.float32)
+        return parts, jax.random.randint(operator_key, (), 0, len(OPERATORS))
+
+    parts, operator = jax.vmap(draw, out_axes=(1, 0))(example_keys(key, labels.shape[0]))
+    first, second, free = parts
     result = recombined(first, second, operator)
     named = jnp.where(result == 1, labels, free.astype(labels.dtype))
     first_y, second_y, result_y = (symbols_of(named, mentioned) for mentioned in (first, second, result))

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from core.batches import epoch_sampler
 from core.errors import ConfigError
-from core.learner import GradientLearner, Learner, Params, gradient_learner, step_key
-from latent.scan_eeg.gaussian import Gaussian, example_normal, kl_to_prior
+from core.learner import GradientLearner, Learner, Params, example_keys, gradient_learner, step_key
+from latent.scan_eeg.gaussian import Gaussian, kl_to_prior
 
 Padding = Literal["SAME", "VALID"]
 
@@ -186,8 +186,8 @@ def vae_learner(model: BetaVae, tx: optax.GradientTransformation) -> GradientLea
         return model.init(key, batch.x[:1], jnp.zeros((1, model.latents)))
 
     def loss(params: Params, key, batch: Erps):
-        noise = batch.temperature * example_normal(key, (batch.x.shape[0], model.latents))
-        made: Any = model.apply(params, batch.x, noise)
+        noise = jax.vmap(lambda k: jax.random.normal(k, (model.latents,)))(example_keys(key, batch.x.shape[0]))
+        made: Any = model.apply(params, batch.x, batch.temperature * noise)
         posterior, decoded = made
         return beta_vae_loss(posterior, decoded, batch.target, batch.beta)
 
