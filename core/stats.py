@@ -1,7 +1,7 @@
 """Means over seeds with their uncertainty, and paired comparisons of methods."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -43,6 +43,23 @@ class Paired(NamedTuple):
     """Two-sided, paired t test."""
     p_wilcoxon: float
     """Two-sided, Wilcoxon's signed ranks; with n pairs never below 2^(1-n)."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Limits of the difference."""
+        return self.low, self.high
+
+
+def within(interval: tuple[float, float], least: float = -math.inf, most: float = math.inf) -> bool | None:
+    """Whether an interval lies between two limits; None where it holds one of them, for then nothing is decided."""
+    low, high = interval
+    return True if least <= low and high <= most else False if high < least or low > most else None
+
+
+def all_of(answers: Iterable[bool | None]) -> bool | None:
+    """Whether all are True; one that is False decides, and one that is open leaves the rest open."""
+    found = set(answers)
+    return False if False in found else None if None in found else True
 
 
 def summary(values: Values, level: float = 0.95, method: Literal["t", "bootstrap"] = "t") -> Summary:

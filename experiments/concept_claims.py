@@ -48,7 +48,7 @@ def judge_speed(frame: pd.DataFrame) -> Verdict:
         if len(found) < SEEDS:
             return Verdict(None)
         mean, slope = summary(np.array(found)), exponent(rows, concept)
-        bounds = bounds or (mean.low, mean.high)
+        bounds = bounds or mean.interval
         met &= mean.mean < -0.7 and mean.high < 0
         words.append(f"{concept} {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}], time ~ separation^{slope:.1f}")
     return Verdict(bool(met), "vectors, rank correlation of time with separation: " + ", ".join(words), bounds)

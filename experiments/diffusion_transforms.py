@@ -206,7 +206,7 @@ def judge_second_order(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     difference = summary(ours - other)
     text = f"sliced W1 {ours.mean():.4f} at 20 calls, DDIM {other.mean():.4f} at 50"
-    return Verdict(bool(ours.mean() <= other.mean()), text, (difference.low, difference.high))
+    return Verdict(bool(ours.mean() <= other.mean()), text, difference.interval)
 
 
 def judge_cost(frame: pd.DataFrame) -> Verdict:

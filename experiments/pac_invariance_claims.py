@@ -56,7 +56,7 @@ def judge_soft(frame: pd.DataFrame) -> Verdict:
     a, b = summary(share), summary(count)
     met = a.low >= 97 and b.low >= 11.5 and b.high <= 12.5
     text = f"median {a.mean:.1f} % [{a.low:.1f}, {a.high:.1f}], {b.mean:.2f} sets [{b.low:.2f}, {b.high:.2f}]"
-    return Verdict(bool(met), text, (a.low, a.high))
+    return Verdict(bool(met), text, a.interval)
 
 
 def judge_few_samples(frame: pd.DataFrame) -> Verdict:
@@ -65,7 +65,7 @@ def judge_few_samples(frame: pd.DataFrame) -> Verdict:
     if count is None:
         return Verdict(None)
     found = summary(count)
-    return Verdict(bool(found.high <= 8), f"{found.mean:.2f} sets", (found.low, found.high))
+    return Verdict(bool(found.high <= 8), f"{found.mean:.2f} sets", found.interval)
 
 
 def sets(frame: pd.DataFrame, panel: str) -> dict[str, np.ndarray] | None:
@@ -150,7 +150,7 @@ def judge_samples(frame: pd.DataFrame) -> Verdict:
     if len(found) < REPEATS:
         return Verdict(None)
     span = summary(found)
-    return Verdict(span.low > 0, f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", (span.low, span.high))
+    return Verdict(span.low > 0, f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval)
 
 
 def judge_environments(frame: pd.DataFrame) -> Verdict:
@@ -159,7 +159,7 @@ def judge_environments(frame: pd.DataFrame) -> Verdict:
     if len(found) < REPEATS:
         return Verdict(None)
     span = summary(found)
-    return Verdict(span.high < 0, f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", (span.low, span.high))
+    return Verdict(span.high < 0, f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval)
 
 
 def judge_intercept(frame: pd.DataFrame) -> Verdict:

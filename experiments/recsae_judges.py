@@ -40,7 +40,7 @@ def compared(frame: pd.DataFrame, better: str, worse: str, *, least: float = 0.0
         return Verdict(None)
     found = summary(difference)
     words = f"{better} {a.mean():.4f}, {worse} {b.mean():.4f}: {found.mean:+.4f} ({found.n} seeds)"
-    return Verdict(bool(found.low > least), words, (found.low, found.high))
+    return Verdict(bool(found.low > least), words, found.interval)
 
 
 def judge_order(better: str, worse: str, *, or_equal: bool = False) -> Judge:
@@ -62,7 +62,7 @@ def judge_accuracy(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(values.to_numpy())
     words = f"HR@10 {found.mean:.4f} ({found.n} seeds)"
-    return Verdict(bool(found.low >= 0.06 and found.high <= 0.09), words, (found.low, found.high))
+    return Verdict(bool(found.low >= 0.06 and found.high <= 0.09), words, found.interval)
 
 
 def kept(frame: pd.DataFrame, k: int, metric: str) -> np.ndarray:
@@ -132,7 +132,7 @@ def judge_shuffled(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(bool(found.high < 0.05), f"{found.mean:.1%} of shuffled latents", (found.low, found.high))
+    return Verdict(bool(found.high < 0.05), f"{found.mean:.1%} of shuffled latents", found.interval)
 
 
 def judge_halves(frame: pd.DataFrame) -> Verdict:
@@ -141,7 +141,7 @@ def judge_halves(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(bool(found.low > 0.5), f"Spearman {found.mean:.3f} ({found.n} seeds)", (found.low, found.high))
+    return Verdict(bool(found.low > 0.5), f"Spearman {found.mean:.3f} ({found.n} seeds)", found.interval)
 
 
 def judge_signs(metric: str) -> Judge:
@@ -160,7 +160,7 @@ def judge_signs(metric: str) -> Judge:
             f"latent; p in each seed {', '.join(f'{x:.1e}' for x in p)}; combined {combined:.1e}"
         )
         found = summary(change.to_numpy())
-        return Verdict(bool(combined < 0.01 and p.max() < 0.05), words, (found.low, found.high))
+        return Verdict(bool(combined < 0.01 and p.max() < 0.05), words, found.interval)
 
     return judge
 
@@ -182,5 +182,5 @@ def judge_recovery(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(values.to_numpy())
     words = f"{found.mean:.1%} of the groups ({found.n} seeds)"
-    low, high = (x if math.isfinite(x) else found.mean for x in (found.low, found.high))
+    low, high = (x if math.isfinite(x) else found.mean for x in found.interval)
     return Verdict(bool(low >= 0.8), words, (low, high))

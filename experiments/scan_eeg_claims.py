@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from core.stats import summary
+from core.stats import all_of, summary, within
 from experiments.frames import groups, select, values
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
@@ -17,20 +17,20 @@ Judge = Callable[[pd.DataFrame], Verdict]
 
 
 def decided(numbers: list[tuple[str, np.ndarray, float, float]]) -> Verdict:
-    """Met where every quantity's 95 % interval over seeds lies between its two limits.
+    """Whether every quantity's 95 % interval over seeds lies between its two limits; open where one holds a limit.
 
     Args:
       numbers: (words, values by seed, lower limit, upper limit) each.
     """
-    words, met, first = [], True, None
+    words, answers, first = [], [], None
     for name, found, low, high in numbers:
         if len(found) < SEEDS:
             return Verdict(None)
         mean = summary(found)
-        first = first or (mean.low, mean.high)
-        met &= low < mean.low and mean.high < high
+        first = first or mean.interval
+        answers.append(within(mean.interval, low, high))
         words.append(f"{name} {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
-    return Verdict(bool(met), "; ".join(words), first)
+    return Verdict(all_of(answers), "; ".join(words), first)
 
 
 def gain(frame: pd.DataFrame, label: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import paired, summary
+from core.stats import paired, summary, within
 from experiments.counterfactuals import digits
 from experiments.counterfactuals.scores import DATASET
 from experiments.counterfactuals.strokes import DIFFAE, LABELS, MAIN, PROPAGATED, WEAK_GAMMA
@@ -35,11 +35,6 @@ def missing(*found: np.ndarray) -> bool:
     return not min(map(len, found)) or len(set(map(len, found))) > 1
 
 
-def at_least(low: float, high: float, threshold: float) -> bool | None:
-    """Whether an interval lies above a threshold, or below it; None where it holds it, for then nothing is decided."""
-    return True if low >= threshold else False if high < threshold else None
-
-
 def judge_inversions(frame: pd.DataFrame) -> Verdict:
     """Item 3, last part: a report, met when the errors of the three modes are there and finite."""
     modes = ("explicit", "fixed_point", "heun")
@@ -57,7 +52,7 @@ def judge_order(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     gain, loss = paired(nothing, causal), paired(plain, nothing)
     text = f"causal {interval(causal, 4)}, do nothing {nothing.mean():.4f}, DiffAE {interval(plain, 4)}"
-    return Verdict(bool(gain.low > 0 and loss.low > 0), text, (gain.low, gain.high))
+    return Verdict(bool(gain.low > 0 and loss.low > 0), text, gain.interval)
 
 
 def judge_abduction(frame: pd.DataFrame) -> Verdict:
@@ -67,7 +62,7 @@ def judge_abduction(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     ratio = summary(random / own)
     text = f"random over abducted: {ratio.mean:.2f} ({random.mean():.4f} against {own.mean():.4f})"
-    return Verdict(at_least(ratio.low, ratio.high, 2.0), text, (ratio.low, ratio.high))
+    return Verdict(within(ratio.interval, 2.0), text, ratio.interval)
 
 
 def judge_alignment(frame: pd.DataFrame) -> Verdict:
@@ -76,9 +71,7 @@ def judge_alignment(frame: pd.DataFrame) -> Verdict:
     if missing(found):
         return Verdict(None)
     mean = summary(found)
-    return Verdict(
-        at_least(mean.low, mean.high, 0.97), f"smallest correlation {interval(found)}", (mean.low, mean.high)
-    )
+    return Verdict(within(mean.interval, 0.97), f"smallest correlation {interval(found)}", mean.interval)
 
 
 def judge_trade_off(frame: pd.DataFrame) -> Verdict:
@@ -90,7 +83,7 @@ def judge_trade_off(frame: pd.DataFrame) -> Verdict:
     worse, better = paired(images[0], images[1]), paired(aligned[0], aligned[1])
     text = f"reconstruction {images[0].mean():.5f} and {images[1].mean():.5f} at gamma 1 and small gamma; label "
     text += f"correlation {aligned[0].mean():.3f} and {aligned[1].mean():.3f}"
-    return Verdict(bool(worse.low > 0 and better.difference > 0), text, (worse.low, worse.high))
+    return Verdict(bool(worse.low > 0 and better.difference > 0), text, worse.interval)
 
 
 def judge_follows(frame: pd.DataFrame) -> Verdict:
@@ -99,7 +92,7 @@ def judge_follows(frame: pd.DataFrame) -> Verdict:
     if missing(found):
         return Verdict(None)
     mean = summary(found)
-    return Verdict(at_least(mean.low, mean.high, 0.8), f"r = {interval(found)}", (mean.low, mean.high))
+    return Verdict(within(mean.interval, 0.8), f"r = {interval(found)}", mean.interval)
 
 
 def judge_stays(frame: pd.DataFrame) -> Verdict:
@@ -108,7 +101,7 @@ def judge_stays(frame: pd.DataFrame) -> Verdict:
     if missing(found):
         return Verdict(None)
     mean = summary(found)
-    return Verdict(at_least(-mean.high, -mean.low, -0.5), f"mean change {interval(found)} px", (mean.low, mean.high))
+    return Verdict(within(mean.interval, most=0.5), f"mean change {interval(found)} px", mean.interval)
 
 
 def judge_labels(frame: pd.DataFrame) -> Verdict:
@@ -118,7 +111,7 @@ def judge_labels(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     gap = paired(told, alone)
     text = f"r(measured i, i') under do(t): independent {interval(alone, 2)}, propagated {interval(told, 2)}"
-    return Verdict(bool(summary(alone).high < 0.8 and gap.low > 0), text, (gap.low, gap.high))
+    return Verdict(bool(summary(alone).high < 0.8 and gap.low > 0), text, gap.interval)
 
 
 def judge_few_labels(frame: pd.DataFrame) -> Verdict:
@@ -134,7 +127,7 @@ def judge_few_labels(frame: pd.DataFrame) -> Verdict:
     text = "MAE in standard deviations: " + ", ".join(
         f"{each.mean():.3f} at {share}" for each, share in zip(errors, ("100 %", "50 %", "20 %"), strict=True)
     )
-    return Verdict(at_least(-ratio.high, -ratio.low, -1.5), text, (ratio.low, ratio.high))
+    return Verdict(within(ratio.interval, most=1.5), text, ratio.interval)
 
 
 def judge_guidance(frame: pd.DataFrame) -> Verdict:
@@ -147,7 +140,7 @@ def judge_guidance(frame: pd.DataFrame) -> Verdict:
     means, whole = [each.mean() for each in found], paired(found[-1], found[0])
     text = ", ".join(f"{mean:.2f} at w = {weight:g}" for mean, weight in zip(means, weights, strict=True))
     return Verdict(bool(np.all(np.diff(means) > 0) and whole.low > 0), f"share of the change carried out: {text}",
-                   (whole.low, whole.high))  # fmt: skip
+                   whole.interval)  # fmt: skip
 
 
 def judge_real_intensity(frame: pd.DataFrame) -> Verdict:
@@ -159,7 +152,7 @@ def judge_real_intensity(frame: pd.DataFrame) -> Verdict:
     r, n = float(found.mean()), float(count.sum())
     z, half = np.arctanh(min(r, 1 - 1e-9)), 1.96 / np.sqrt(n - 3)
     low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
-    return Verdict(at_least(low, high, 0.9), f"r = {r:.3f} over {n:.0f} digits", (low, high))
+    return Verdict(within((low, high), 0.9), f"r = {r:.3f} over {n:.0f} digits", (low, high))
 
 
 def judge_real_digits(frame: pd.DataFrame, question: str, least: float) -> Verdict:
@@ -175,7 +168,7 @@ def judge_real_digits(frame: pd.DataFrame, question: str, least: float) -> Verdi
         f"{kept / n:.0%} of {n} digits under {question}; the classifier reads {accuracy.mean():.1%} of originals right"
     )
     low, high = float(found.low), float(found.high)
-    return Verdict(at_least(low, high, least), text, (low, high))
+    return Verdict(within((low, high), least), text, (low, high))
 
 
 TESTS, METRICS = "tests/causal/test_causal_diffae.py::", "tests/causal/test_disentanglement.py::"

@@ -63,7 +63,7 @@ def judge_speed_of_learning(frame: pd.DataFrame) -> Verdict:
     ratio = (first[BASELINE] / first["DCCF"]).dropna()
     found = summary(ratio.to_numpy())
     words = f"{first['DCCF'].mean():,.0f} steps of DCCF against {first[BASELINE].mean():,.0f} of LightGCN"
-    return Verdict(found.mean >= 4, f"{words}: {found.mean:.1f} times fewer ({found.n} seeds)", (found.low, found.high))
+    return Verdict(found.mean >= 4, f"{words}: {found.mean:.1f} times fewer ({found.n} seeds)", found.interval)
 
 
 def judge_reported(frame: pd.DataFrame) -> Verdict:
@@ -86,7 +86,7 @@ def judge_order(dataset: str, better: str, worse: str, metric: str = "ndcg@20", 
         found = summary(differences)
         error = found.std / np.sqrt(found.n)
         words = f"{metric}: {better} over {worse} {found.mean:+.4f}, standard error {error:.4f} ({found.n} seeds)"
-        return Verdict(bool(found.mean > max(standard_errors * error, 0.0)), words, (found.low, found.high))
+        return Verdict(bool(found.mean > max(standard_errors * error, 0.0)), words, found.interval)
 
     return judge
 
@@ -110,9 +110,7 @@ def judge_robustness(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(gap.to_numpy())
     words = ", ".join(f"{name} loses {series.mean():.1%}" for name, series in lost.items())
-    return Verdict(
-        found.mean > 0, f"{words} of N@20 ({found.n} seeds; interval of the difference)", (found.low, found.high)
-    )
+    return Verdict(found.mean > 0, f"{words} of N@20 ({found.n} seeds; interval of the difference)", found.interval)
 
 
 def _lost(frame: pd.DataFrame, method: str) -> pd.Series:
@@ -125,7 +123,7 @@ def judge_false_edges(frame: pd.DataFrame) -> Verdict:
     if len(values) < 2:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(found.mean > 0.6, f"AUC {found.mean:.3f} ({found.n} seeds)", (found.low, found.high))
+    return Verdict(found.mean > 0.6, f"AUC {found.mean:.3f} ({found.n} seeds)", found.interval)
 
 
 def judge_gowalla(frame: pd.DataFrame) -> Verdict:

@@ -34,7 +34,7 @@ def judge_exact(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(r.to_numpy())
     text = f"mean correlation {found.mean:.3f} over {found.n} seeds"
-    return Verdict(bool(found.mean >= 0.98), text, (found.low, found.high))
+    return Verdict(bool(found.mean >= 0.98), text, found.interval)
 
 
 def judge_order(frame: pd.DataFrame) -> Verdict:
@@ -46,7 +46,7 @@ def judge_order(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     text = f"block-exact - EK-FAC {first.difference:+.3f} [{first.low:.3f}, {first.high:.3f}]; EK-FAC - dot product"
     text += f" {second.difference:+.3f}"
-    return Verdict(first.low > 0 and second.low > 0 and second.difference >= 0.2, text, (second.low, second.high))
+    return Verdict(first.low > 0 and second.low > 0 and second.difference >= 0.2, text, second.interval)
 
 
 def judge_other_tasks(frame: pd.DataFrame) -> Verdict:
@@ -91,7 +91,7 @@ def judge_datamodelling(frame: pd.DataFrame) -> Verdict:
     if tracin is None or dot is None:
         return Verdict(None)
     text = f"above TracIn by {tracin.difference:+.3f} [{tracin.low:.3f}, {tracin.high:.3f}], above the dot product by"
-    return Verdict(tracin.low > 0 and dot.low > 0, f"{text} {dot.difference:+.3f}", (dot.low, dot.high))
+    return Verdict(tracin.low > 0 and dot.low > 0, f"{text} {dot.difference:+.3f}", dot.interval)
 
 
 def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
@@ -101,7 +101,7 @@ def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     auc = summary(by_seed(frame, dataset="mislabelled digits", metric="AUC", method="EK-FAC").to_numpy())
     text = f"AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}]; minus that of the loss {found.difference:+.3f}"
-    return Verdict(bool(auc.mean > 0.85 and found.high >= 0), text, (found.low, found.high))
+    return Verdict(bool(auc.mean > 0.85 and found.high >= 0), text, found.interval)
 
 
 def decoders(frame: pd.DataFrame) -> Sequence[str]:
@@ -123,7 +123,7 @@ def judge_recall(frame: pd.DataFrame) -> Verdict:
     if found is None:
         return Verdict(None)
     text = f"recall at the number of statements {found.mean:.2f} for the largest decoder"
-    return Verdict(bool(found.low > 0.5), text, (found.low, found.high))
+    return Verdict(bool(found.low > 0.5), text, found.interval)
 
 
 def judge_word_order(frame: pd.DataFrame) -> Verdict:
@@ -132,7 +132,7 @@ def judge_word_order(frame: pd.DataFrame) -> Verdict:
     if same is None or ratio is None:
         return Verdict(None)
     text = f"same order {same.mean:.2f} [{same.low:.2f}, {same.high:.2f}] spreads; flipped over same {ratio.mean:.3f}"
-    return Verdict(bool(same.low > 0 and ratio.mean < 0.25), text, (ratio.low, ratio.high))
+    return Verdict(bool(same.low > 0 and ratio.mean < 0.25), text, ratio.interval)
 
 
 def judge_tail(frame: pd.DataFrame) -> Verdict:
@@ -142,7 +142,7 @@ def judge_tail(frame: pd.DataFrame) -> Verdict:
     if exponent is None or versus is None or share is None:
         return Verdict(None)
     text = f"exponent {exponent.mean:.2f}; Vuong z against an exponential {versus.mean:+.2f}; the top 1 % carry"
-    return Verdict(bool(versus.low > 0), f"{text} {share.mean:.0%}", (versus.low, versus.high))
+    return Verdict(bool(versus.low > 0), f"{text} {share.mean:.0%}", versus.interval)
 
 
 def judge_tokens(frame: pd.DataFrame) -> Verdict:
@@ -154,7 +154,7 @@ def judge_tokens(frame: pd.DataFrame) -> Verdict:
     if share is None or even is None:
         return Verdict(None)
     text = f"{share.mean:.0%} of the attribution on the object's tokens, which are {even.mean:.0%} of the tokens"
-    return Verdict(bool(share.low > 2 * even.mean), text, (share.low, share.high))
+    return Verdict(bool(share.low > 2 * even.mean), text, share.interval)
 
 
 def judge_abstraction(frame: pd.DataFrame) -> Verdict:
@@ -168,7 +168,7 @@ def judge_abstraction(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = paired(last.to_numpy(), first.to_numpy())
     text = f"overlap of the top with the query: {first.mean():.2f} smallest, {last.mean():.2f} largest decoder"
-    return Verdict(bool(found.high < 0), text, (found.low, found.high))
+    return Verdict(bool(found.high < 0), text, found.interval)
 
 
 def judge_filter(frame: pd.DataFrame) -> Verdict:
@@ -179,7 +179,7 @@ def judge_filter(frame: pd.DataFrame) -> Verdict:
     return Verdict(
         bool(found.mean > 0.5),
         f"a tenth of the sequences holds {found.mean:.0%} of the top 100",
-        (found.low, found.high),
+        found.interval,
     )
 
 
@@ -188,9 +188,7 @@ def judge_low_rank(frame: pd.DataFrame) -> Verdict:
     found = of_largest(frame, "low rank's Spearman correlation")
     if found is None:
         return Verdict(None)
-    return Verdict(
-        bool(found.mean > 0.99), f"Spearman correlation {found.mean:.4f} with exact scores", (found.low, found.high)
-    )
+    return Verdict(bool(found.mean > 0.99), f"Spearman correlation {found.mean:.4f} with exact scores", found.interval)
 
 
 def judge_slopes(frame: pd.DataFrame) -> Verdict:

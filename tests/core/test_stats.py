@@ -1,12 +1,14 @@
 """Statistics over seeds: agreement with textbook values and SciPy, and sane behaviour at the edges."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from core.stats import holm, paired, summary
+from core.stats import all_of, holm, paired, summary, within
 
 SLEEP_DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SLEEP_DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -108,3 +110,12 @@ def test_summary_moves_and_scales_with_the_values(values, shift, scale):
     moved, plain = summary(np.array(values) * scale + shift), summary(values)
     expected = np.array([plain.mean, plain.low, plain.high]) * scale + shift
     np.testing.assert_allclose([moved.mean, moved.low, moved.high], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_an_interval_lies_within_limits_outside_of_them_or_decides_nothing():
+    assert within((0.2, 0.3), 0.1, 0.3) is True
+    assert within((0.2, 0.3), least=0.4) is False
+    assert within((0.2, 0.3), most=0.1) is False
+    assert within((0.2, 0.3), least=0.25) is None
+    assert within((math.nan, math.nan), 0.1, 0.3) is None
+    assert [all_of(a) for a in ((True, True), (True, None), (None, False))] == [True, None, False]
