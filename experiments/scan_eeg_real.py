@@ -16,6 +16,7 @@ from core.fit import fit
 from core.learner import Params, replicate_seeds, with_sampler
 from experiments import scan_eeg_baselines as baselines
 from experiments.scan_eeg_settings import Config, at_once
+from experiments.scan_eeg_worlds import reconstructed
 from experiments.system import Context
 from latent import scan_eeg as eeg
 
@@ -150,7 +151,7 @@ def trials(config: Config, context: Context) -> None:
         methods = {
             "none": single,
             "PCA-10": baselines.pca_projection(flat, single.reshape(len(single), -1)).reshape(single.shape),
-            "beta-VAE, few trials to ERP": np.asarray(_decoded(vae, model, single)),
+            "beta-VAE, few trials to ERP": np.asarray(reconstructed(vae, model, single)),
         }
         for (name, y), (form, mean) in (
             (m, f) for m in methods.items() for f in (("whole", 0), ("less grand mean", grand))
@@ -185,12 +186,6 @@ def trial_denoisers(
         workdir=context.workdir / "smni", progress=context.progress("denoisers of single trials"),
     ).state  # fmt: skip
     return vae, state.params
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decoded(vae: eeg.BetaVae, params: Params, x):
-    posterior: Any = vae.apply(params, x, method="encode")
-    return vae.apply(params, posterior.mean, method="decode")
 
 
 @functools.partial(jax.jit, static_argnums=0)

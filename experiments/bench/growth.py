@@ -8,7 +8,8 @@ timed. It is timed on a few starts; the note says how many, and times are scaled
 
 import functools
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -49,15 +50,21 @@ def _run() -> list[BenchResult]:
     for number in STARTS:
         first = jax.tree.map(lambda leaf, number=number: leaf[:number], starts)
         call = functools.partial(moe.descend, mixture, first, arranged, lanes=LANES)
-        compile_s = first_call(call)
-        ours = [first_call(call) for _ in range(3 if number < 100 else 1)]
-        value = -np.asarray(call()[1].value)
+        compile_s, _ = timed(call)
+        ours, found = zip(*(timed(call) for _ in range(3 if number < 100 else 1)), strict=True)
+        params, value = found[0][0], -np.asarray(found[0][1].value)
         note = f"log L of the first start {value[0]:.3f}, peer's {-peers[0].fun:.3f}; best {value.max():.3f}, peer's "
         note += f"{-min(peer.fun for peer in peers):.3f}, timed on {PEER_STARTS} starts and scaled to {number}"
         results.append(BenchResult(f"fit, {number} starts", float(np.median(ours)), "SciPy L-BFGS-B, gradient by hand",
                                    peer_each * number, compile_s, device_name(), note))  # fmt: skip
-    params = jax.tree.map(lambda leaf: leaf[0], moe.descend(mixture, first, arranged, lanes=LANES)[0])
-    return [*results, _standard_errors(mixture, params, arranged, loss)]
+    return [*results, _standard_errors(mixture, jax.tree.map(lambda leaf: leaf[0], params), arranged, loss)]
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of one call, results ready, and its result."""
+    begin = time.perf_counter()
+    result = jax.block_until_ready(call())
+    return time.perf_counter() - begin, result
 
 
 def _standard_errors(mixture, params, arranged, loss) -> BenchResult:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.special
 from jaxtyping import Float, Key
+from sklearn.linear_model import LogisticRegression
 
 from core.errors import ConfigError
 from latent.moe_trajectories import fitting, inference
@@ -94,18 +94,6 @@ def two_step_gating(posterior: Float[np.ndarray, "n K"], xg: Float[np.ndarray, "
 
     Labels hold errors of classification, which pull these coefficients towards 0.
     """
-    labels, classes = posterior.argmax(1), posterior.shape[1]
-    design = np.column_stack([np.ones(len(xg)), xg])
-    b = np.zeros((classes - 1, design.shape[1]))
-    target = np.eye(classes)[labels][:, 1:]
-    for _ in range(25):
-        logits = np.column_stack([np.zeros(len(xg)), design @ b.T])
-        p = scipy.special.softmax(logits, axis=1)[:, 1:]
-        gradient = (target - p).T @ design
-        weights = np.einsum("nk,kl->nkl", p, np.eye(classes - 1)) - p[:, :, None] * p[:, None, :]
-        hessian = np.einsum("nkl,na,nb->kalb", weights, design, design).reshape(b.size, b.size)
-        step = np.linalg.solve(hessian + 1e-9 * np.eye(b.size), gradient.ravel()).reshape(b.shape)
-        b += step
-        if np.abs(step).max() < 1e-10:
-            break
-    return b
+    found = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1_000).fit(xg, posterior.argmax(1))
+    b = np.column_stack([found.intercept_, found.coef_])
+    return b if len(b) == 1 else b[1:] - b[0]
