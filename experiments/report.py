@@ -3,7 +3,7 @@
 import base64
 import datetime
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,6 +139,17 @@ def _picture(folder: Path, stem: str, figure: Figure) -> Picture:
     return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", caption, width > WIDE * height)
 
 
+def spans(numbers: Iterable[int]) -> str:
+    """Whole numbers in words, "0, 1, 2" or "0 to 199"; runs of more than five are cut short."""
+    runs_of: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs_of and number == runs_of[-1][-1] + 1:
+            runs_of[-1].append(number)
+        else:
+            runs_of.append([number])
+    return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 5 else ", ".join(map(str, r)) for r in runs_of)
+
+
 def provenance(run: Run) -> dict[str, str]:
     """Where the numbers of a run come from, in words."""
     sources = [record.provenance for record in run.records]
@@ -149,7 +160,7 @@ def provenance(run: Run) -> dict[str, str]:
         "commit": ", ".join(dict.fromkeys(source["commit"] for source in sources)),
         "device": ", ".join(dict.fromkeys(source["device"] for source in sources)),
         "measured": times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}",
-        "seeds": ", ".join(map(str, sorted({record.seed for record in run.records}))),
+        "seeds": spans({record.seed for record in run.records}),
         "numbers": f"{len(run.records):,} in {run.folder.name}/{runs.RECORDS}",
         "versions": ", ".join(versions),
     }

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from experiments import docs, runs
-from experiments.report import LARGEST_SVG, most_telling, write_report
+from experiments.report import LARGEST_SVG, most_telling, spans, write_report
 from tests.experiments.toy import quick_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -144,3 +144,8 @@ def test_what_other_machines_measured_is_kept(workdir, tmp_path):
     assert results.index("## Other runs") < results.index("## My paper") < results.index("A line through points")
     docs.regenerate(workdir, tmp_path)
     assert (tmp_path / "RESULTS.md").read_text() == results
+
+
+def test_long_runs_of_seeds_are_told_by_their_ends():
+    assert spans([2, 0, 1]) == "0, 1, 2"
+    assert spans([*range(200), 300]) == "0 to 199, 300"
