@@ -159,7 +159,9 @@ def judge_environments(frame: pd.DataFrame) -> Verdict:
     if len(found) < REPEATS:
         return Verdict(None)
     span = summary(found)
-    return Verdict(within(span.interval, most=0), f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval)
+    return Verdict(
+        within(span.interval, most=0), f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval
+    )
 
 
 def judge_intercept(frame: pd.DataFrame) -> Verdict:
