@@ -1,0 +1,3 @@
+from experiments.system import Claim
+
+CLAIMS: tuple[Claim, ...] = ()
