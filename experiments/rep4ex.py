@@ -27,9 +27,9 @@ def run(config: Config, context: Context) -> None:
         "oracle": extrapolation.oracle,
         "extrapolation": extrapolation.extrapolation,
         "size of the test": identification.size,
-        **(robustness.PARTS if config.robust else {}),
+        **(robustness.PARTS if config.thorough else {}),
         **({"images": identification.images} if config.image_steps else {}),
-        "cost": cost,
+        **({"cost": cost} if config.cost_repeats else {}),
     }
     for name, part in parts.items():
         if not context.done(part=name):

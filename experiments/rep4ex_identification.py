@@ -26,8 +26,8 @@ def dimension(d: int) -> Callable[[Config, Context], None]:
     def part(config: Config, context: Context) -> None:
         cases = [
             make_case(config, FIRST_SEED + seed, rep.Design(d, config.observed, alpha), config.rows)
-            for alpha in config.strengths
-            for seed in context.seeds
+            for alpha in (config.strengths if d == 2 else config.strengths_wide)
+            for seed in range(config.worlds)
         ]
         coder = rep.Autoencoder(d, config.observed, config.hidden)
         trained = train(config, context, f"identification-{d}", cases, config.steps, Choice((0.0, config.lam), coder))
@@ -65,16 +65,26 @@ def note_components(context: Context, case: Case, dataset: str) -> None:
 
 
 def size(config: Config, context: Context) -> None:
-    """How often the test rejects an affine map of the latents, and how often a bent one."""
+    """How often the test rejects an affine map of the latents, a bent one, and the codes of plain autoencoders."""
+    place = {"metric": "p of the constraint", "part": "size of the test"}
     for repeat in range(config.tests):
         world, sample = rep.gen1(100_000 + repeat, config.test_rows, rep.Design(2, config.observed))
         affine = sample.z @ np.array([[1.0, 0.4], [-0.3, 0.8]]) + 1.0
         for method, code in (("affine map", affine), ("z + 0.3 z^2", sample.z + 0.3 * sample.z**2)):
             if method == "affine map" or repeat < 100:
-                context.record(
-                    dataset=named(2, world.design.alpha), method=method, metric="p of the constraint", seed=repeat,
-                    value=tested(code, sample.a), part="size of the test",
-                )  # fmt: skip
+                dataset, value = named(2, world.design.alpha), tested(code, sample.a)
+                context.record(dataset=dataset, method=method, seed=repeat, value=value, **place)
+    cases = [
+        make_case(config, FIRST_SEED + seed, rep.Design(2, config.observed), config.rows)
+        for seed in range(config.plain_worlds)
+    ]
+    choice = Choice((0.0,), rep.Autoencoder(2, config.observed, config.hidden), restarts=1)
+    trained = train(config, context, "plain", cases, config.steps, choice)
+    for run, case in enumerate(cases):
+        context.record(
+            dataset=named(2, case.world.design.alpha), method=NAMES[False], seed=run,
+            value=trained.test(run, config.test_rows), **place,
+        )  # fmt: skip
 
 
 def images(config: Config, context: Context) -> None:

@@ -45,7 +45,13 @@ def interventional(config: Config, data: Data, actions: np.ndarray, control: boo
     """E[Y | do(A = a)] by the random-Fourier ridge, in float64."""
     rep.check_second_stage(*data)
     with jax.enable_x64(True):
-        return np.asarray(_interventional(config, control, *wide(*data), *wide(actions)))
+        found = _interventional(config, control, *wide(*data), *wide(padded(actions, config.actions)))
+        return np.asarray(found)[: len(actions)]
+
+
+def padded(actions: np.ndarray, count: int) -> np.ndarray:
+    """With rows of 0 up to a count, so that one program serves any number of actions."""
+    return np.pad(actions, ((0, max(0, count - len(actions))), (0, 0)))
 
 
 def wide(*parts: Any):
@@ -106,7 +112,7 @@ def strength(w: np.ndarray, a: np.ndarray) -> rep.Strength:
 
 def alternatives(config: Config, data: Data, actions: np.ndarray) -> dict[str, np.ndarray]:
     """E[Y | do(A = a)] from the same codes by the other regressions of step 2."""
-    few = Data(*(part[:2_000] for part in data))
+    few = Data(*(part[:1_000] for part in data))
     with jax.enable_x64(True):
         found = _alternatives(config, *wide(*data), *wide(*few), *wide(actions))
         by_name = {name: np.asarray(value) for name, value in found.items()}
@@ -119,7 +125,7 @@ def _alternatives(config: Config, w, a, y, few_w, few_a, few_y, actions):
     cubic = rep.polynomial(3)
     fitted = {
         "polynomial ridge": (stage, rep.additive_ridge(stage, w, y, cubic, cubic, config.ridge)),
-        "kernel ridge (2,000 rows)": (few, rep.kernel_ridge(few, few_w, few_y, config.length, config.ridge)),
+        "kernel ridge, 1,000 rows": (few, rep.kernel_ridge(few, few_w, few_y, config.length, config.ridge)),
         "2SLS on phi(X), linear": (stage, rep.two_stage(stage, w, a, y, 1)),
         "2SLS on phi(X), cubic": (stage, rep.two_stage(stage, w, a, y, 3)),
     }

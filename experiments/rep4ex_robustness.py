@@ -91,7 +91,7 @@ def ablations(config: Config, context: Context) -> None:
     cases, d = plain_cases(config, context), coder(config, 2)
     lam, frequencies = (config.lam,), jax.random.normal(jax.random.key(128), (2, 128))
     choices = {
-        "whitened V": Choice(lam, d, restarts=4),
+        "whitened V": Choice(lam, d, restarts=3),
         "whitened U": Choice(lam, d, rep.u_statistic, restarts=1),
         "whitened, 256 random features": Choice(lam, d, rep.fourier_statistic(frequencies), restarts=1),
         "polynomial moments": Choice(lam, d, rep.polynomial_statistic, restarts=1),

@@ -146,7 +146,8 @@ def pool_learner(single: Any, runs: int, batch_size: int, at_once: int | None = 
         return Batch(pool.x[at], pool.a[at], pool.lam, pool.bandwidth[pool.world])
 
     axes: Any = Pool(None, None, None, 0, 0)  # pyright: ignore[reportArgumentType]
-    return replicate_seeds(with_sampler(single, sample, BATCH_AXES), runs, axes, at_once)
+    learner = replicate_seeds(with_sampler(single, sample, BATCH_AXES), runs, axes, at_once)
+    return learner._replace(init=jax.jit(learner.init))
 
 
 class Standardised(NamedTuple):

@@ -220,6 +220,7 @@ def test_means_over_shifted_points_are_means_of_features():
         np.testing.assert_allclose(basis.shifted(v)(t), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_every_regression_of_step_two_extrapolates_a_smooth_outcome():
     """Ridge on random features and the kernel ridge that they approximate, beside the truth."""
     w, a, y = confounded(3, n=600)
@@ -247,6 +248,7 @@ def test_conditional_predictions_add_the_control_function():
     assert jnp.mean((y - without) ** 2) > 0.2
 
 
+@pytest.mark.slow
 def test_quadratic_outcomes_are_extrapolated_at_the_root_n_rate(record_property):
     """E[Y | do(a)] = m^T B m + tr(B Sigma) + b^T m with m = M0 a; slope over n of the error's root mean square."""
     B, b = jnp.asarray([[0.5, 0.2], [0.2, -0.4]]), jnp.asarray([1.0, -0.5])
