@@ -22,14 +22,17 @@ from experiments.system import Context, System
 
 def run(config: Config, context: Context) -> None:
     """All parts; each holds all seeds, whose encoders are trained as one program."""
+    identified = {f"identification, d = {d}": identification.dimension(d) for d in config.dimensions}
+    first, *wider = identified
     parts: dict[str, Callable[[Config, Context], None]] = {
-        **{f"identification, d = {d}": identification.dimension(d) for d in config.dimensions},
-        "oracle": extrapolation.oracle,
+        first: identified[first],
         "extrapolation": extrapolation.extrapolation,
+        "oracle": extrapolation.oracle,
         "size of the test": identification.size,
+        **{name: identified[name] for name in wider},
+        **({"cost": cost} if config.cost_repeats else {}),
         **(robustness.PARTS if config.thorough else {}),
         **({"images": identification.images} if config.image_steps else {}),
-        **({"cost": cost} if config.cost_repeats else {}),
     }
     for name, part in parts.items():
         if not context.done(part=name):

@@ -152,7 +152,7 @@ def placebo(config: Config, context: Context, cases: list[Case]) -> None:
 
 
 PARTS: dict[str, Callable[[Config, Context], None]] = {
-    "assumptions": assumptions,
     "dimension": dimension,
+    "assumptions": assumptions,
     "ablations": ablations,
 }
