@@ -29,7 +29,6 @@ OURS, ORACLE, VANILLA = "Rep4Ex-CF", "Rep4Ex-CF-Oracle", "AE-Vanilla + CF"
 OUTER = 2.0
 """Test actions lie within [-OUTER, OUTER]^d and outside of the support."""
 STEEP = rep.Outcomes(frequency=1.0)
-DISTANCES = (0.5, 1.0, 1.5, 2.0, 2.5)
 
 
 def mse(found: np.ndarray, truth: np.ndarray) -> float:
@@ -141,7 +140,7 @@ def judge(config: Config, context: Context, each: Setting, method: str, code: An
     note_distances(context, each, method, found)
     if method in (OURS, ORACLE, VANILLA):
         diagnose(config, context, each, method, data, found)
-        note_curve(config, context, each, method, lambda a: interventional(config, data, a))
+        note_curve(context, each, method, lambda a: interventional(config, data, a))
         by_confounding(config, context, each, method, data)
 
 
@@ -175,7 +174,7 @@ def without_codes(config: Config, context: Context, each: Setting) -> None:
         context.record(dataset=DATASET, method=method, metric=MSE, seed=each.seed, value=mse(value, each.truth))
         note_distances(context, each, method, value)
     for method, predict in curves.items():
-        note_curve(config, context, each, method, predict)
+        note_curve(context, each, method, predict)
     truth = expected_given_x(each, shifted)
     inputs = {"X": (sample.x, shifted.x), "X and A": tuple(np.hstack([s.x, s.a]) for s in (sample, shifted))}
     for name, (rows, new) in inputs.items():
@@ -195,7 +194,7 @@ def note_distances(context: Context, each: Setting, method: str, found: np.ndarr
             )  # fmt: skip
 
 
-def note_curve(config: Config, context: Context, each: Setting, method: str, predict: Any) -> None:
+def note_curve(context: Context, each: Setting, method: str, predict: Any) -> None:
     """Predictions along the first action, and the truth, of the first world."""
     if each.seed != context.seeds[0]:
         return

@@ -92,7 +92,7 @@ def tested(w: np.ndarray, a: np.ndarray) -> float:
     return float(_tested(jax.random.key(0), jnp.asarray(w), jnp.asarray(a), rep.median_bandwidth(a)))
 
 
-def encode(coder: rep.Coder, params: Params, x: np.ndarray, a: np.ndarray):
+def encode(coder: rep.Coder, params: Params, x: Any, a: Any):
     """Codes of standardised rows."""
     coded: Any = coder.apply(params, x, a, jnp.zeros((len(x), coder.d)))
     return coded.code
@@ -136,33 +136,28 @@ def train(config: Config, context: Context, name: str, cases: Sequence[Case], st
 
 def chosen(choice: Choice, cases: Sequence[Case], world, lam, restarts: int, params: Params) -> Trained:
     """Of the restarts of every run that of least L on held rows; of the constrained ones that of least Q."""
-    fresh = [(case.rows.like(case.fresh.x), case.fresh.a - case.rows.a_mean, case.fresh.z) for case in cases]
-    held = [(case.rows.like(case.held.x), case.held.a - case.rows.a_mean, case.rows.bandwidth) for case in cases]
+    held = stacked([(c.rows.like(c.held.x), c.held.a - c.rows.a_mean, c.rows.bandwidth) for c in cases])
+    fresh = stacked([(c.rows.like(c.fresh.x), c.fresh.a - c.rows.a_mean, c.fresh.z) for c in cases])
 
-    @jax.jit
-    def judge(params, index, data, fresh):
-        x, a, bandwidth = jax.tree.map(lambda leaf: leaf[index], data)
+    def judge(each):
+        params, index = each
+        x, a, bandwidth = (part[index] for part in held)
         batch = rep.Batch(x, a, jnp.float32(0), bandwidth)
         metrics = rep.objective(choice.coder, params, jax.random.key(0), batch, choice.moments, choice.scale)[1]
-        x, a, z = jax.tree.map(lambda leaf: leaf[index], fresh)
+        x, a, z = (part[index] for part in fresh)
         r2 = rep.recovered(encode(choice.coder, params, x, a), z).r2
         return metrics["reconstruction"], metrics["restriction"], r2
 
-    def stacked(parts):
-        return tuple(jnp.asarray(np.stack(column), jnp.float32) for column in zip(*parts, strict=True))
-
-    index = jnp.asarray(np.repeat(world, restarts))
-    found = jax.jit(lambda p, i, d, f: jax.lax.map(lambda each: judge(each[0], each[1], d, f), (p, i)))(
-        params, index, stacked(held), stacked(fresh)
-    )
+    found = jax.lax.map(jax.jit(judge), (params, jnp.asarray(np.repeat(world, restarts))))
     reconstruction, restriction, r2 = (np.asarray(part).reshape(-1, restarts) for part in found)
     loss = restriction if choice.limits is not None else reconstruction + lam[:, None] * restriction
     if not np.isfinite(loss).all():
         raise ConfigError("an encoder's validation loss is not finite; lower learning_rate or lam")
-    best = loss.argmin(axis=1)
-    pick = np.arange(len(best)) * restarts + best
-    at = np.arange(len(best)), best
-    return Trained(
-        choice.coder, cases, world, lam, jax.tree.map(lambda leaf: leaf[pick], params), reconstruction[at],
-        restriction[at], r2,
-    )  # fmt: skip
+    at = np.arange(len(loss)), loss.argmin(axis=1)
+    kept = jax.tree.map(lambda leaf: leaf[at[0] * restarts + at[1]], params)
+    return Trained(choice.coder, cases, world, lam, kept, reconstruction[at], restriction[at], r2)
+
+
+def stacked(parts: Sequence[tuple[Any, ...]]) -> tuple[jax.Array, ...]:
+    """The same part of every case along a new axis 0."""
+    return tuple(jnp.asarray(np.stack(column), jnp.float32) for column in zip(*parts, strict=True))

@@ -172,7 +172,6 @@ def kernel_ridge(stage: Stage, w: Points, y: Float[Array, " n"], length: float =
     gram = kernel(z, z) + kernel(v, v)
     weights = jnp.linalg.solve(gram + len(y) * ridge * jnp.eye(len(y), dtype=gram.dtype), y - y.mean())
     centres = [(kernel(points, points) @ weights).mean() for points in (z, v)]
-    fitted = ((gram @ weights).mean() - sum(centres)) + y.mean()
 
     def nu(x):
         return kernel(x, z) @ weights - centres[0]
@@ -180,7 +179,7 @@ def kernel_ridge(stage: Stage, w: Points, y: Float[Array, " n"], length: float =
     def mean_nu(t):
         return jax.lax.map(lambda one: nu(one + v).mean(), t)
 
-    return Outcome(nu, lambda x: kernel(x, v) @ weights - centres[1], mean_nu, fitted)
+    return Outcome(nu, lambda x: kernel(x, v) @ weights - centres[1], mean_nu, y.mean())
 
 
 class Additive(NamedTuple):
