@@ -16,24 +16,23 @@ from experiments import rep4ex_robustness as robustness
 from experiments.rep4ex_claims import CLAIMS
 from experiments.rep4ex_cost import cost
 from experiments.rep4ex_figures import figures, tables
+from experiments.rep4ex_oracle import oracle
 from experiments.rep4ex_settings import PRESETS, Config
+from experiments.rep4ex_uncertainty import uncertainty
 from experiments.system import Context, System
 
 
 def run(config: Config, context: Context) -> None:
     """All parts; each holds all seeds, whose encoders are trained as one program."""
-    identified = {f"identification, d = {d}": identification.dimension(d) for d in config.dimensions}
-    first, *wider = identified
-    parts: dict[str, Callable[[Config, Context], None]] = {
-        first: identified[first],
-        "extrapolation": extrapolation.extrapolation,
-        "oracle": extrapolation.oracle,
-        "size of the test": identification.size,
-        **{name: identified[name] for name in wider},
-        **({"cost": cost} if config.cost_repeats else {}),
-        **(robustness.PARTS if config.thorough else {}),
-        **({"images": identification.images} if config.image_steps else {}),
-    }
+    first, *wider = ((f"identification, d = {d}", identification.dimension(d)) for d in config.dimensions)
+    parts: dict[str, Callable[[Config, Context], None]] = dict([first])
+    parts |= {"oracle": oracle, "extrapolation": extrapolation.extrapolation, "size of the test": identification.size}
+    parts |= dict(wider)
+    if config.cost_repeats:
+        parts["cost"] = cost
+    if config.thorough:
+        parts |= {**robustness.PARTS, "uncertainty": uncertainty, "other codes": extrapolation.rivals}
+        parts |= {"ablations": robustness.ablations, "images": identification.images}
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"rep4ex: {name}")

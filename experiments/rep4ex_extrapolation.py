@@ -1,23 +1,13 @@
 """E[Y | do(a)] beyond the actions' support: from true latents, from codes, and without either."""
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from causal import rep4ex as rep
-from experiments.rep4ex_outcomes import (
-    Data,
-    alternatives,
-    conditional,
-    direct,
-    engression,
-    interval,
-    interventional,
-    strength,
-    support,
-)
+from experiments.rep4ex_outcomes import Data, conditional, direct, engression, interventional
 from experiments.rep4ex_settings import Config
 from experiments.rep4ex_training import Case, Choice, make_case, recovered, train
 from experiments.system import Context
@@ -28,46 +18,12 @@ MSE, CONDITIONAL = "MSE of E[Y|do(a)]", "MSE of E[Y|X,do(a)]"
 OURS, ORACLE, VANILLA = "Rep4Ex-CF", "Rep4Ex-CF-Oracle", "AE-Vanilla + CF"
 OUTER = 2.0
 """Test actions lie within [-OUTER, OUTER]^d and outside of the support."""
-STEEP = rep.Outcomes(frequency=1.0)
+Code = Callable[[rep.Sample], np.ndarray]
 
 
 def mse(found: np.ndarray, truth: np.ndarray) -> float:
     """Mean squared error."""
     return float(np.mean((found - truth) ** 2))
-
-
-def oracle(config: Config, context: Context) -> None:
-    """Step 2 on the true latents: by support, with and without the control function, by confounding."""
-    for repeat in range(config.oracle_seeds):
-        for d in (1, 2):
-            for gamma in config.supports:
-                note_oracle(config, context, repeat, rep.Design(d, config.observed, 1.2, gamma), STEEP)
-        for c in (0.0, 1.5):
-            note_oracle(config, context, repeat, rep.Design(2, config.observed, confounding=c), rep.Outcomes())
-
-
-def note_oracle(config: Config, context: Context, repeat: int, design: rep.Design, outcomes: rep.Outcomes) -> None:
-    """One world: errors outside of the support."""
-    steep = outcomes == STEEP
-    world, sample, y = rep.gen2(1_000 + repeat, config.rows if steep else config.outcome_rows, design, outcomes)
-    actions = rep.outside(repeat, config.actions, design.d, design.gamma, 2.5 if steep else OUTER)
-    truth, data = outcomes.under_intervention(world, actions), Data(sample.z, sample.a, y)
-    found = {
-        ORACLE: interventional(config, data, actions),
-        "oracle, no control function": interventional(config, data, actions, control=False),
-        "OLS on A": direct_linear(data, actions),
-    }
-    place = {"part": "oracle", "gamma": design.gamma, "alpha": design.alpha, "confounding": design.confounding}
-    for method, value in found.items():
-        context.record(
-            dataset=f"oracle, d = {design.d}", method=method, metric=MSE, seed=repeat, value=mse(value, truth), **place
-        )
-
-
-def direct_linear(data: Data, actions: np.ndarray) -> np.ndarray:
-    """Least squares of Y on (1, A)."""
-    rows = rep.Rows(jnp.asarray(data.a, jnp.float32), jnp.asarray(data.y, jnp.float32))
-    return np.asarray(rep.linear(rows, jnp.asarray(actions, jnp.float32)))
 
 
 class Setting(NamedTuple):
@@ -83,34 +39,17 @@ class Setting(NamedTuple):
         """Of the run."""
         return self.case.seed - FIRST_SEED
 
-    def data(self, w: np.ndarray) -> Data:
-        """Codes with their actions and outcomes."""
-        return Data(w, self.case.sample.a, self.y)
+    def data(self, code: Code) -> Data:
+        """The training rows' codes with their actions and outcomes."""
+        return Data(code(self.case.sample), self.case.sample.a, self.y)
 
 
-def extrapolation(config: Config, context: Context) -> None:
-    """Every method on the same worlds; Rep4Ex-CF, the oracle and AE-Vanilla + CF in more detail."""
-    cases = [
-        make_case(config, FIRST_SEED + seed, rep.Design(2, config.observed), config.outcome_rows)
-        for seed in context.seeds
+def settings(config: Config, context: Context) -> list[Setting]:
+    """The worlds of all seeds."""
+    seeds = [FIRST_SEED + seed for seed in context.seeds]
+    return [
+        setting(config, make_case(config, seed, rep.Design(2, config.observed), config.outcome_rows)) for seed in seeds
     ]
-    settings = [setting(config, case) for case in cases]
-    for each in settings:
-        codes: dict[str, Any] = {ORACLE: lambda x, a, z: z, "PCA + CF": components(each.case)}
-        for method, code in codes.items():
-            judge(config, context, each, method, code)
-        without_codes(config, context, each)
-    deterministic = rep.Autoencoder(2, config.observed, config.hidden)
-    coders: dict[tuple[str, ...], Choice] = {(VANILLA, OURS): Choice((0.0, config.lam), deterministic)}
-    if config.thorough:
-        vae = rep.Vae(2, config.observed, config.hidden)
-        coders[("VAE + CF",)] = Choice((0.0,), vae, restarts=1)
-        coders[("iVAE + CF",)] = Choice((0.0,), vae.clone(auxiliary=True), restarts=1)
-    for methods, choice in coders.items():
-        trained = train(config, context, methods[-1].replace(" ", ""), cases, config.outcome_steps, choice)
-        for run, world in enumerate(trained.world):
-            method = methods[run % len(methods)]
-            judge(config, context, settings[world], method, lambda x, a, z, run=run, t=trained: t.codes(run, x, a))
 
 
 def setting(config: Config, case: Case) -> Setting:
@@ -121,33 +60,67 @@ def setting(config: Config, case: Case) -> Setting:
     return Setting(case, y, actions, outcomes.under_intervention(case.world, actions))
 
 
-def components(case: Case):
+def extrapolation(config: Config, context: Context) -> None:
+    """The methods of the claim and regressions without codes, on the same worlds."""
+    worlds = settings(config, context)
+    for each in worlds:
+        without_codes(config, context, each)
+    for each, method, code in main_codes(config, context, worlds):
+        found = judge(config, context, each, method, code)
+        note_distances(context, each, method, found)
+        data = each.data(code)
+        note_curve(context, each, method, lambda a, data=data: interventional(config, data, a))
+
+
+def rivals(config: Config, context: Context) -> None:
+    """Step 2 on other codes."""
+    worlds, vae = settings(config, context), rep.Vae(2, config.observed, config.hidden)
+    for each in worlds:
+        judge(config, context, each, "PCA + CF", components(each.case))
+    for method, coder in (("VAE + CF", vae), ("iVAE + CF", vae.clone(auxiliary=True))):
+        for each, _, code in coded(config, context, worlds, (method,), Choice((0.0,), coder, restarts=1)):
+            judge(config, context, each, method, code)
+
+
+def main_codes(config: Config, context: Context, worlds: Sequence[Setting]) -> Iterator[tuple[Setting, str, Code]]:
+    """True latents, and the codes of autoencoders with and without the restriction."""
+    yield from ((each, ORACLE, lambda sample: sample.z) for each in worlds)
+    choice = Choice((0.0, config.lam), rep.Autoencoder(2, config.observed, config.hidden))
+    yield from coded(config, context, worlds, (VANILLA, OURS), choice)
+
+
+def coded(
+    config: Config, context: Context, worlds: Sequence[Setting], methods: Sequence[str], choice: Choice
+) -> Iterator[tuple[Setting, str, Code]]:
+    """Trained codes, a method per lambda; a pool that was trained before is read from its checkpoint."""
+    cases = [each.case for each in worlds]
+    trained = train(config, context, methods[-1].replace(" ", ""), cases, config.outcome_steps, choice)
+    for run, world in enumerate(trained.world):
+        yield worlds[world], methods[run % len(methods)], lambda s, run=run: trained.codes(run, s.x, s.a)
+
+
+def components(case: Case) -> Code:
     """Principal components as codes."""
     directions = np.asarray(rep.principal_components(jnp.asarray(case.rows.x), 2))
-    return lambda x, a, z: case.rows.like(x) @ directions
+    return lambda sample: case.rows.like(sample.x) @ directions
 
 
-def judge(config: Config, context: Context, each: Setting, method: str, code: Any) -> None:
-    """Errors of step 2 on a code; diagnostics, curves and other regressions for the methods of the claim."""
-    sample, fresh = each.case.sample, each.case.fresh
-    data = each.data(code(sample.x, sample.a, sample.z))
+def judge(config: Config, context: Context, each: Setting, method: str, code: Code) -> np.ndarray:
+    """Notes the errors of step 2 on a code; returns E[Y | do(a)] for the test actions."""
+    fresh, data = each.case.fresh, each.data(code)
     found = interventional(config, data, each.actions)
     main = {MSE: mse(found, each.truth), CONDITIONAL: conditional_error(config, each, data, code)}
     if method != ORACLE:
-        main["R^2"] = float(recovered(code(fresh.x, fresh.a, fresh.z), fresh.z).r2)
+        main["R^2"] = float(recovered(code(fresh), fresh.z).r2)
     for metric, value in main.items():
         context.record(dataset=DATASET, method=method, metric=metric, seed=each.seed, value=value)
-    note_distances(context, each, method, found)
-    if method in (OURS, ORACLE, VANILLA):
-        diagnose(config, context, each, method, data, found)
-        note_curve(context, each, method, lambda a: interventional(config, data, a))
-        by_confounding(config, context, each, method, data)
+    return found
 
 
-def conditional_error(config: Config, each: Setting, data: Data, code: Any) -> float:
+def conditional_error(config: Config, each: Setting, data: Data, code: Code) -> float:
     """Of E[Y | X, do(A = a)] over rows whose actions are outside of the support."""
     shifted = shifted_rows(config, each)
-    predicted = conditional(config, data, code(shifted.x, shifted.a, shifted.z), shifted.a)
+    predicted = conditional(config, data, code(shifted), shifted.a)
     return mse(predicted, expected_given_x(each, shifted))
 
 
@@ -207,39 +180,3 @@ def note_curve(context: Context, each: Setting, method: str, predict: Any) -> No
                 dataset=DATASET, method=name, metric="E[Y|do(a, 0)]", seed=each.seed, value=float(value), a=float(a),
                 kind="curve",
             )  # fmt: skip
-
-
-def diagnose(config: Config, context: Context, each: Setting, method: str, data: Data, found: np.ndarray) -> None:
-    """Coverage of intervals, support, strength of the first stage; the other regressions of step 2."""
-    report, away = strength(data.w, data.a), support(data, each.actions)
-    ranks: Any = scipy.stats.spearmanr(away, (found - each.truth) ** 2)
-    measured = {
-        "share outside the support": away.mean(),
-        "rank correlation of error with share outside": ranks.statistic,
-        "least relative singular value": report.relative[-1],
-        "least F statistic": report.least_f,
-        "no control function": mse(interventional(config, data, each.actions, control=False), each.truth),
-    }
-    if method in (OURS, ORACLE):
-        low, high = interval(config, data, each.actions)
-        measured["coverage of 95 % intervals"] = np.mean((low <= each.truth) & (each.truth <= high))
-        measured["mean width of intervals"] = np.mean(high - low)
-    if config.thorough and method == OURS:
-        other = alternatives(config, data, each.actions)
-        measured |= {name: mse(value, each.truth) for name, value in other.items()}
-    for metric, value in measured.items():
-        context.record(
-            dataset=DATASET, method=method, metric=metric, seed=each.seed, value=float(value), kind="diagnostics"
-        )
-
-
-def by_confounding(config: Config, context: Context, each: Setting, method: str, data: Data) -> None:
-    """Errors as the outcome's noise depends more on the latents'."""
-    for c in (0.0, 0.5, 1.5, 3.0):
-        world = each.case.world._replace(design=each.case.world.design._replace(confounding=c))
-        y = rep.Outcomes().draw(world, each.case.sample, each.case.seed)
-        found = interventional(config, data._replace(y=y), each.actions)
-        context.record(
-            dataset=DATASET, method=method, metric="MSE by confounding", seed=each.seed, confounding=c,
-            kind="confounding", value=mse(found, each.truth),
-        )  # fmt: skip

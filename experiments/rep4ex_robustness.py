@@ -154,5 +154,4 @@ def placebo(config: Config, context: Context, cases: list[Case]) -> None:
 PARTS: dict[str, Callable[[Config, Context], None]] = {
     "dimension": dimension,
     "assumptions": assumptions,
-    "ablations": ablations,
 }
