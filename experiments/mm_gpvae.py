@@ -45,7 +45,7 @@ PRESETS = {
     "paper": Config(
         trials=240, test_trials=60, side=36, behaviour_hidden=(784, 512, 256, 256),
         decoder_hidden=(256, 256, 512, 784), steps=8_400, batch_size=20, gpfa_steps=1_000,
-        variants=tuple(training.VARIANTS), monkey_steps=5_000,
+        variants=tuple(training.VARIANTS), monkey_steps=12_000,
     ),
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from core.stats import summary
+from core.stats import all_of, summary, within
 from experiments.frames import select, values
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
@@ -47,46 +47,46 @@ def shown(x: np.ndarray) -> tuple[str, tuple[float, float]]:
 
 
 def judge_recovery(frame: pd.DataFrame) -> Verdict:
-    """Item 5: the lower ends of the intervals exceed 0.8, 0.8 and 0.6."""
-    words, met, bounds = [], True, None
+    """Item 5: the intervals lie above 0.8, 0.8 and 0.6."""
+    words, answers, bounds = [], [], None
     for metric, threshold in (("shared R2", 0.8), ("neural R2", 0.8), ("zoom R2", 0.6)):
         found = best(frame, MAIN, metric)
         if len(found) < SEEDS:
             return Verdict(None)
         text, own = shown(found)
         bounds = bounds or own
-        met &= own[0] > threshold
+        answers.append(within(own, threshold))
         words.append(f"{metric} {text}")
-    return Verdict(bool(met), ", ".join(words), bounds)
+    return Verdict(all_of(answers), ", ".join(words), bounds)
 
 
 def judge_domain(frame: pd.DataFrame) -> Verdict:
     """Item 6: the gain over the better one of the two time-domain models is above 0 for shared latent and rates."""
-    words, met, bounds = [], True, None
+    words, answers, bounds = [], [], None
     for metric in ("shared R2", "rate R2"):
         found = together(frame, metric, MAIN, "time domain", "time domain with map")
         if found is None:
             return Verdict(None)
         text, own = shown(found[0] - np.maximum(found[1], found[2]))
         bounds = bounds or own
-        met &= own[0] > 0
+        answers.append(within(own, 0))
         means = ", ".join(f"{f.mean():.3f}" for f in found)
         words.append(f"{metric} {means} (Fourier, time, time with map), gain {text}")
-    return Verdict(bool(met), "; ".join(words), bounds)
+    return Verdict(all_of(answers), "; ".join(words), bounds)
 
 
 def judge_pruning(frame: pd.DataFrame) -> Verdict:
     """Item 7: pruned less unpruned is above -0.03 for each latent."""
-    words, met, bounds = [], True, None
+    words, answers, bounds = [], [], None
     for metric in ("shared R2", "neural R2", "zoom R2"):
         found = together(frame, metric, MAIN, "unpruned")
         if found is None:
             return Verdict(None)
         text, own = shown(found[0] - found[1])
         bounds = bounds or own
-        met &= own[0] > -0.03
+        answers.append(within(own, -0.03))
         words.append(f"{metric} {text}")
-    return Verdict(bool(met), "pruned less unpruned: " + ", ".join(words), bounds)
+    return Verdict(all_of(answers), "pruned less unpruned: " + ", ".join(words), bounds)
 
 
 def judge_modalities(frame: pd.DataFrame) -> Verdict:
@@ -96,7 +96,7 @@ def judge_modalities(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     text, bounds = shown(found[0] - np.maximum(found[1], found[2]))
     means = ", ".join(f"{f.mean():.3f}" for f in found)
-    return Verdict(bool(bounds[0] >= -0.02), f"shared R2 {means} (both, images, counts), gain {text}", bounds)
+    return Verdict(within(bounds, -0.02), f"shared R2 {means} (both, images, counts), gain {text}", bounds)
 
 
 def judge_rotation(frame: pd.DataFrame) -> Verdict:
@@ -110,14 +110,14 @@ def judge_rotation(frame: pd.DataFrame) -> Verdict:
 
 
 def judge_neurons(frame: pd.DataFrame) -> Verdict:
-    """Item 9, first half: the mean gain is at least 0.05 and its interval excludes 0."""
+    """Item 9, first half: the interval of the gain lies above 0.05."""
     found = together(frame, "shared R2", MAIN, "N = 10")
     if found is None:
         return Verdict(None)
     gain = found[0] - found[1]
     text, bounds = shown(gain)
     words = f"shared R2 {found[0].mean():.3f} and {found[1].mean():.3f}, gain {text}"
-    return Verdict(bool(gain.mean() >= 0.05 and bounds[0] > 0), words, bounds)
+    return Verdict(within(bounds, 0.05), words, bounds)
 
 
 def judge_one_neuron(frame: pd.DataFrame) -> Verdict:
@@ -127,7 +127,7 @@ def judge_one_neuron(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     text, bounds = shown(found[0] - found[1])
     words = f"shared R2 {found[0].mean():.3f} with one neuron, {found[1].mean():.3f} without, difference {text}"
-    return Verdict(bool(bounds[0] > -0.05 and bounds[1] < 0.05), words, bounds)
+    return Verdict(within(bounds, -0.05, 0.05), words, bounds)
 
 
 def judge_lengths(frame: pd.DataFrame) -> Verdict:
@@ -149,14 +149,14 @@ def real(frame: pd.DataFrame, metric: str, method: str = AVERAGE) -> np.ndarray:
 
 
 def judge_above(metric: str, threshold: float, method: str = AVERAGE):
-    """A judge: the lower end of a metric's interval on the monkey's recordings exceeds a threshold."""
+    """A judge: a metric's interval on the monkey's recordings lies above a threshold."""
 
     def judge(frame: pd.DataFrame) -> Verdict:
         found = real(frame, metric, method)
         if len(found) < SEEDS:
             return Verdict(None)
         text, bounds = shown(found)
-        return Verdict(bool(bounds[0] > threshold), f"{metric} {text}", bounds)
+        return Verdict(within(bounds, threshold), f"{metric} {text}", bounds)
 
     return judge
 
@@ -169,7 +169,7 @@ def judge_monkey_lengths(frame: pd.DataFrame) -> Verdict:
     text, bounds = shown(found)
     low, high = real(frame, "shortest length").min(), real(frame, "longest length").max()
     words = f"mean length {text} bins; single latents {low:.1f} to {high:.1f}"
-    return Verdict(bool(bounds[0] >= 6 and bounds[1] <= 9), words, bounds)
+    return Verdict(within(bounds, 6, 9), words, bounds)
 
 
 def judge_exchanged(frame: pd.DataFrame) -> Verdict:
@@ -178,7 +178,7 @@ def judge_exchanged(frame: pd.DataFrame) -> Verdict:
     if min(len(own), len(other)) < SEEDS:
         return Verdict(None)
     text, bounds = shown(other - own)
-    return Verdict(bool(bounds[1] < 0), f"{own.mean():.3f} to {other.mean():.3f} bits/spike, change {text}", bounds)
+    return Verdict(within(bounds, most=0), f"{own.mean():.3f} to {other.mean():.3f} bits/spike, change {text}", bounds)
 
 
 def judge_poor_average(frame: pd.DataFrame) -> Verdict:
@@ -188,7 +188,7 @@ def judge_poor_average(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     text, bounds = shown(found)
     words = f"velocity R2 from counts alone {text}, ridge regression {ridge.mean():.3f}"
-    return Verdict(bool(bounds[1] < ridge.mean()), words, bounds)
+    return Verdict(within(bounds, most=ridge.mean()), words, bounds)
 
 
 def ratios(frame: pd.DataFrame, metric: str, domain: str) -> list[np.ndarray]:
@@ -225,7 +225,7 @@ def judge_cubic(frame: pd.DataFrame) -> Verdict:
     logs = np.log(growth["time"] / growth["fourier"])
     s = summary(logs)
     text = f"divergence x {np.median(growth['fourier']):.1f} in Fourier, x {np.median(growth['time']):.1f} in time"
-    return Verdict(bool(s.low > 0), text, (float(np.exp(s.low)), float(np.exp(s.high))))
+    return Verdict(within(s.interval, 0), text, (float(np.exp(s.low)), float(np.exp(s.high))))
 
 
 THEORY = "tests/latent/test_mm_gpvae_theory.py::"

@@ -187,7 +187,7 @@ def judge_accuracy(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     gain = paired(full, finite)
     text = f"accuracy {full.mean():.3f} against {finite.mean():.3f} over {len(full)} data sets"
-    return Verdict(bool(gain.low > 0), text, gain.interval)
+    return Verdict(within(gain.interval, 0), text, gain.interval)
 
 
 def judge_knots(frame: pd.DataFrame) -> Verdict:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import summary
+from core.stats import all_of, summary, within
 from experiments.frames import groups, select, values
 from experiments.system import Claim, Published, ShownByRecords, ShownByTest, Verdict
 
@@ -54,9 +54,9 @@ def judge_soft(frame: pd.DataFrame) -> Verdict:
     if share is None or count is None:
         return Verdict(None)
     a, b = summary(share), summary(count)
-    met = a.low >= 97 and b.low >= 11.5 and b.high <= 12.5
+    met = all_of([within(a.interval, 97), within(b.interval, 11.5, 12.5)])
     text = f"median {a.mean:.1f} % [{a.low:.1f}, {a.high:.1f}], {b.mean:.2f} sets [{b.low:.2f}, {b.high:.2f}]"
-    return Verdict(bool(met), text, a.interval)
+    return Verdict(met, text, a.interval)
 
 
 def judge_few_samples(frame: pd.DataFrame) -> Verdict:
@@ -65,7 +65,7 @@ def judge_few_samples(frame: pd.DataFrame) -> Verdict:
     if count is None:
         return Verdict(None)
     found = summary(count)
-    return Verdict(bool(found.high <= 8), f"{found.mean:.2f} sets", found.interval)
+    return Verdict(within(found.interval, most=8), f"{found.mean:.2f} sets", found.interval)
 
 
 def sets(frame: pd.DataFrame, panel: str) -> dict[str, np.ndarray] | None:
@@ -94,7 +94,7 @@ def judge_child(frame: pd.DataFrame) -> Verdict:
     chosen = {name: summary(shares) for name, shares in (found or {}).items() if "6" in name}
     if len(chosen) < 4:
         return Verdict(None)
-    met = all(span.low >= 20 and span.high <= 35 for span in chosen.values())
+    met = all_of(within(span.interval, 20, 35) for span in chosen.values())
     text = "; ".join(f"{name} {span.mean:.1f} %" for name, span in chosen.items())
     return Verdict(met, text, (min(s.low for s in chosen.values()), max(s.high for s in chosen.values())))
 
@@ -108,7 +108,7 @@ def judge_erm(frame: pd.DataFrame) -> Verdict:
             return Verdict(None)
         spans.append(summary(shares))
     text = "at N = 10,000 to 45,000: " + ", ".join(f"{span.mean:.2f} %" for span in spans)
-    return Verdict(all(span.high <= 2 for span in spans), text, (spans[-1].low, spans[-1].high))
+    return Verdict(all_of(within(span.interval, most=2) for span in spans), text, spans[-1].interval)
 
 
 def judge_bound(frame: pd.DataFrame) -> Verdict:
@@ -150,7 +150,7 @@ def judge_samples(frame: pd.DataFrame) -> Verdict:
     if len(found) < REPEATS:
         return Verdict(None)
     span = summary(found)
-    return Verdict(span.low > 0, f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval)
+    return Verdict(within(span.interval, 0), f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval)
 
 
 def judge_environments(frame: pd.DataFrame) -> Verdict:
@@ -159,7 +159,9 @@ def judge_environments(frame: pd.DataFrame) -> Verdict:
     if len(found) < REPEATS:
         return Verdict(None)
     span = summary(found)
-    return Verdict(span.high < 0, f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval)
+    return Verdict(
+        within(span.interval, most=0), f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval
+    )
 
 
 def judge_intercept(frame: pd.DataFrame) -> Verdict:
@@ -173,7 +175,7 @@ def judge_intercept(frame: pd.DataFrame) -> Verdict:
         shares.append(found.mean())
         spans.append((float(span.low), float(span.high)))
     text = f"accepted in {shares[0]:.0%} with an intercept, in {shares[1]:.0%} without"
-    return Verdict(spans[0][0] > 0.5 > spans[1][1], text, spans[0])
+    return Verdict(all_of([within(spans[0], 0.5), within(spans[1], most=0.5)]), text, spans[0])
 
 
 def judge_noise(frame: pd.DataFrame) -> Verdict:

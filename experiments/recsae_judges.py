@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import summary
+from core.stats import all_of, summary, within
 from experiments import frames
 from experiments.frames import select
 from experiments.recsae_config import MAIN_K, PAPER_K, SUBJECT, WALKS
@@ -40,19 +40,12 @@ def compared(frame: pd.DataFrame, better: str, worse: str, *, least: float = 0.0
         return Verdict(None)
     found = summary(difference)
     words = f"{better} {a.mean():.4f}, {worse} {b.mean():.4f}: {found.mean:+.4f} ({found.n} seeds)"
-    return Verdict(bool(found.low > least), words, found.interval)
+    return Verdict(within(found.interval, least), words, found.interval)
 
 
-def judge_order(better: str, worse: str, *, or_equal: bool = False) -> Judge:
-    """NDCG@10 on Amazon Beauty: better than another, or at least not surely worse."""
-
-    def judge(frame: pd.DataFrame) -> Verdict:
-        found = compared(frame, better, worse, dataset=BEAUTY, metric="ndcg@10")
-        if found.met is None or not or_equal or found.interval is None:
-            return found
-        return Verdict(bool(found.interval[1] >= 0), found.value, found.interval)
-
-    return judge
+def judge_order(better: str, worse: str) -> Judge:
+    """NDCG@10 on Amazon Beauty: better than another, or not worse."""
+    return lambda frame: compared(frame, better, worse, dataset=BEAUTY, metric="ndcg@10")
 
 
 def judge_accuracy(frame: pd.DataFrame) -> Verdict:
@@ -62,7 +55,7 @@ def judge_accuracy(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(values.to_numpy())
     words = f"HR@10 {found.mean:.4f} ({found.n} seeds)"
-    return Verdict(bool(found.low >= 0.06 and found.high <= 0.09), words, found.interval)
+    return Verdict(within(found.interval, 0.06, 0.09), words, found.interval)
 
 
 def kept(frame: pd.DataFrame, k: int, metric: str) -> np.ndarray:
@@ -82,8 +75,8 @@ def judge_in_place(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = {metric: summary(values) for metric, values in shares.items()}
     words = ", ".join(f"{metric} keeps {s.mean:.1%}" for metric, s in found.items()) + f", {dead.mean():.1%} dead"
-    lows = [s.low for s in found.values()]
-    return Verdict(bool(min(lows) >= 0.95 and dead.max() < 0.2), words, (found["hr@10"].low, found["hr@10"].high))
+    met = all_of([*(within(s.interval, 0.95) for s in found.values()), bool(dead.max() < 0.2)])
+    return Verdict(met, words, found["hr@10"].interval)
 
 
 def judge_smooth(frame: pd.DataFrame) -> Verdict:
@@ -108,17 +101,17 @@ def judge_coherence(frame: pd.DataFrame) -> Verdict:
         compared(frame, latents(MAIN_K), other, dataset=BEAUTY, metric="coherence", part="concepts")
         for other in ("neurons", "random directions")
     ]
-    if any(verdict.met is None for verdict in found):
-        return Verdict(None)
     means = [sum(v.interval) / 2 for v in found if v.interval]
-    met = all(v.met for v in found) and min(means) >= 0.08
-    return Verdict(bool(met), "; ".join(v.value for v in found), found[0].interval)
+    if len(means) < len(found):
+        return Verdict(None)
+    met = all_of([*(v.met for v in found), min(means) >= 0.08])
+    return Verdict(met, "; ".join(v.value for v in found), found[0].interval)
 
 
 def judge_reported_coherence(frame: pd.DataFrame) -> Verdict:
     """At the paper's k the difference to neurons is reported with its interval, whatever it is."""
     found = compared(frame, latents(PAPER_K), "neurons", dataset=BEAUTY, metric="coherence", part="concepts")
-    return found if found.met is None else Verdict(True, found.value, found.interval)
+    return Verdict(True, found.value, found.interval) if found.interval else found
 
 
 def judge_interpretable(frame: pd.DataFrame) -> Verdict:
@@ -132,7 +125,7 @@ def judge_shuffled(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(bool(found.high < 0.05), f"{found.mean:.1%} of shuffled latents", found.interval)
+    return Verdict(within(found.interval, most=0.05), f"{found.mean:.1%} of shuffled latents", found.interval)
 
 
 def judge_halves(frame: pd.DataFrame) -> Verdict:
@@ -141,7 +134,7 @@ def judge_halves(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(bool(found.low > 0.5), f"Spearman {found.mean:.3f} ({found.n} seeds)", found.interval)
+    return Verdict(within(found.interval, 0.5), f"Spearman {found.mean:.3f} ({found.n} seeds)", found.interval)
 
 
 def judge_signs(metric: str) -> Judge:
@@ -183,4 +176,4 @@ def judge_recovery(frame: pd.DataFrame) -> Verdict:
     found = summary(values.to_numpy())
     words = f"{found.mean:.1%} of the groups ({found.n} seeds)"
     low, high = (x if math.isfinite(x) else found.mean for x in found.interval)
-    return Verdict(bool(low >= 0.8), words, (low, high))
+    return Verdict(within((low, high), 0.8), words, (low, high))

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from core import records
+from core.compilation import quick_compilation
 from core.errors import ConfigError, Preempted
 from core.parallel import is_primary
 from core.records import Record, Scalar
@@ -173,7 +174,8 @@ def execute(
     }
     _begin(folder, info)
     context = RunContext(system.slug, preset, config, seeds, folder, data_dir)
-    with stoppable(), contextlib.closing(context):
+    compilation = quick_compilation() if preset == "smoke" else contextlib.nullcontext()
+    with stoppable(), contextlib.closing(context), compilation:
         system.run(config, context)
     return folder
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from core.stats import summary
+from core.stats import all_of, summary, within
 from experiments.frames import by_seed, groups, select, values
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
@@ -47,7 +47,7 @@ def judge_topk_against_l1(frame: pd.DataFrame) -> Verdict:
         differences[metric] = summary((other - by_seed(frame, metric=metric, **at)).to_numpy())
     fvu, cosine = differences["fvu"], differences["mean max cosine"]
     text = f"ReLU-L1 less TopK at L0 {l0.mean():.1f}: FVU {fvu.mean:+.3f}, mean best cosine {cosine.mean:+.3f}"
-    return Verdict(bool(fvu.low > 0 and cosine.high < 0), text, fvu.interval)
+    return Verdict(all_of([within(fvu.interval, 0), within(cosine.interval, most=0)]), text, fvu.interval)
 
 
 def judge_batch_topk(frame: pd.DataFrame) -> Verdict:
@@ -77,7 +77,7 @@ def judge_aux(frame: pd.DataFrame) -> Verdict:
     fewer = summary((without - with_aux).to_numpy())
     worst = max(float((b / a).max()) for (_, metric), (a, b) in pairs.items() if metric == "fvu")
     text = f"dead {without.mean():.1%} without, {with_aux.mean():.1%} with AuxK; FVU at most {worst:.3f} times as large"
-    return Verdict(bool(fewer.low > 0 and worst <= 1.02), text, fewer.interval)
+    return Verdict(all_of([within(fewer.interval, 0), worst <= 1.02]), text, fewer.interval)
 
 
 def judge_crowded(frame: pd.DataFrame) -> Verdict:
@@ -91,7 +91,7 @@ def judge_crowded(frame: pd.DataFrame) -> Verdict:
         change[metric] = (without, with_aux, summary((with_aux - without).to_numpy()))
     text = ", ".join(f"{name} {a.mean():.3f} without, {b.mean():.3f} with AuxK" for name, (a, b, _) in change.items())
     dead, fvu = (found for _, _, found in change.values())
-    return Verdict(bool(dead.high < 0 and fvu.high < 0), text, dead.interval)
+    return Verdict(all_of(within(found.interval, most=0) for found in (dead, fvu)), text, dead.interval)
 
 
 def judge_shrinkage(frame: pd.DataFrame) -> Verdict:
@@ -103,7 +103,7 @@ def judge_shrinkage(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     low, near = summary(l1.to_numpy()), summary(topk.to_numpy())
     text = f"gamma {low.mean:.3f} for ReLU-L1, {near.mean:.3f} for TopK"
-    return Verdict(bool(low.high < 0.98 and near.low > 0.98 and near.high < 1.02), text, low.interval)
+    return Verdict(all_of([within(low.interval, most=0.98), within(near.interval, 0.98, 1.02)]), text, low.interval)
 
 
 def exponents(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +130,8 @@ def judge_scaling(frame: pd.DataFrame) -> Verdict:
         f"FVU ~ m^-{m.mean:.3f} [{m.low:.3f}, {m.high:.3f}] k^-{k.mean:.3f} [{k.low:.3f}, {k.high:.3f}], "
         f"R^2 {fits.min():.3f} and more"
     )
-    return Verdict(bool(m.low > 0 and k.low > 0 and fits.min() >= 0.9), text, m.interval)
+    met = all_of([within(m.interval, 0), within(k.interval, 0), bool(fits.min() >= 0.9)])
+    return Verdict(met, text, m.interval)
 
 
 def judge_agreement(frame: pd.DataFrame) -> Verdict:
@@ -141,7 +142,7 @@ def judge_agreement(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(other - random)
     text = f"MMCS {other.mean():.3f} with another seed, {random.mean():.3f} with random directions"
-    return Verdict(bool(found.low > 0), text, found.interval)
+    return Verdict(within(found.interval, 0), text, found.interval)
 
 
 def judge_decoding(frame: pd.DataFrame) -> Verdict:

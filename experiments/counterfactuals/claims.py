@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import paired, summary, within
+from core.stats import all_of, paired, summary, within
 from experiments.counterfactuals import digits
 from experiments.counterfactuals.scores import DATASET
 from experiments.counterfactuals.strokes import DIFFAE, LABELS, MAIN, PROPAGATED, WEAK_GAMMA
@@ -52,7 +52,7 @@ def judge_order(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     gain, loss = paired(nothing, causal), paired(plain, nothing)
     text = f"causal {interval(causal, 4)}, do nothing {nothing.mean():.4f}, DiffAE {interval(plain, 4)}"
-    return Verdict(bool(gain.low > 0 and loss.low > 0), text, gain.interval)
+    return Verdict(all_of(within(found.interval, 0) for found in (gain, loss)), text, gain.interval)
 
 
 def judge_abduction(frame: pd.DataFrame) -> Verdict:
@@ -83,7 +83,7 @@ def judge_trade_off(frame: pd.DataFrame) -> Verdict:
     worse, better = paired(images[0], images[1]), paired(aligned[0], aligned[1])
     text = f"reconstruction {images[0].mean():.5f} and {images[1].mean():.5f} at gamma 1 and small gamma; label "
     text += f"correlation {aligned[0].mean():.3f} and {aligned[1].mean():.3f}"
-    return Verdict(bool(worse.low > 0 and better.difference > 0), text, worse.interval)
+    return Verdict(all_of([within(worse.interval, 0), better.difference > 0]), text, worse.interval)
 
 
 def judge_follows(frame: pd.DataFrame) -> Verdict:
@@ -111,7 +111,8 @@ def judge_labels(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     gap = paired(told, alone)
     text = f"r(measured i, i') under do(t): independent {interval(alone, 2)}, propagated {interval(told, 2)}"
-    return Verdict(bool(summary(alone).high < 0.8 and gap.low > 0), text, gap.interval)
+    met = all_of([within(summary(alone).interval, most=0.8), within(gap.interval, 0)])
+    return Verdict(met, text, gap.interval)
 
 
 def judge_few_labels(frame: pd.DataFrame) -> Verdict:
@@ -139,8 +140,8 @@ def judge_guidance(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     means, whole = [each.mean() for each in found], paired(found[-1], found[0])
     text = ", ".join(f"{mean:.2f} at w = {weight:g}" for mean, weight in zip(means, weights, strict=True))
-    return Verdict(bool(np.all(np.diff(means) > 0) and whole.low > 0), f"share of the change carried out: {text}",
-                   whole.interval)  # fmt: skip
+    met = all_of([bool(np.all(np.diff(means) > 0)), within(whole.interval, 0)])
+    return Verdict(met, f"share of the change carried out: {text}", whole.interval)
 
 
 def judge_real_intensity(frame: pd.DataFrame) -> Verdict:

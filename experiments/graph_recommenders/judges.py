@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from core.stats import summary
+from core.stats import summary, within
 from experiments.graph_recommenders.config import BASELINE, CURVES, MAIN, PEER, SIMULATED, SMALL, noisy
 from experiments.graph_recommenders.published import PEER_CURVE, PEER_STEPS_PER_EPOCH
 from experiments.system import Verdict
@@ -110,7 +110,8 @@ def judge_robustness(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary(gap.to_numpy())
     words = ", ".join(f"{name} loses {series.mean():.1%}" for name, series in lost.items())
-    return Verdict(found.mean > 0, f"{words} of N@20 ({found.n} seeds; interval of the difference)", found.interval)
+    words += f" of N@20 ({found.n} seeds; interval of the difference)"
+    return Verdict(within(found.interval, 0), words, found.interval)
 
 
 def _lost(frame: pd.DataFrame, method: str) -> pd.Series:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from core.stats import paired, summary
+from core.stats import all_of, paired, summary, within
 from experiments.frames import by_seed
 from experiments.influence.figures import COST as COST_RECORDS
 from experiments.influence.figures import DECODERS
@@ -46,24 +46,25 @@ def judge_order(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     text = f"block-exact - EK-FAC {first.difference:+.3f} [{first.low:.3f}, {first.high:.3f}]; EK-FAC - dot product"
     text += f" {second.difference:+.3f}"
-    return Verdict(first.low > 0 and second.low > 0 and second.difference >= 0.2, text, second.interval)
+    met = all_of([within(first.interval, 0), within(second.interval, 0), second.difference >= 0.2])
+    return Verdict(met, text, second.interval)
 
 
 def judge_other_tasks(frame: pd.DataFrame) -> Verdict:
     """Item 10: EK-FAC above the dot product and not below the cosine, on images and language."""
-    words, met = [], True
+    words, answers = [], []
     for task in ("image", "language"):
         dot, cosine = (
             difference(frame, task, "correlation with PBRF", "EK-FAC", other, 3) for other in ("dot product", "cosine")
         )
         if dot is None or cosine is None:
             return Verdict(None)
-        met &= dot.low > 0 and cosine.difference >= 0
+        answers += [within(dot.interval, 0), cosine.difference >= 0]
         words.append(
             f"{task}: above dot by {dot.difference:.2f} [{dot.low:.2f}, {dot.high:.2f}], "
             f"above cosine by {cosine.difference:.2f}"
         )
-    return Verdict(bool(met), "; ".join(words))
+    return Verdict(all_of(answers), "; ".join(words))
 
 
 def judge_lissa(frame: pd.DataFrame) -> Verdict:
@@ -91,7 +92,9 @@ def judge_datamodelling(frame: pd.DataFrame) -> Verdict:
     if tracin is None or dot is None:
         return Verdict(None)
     text = f"above TracIn by {tracin.difference:+.3f} [{tracin.low:.3f}, {tracin.high:.3f}], above the dot product by"
-    return Verdict(tracin.low > 0 and dot.low > 0, f"{text} {dot.difference:+.3f}", dot.interval)
+    return Verdict(
+        all_of(within(pair.interval, 0) for pair in (tracin, dot)), f"{text} {dot.difference:+.3f}", dot.interval
+    )
 
 
 def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
@@ -101,7 +104,7 @@ def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     auc = summary(by_seed(frame, dataset="mislabelled digits", metric="AUC", method="EK-FAC").to_numpy())
     text = f"AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}]; minus that of the loss {found.difference:+.3f}"
-    return Verdict(bool(auc.mean > 0.85 and found.high >= 0), text, found.interval)
+    return Verdict(all_of([auc.mean > 0.85, within(found.interval, 0)]), text, found.interval)
 
 
 def decoders(frame: pd.DataFrame) -> Sequence[str]:
@@ -123,7 +126,7 @@ def judge_recall(frame: pd.DataFrame) -> Verdict:
     if found is None:
         return Verdict(None)
     text = f"recall at the number of statements {found.mean:.2f} for the largest decoder"
-    return Verdict(bool(found.low > 0.5), text, found.interval)
+    return Verdict(within(found.interval, 0.5), text, found.interval)
 
 
 def judge_word_order(frame: pd.DataFrame) -> Verdict:
@@ -132,7 +135,7 @@ def judge_word_order(frame: pd.DataFrame) -> Verdict:
     if same is None or ratio is None:
         return Verdict(None)
     text = f"same order {same.mean:.2f} [{same.low:.2f}, {same.high:.2f}] spreads; flipped over same {ratio.mean:.3f}"
-    return Verdict(bool(same.low > 0 and ratio.mean < 0.25), text, ratio.interval)
+    return Verdict(all_of([within(same.interval, 0), ratio.mean < 0.25]), text, ratio.interval)
 
 
 def judge_tail(frame: pd.DataFrame) -> Verdict:
@@ -142,7 +145,7 @@ def judge_tail(frame: pd.DataFrame) -> Verdict:
     if exponent is None or versus is None or share is None:
         return Verdict(None)
     text = f"exponent {exponent.mean:.2f}; Vuong z against an exponential {versus.mean:+.2f}; the top 1 % carry"
-    return Verdict(bool(versus.low > 0), f"{text} {share.mean:.0%}", versus.interval)
+    return Verdict(within(versus.interval, 0), f"{text} {share.mean:.0%}", versus.interval)
 
 
 def judge_tokens(frame: pd.DataFrame) -> Verdict:
@@ -154,7 +157,7 @@ def judge_tokens(frame: pd.DataFrame) -> Verdict:
     if share is None or even is None:
         return Verdict(None)
     text = f"{share.mean:.0%} of the attribution on the object's tokens, which are {even.mean:.0%} of the tokens"
-    return Verdict(bool(share.low > 2 * even.mean), text, share.interval)
+    return Verdict(within(share.interval, 2 * even.mean), text, share.interval)
 
 
 def judge_abstraction(frame: pd.DataFrame) -> Verdict:
@@ -168,7 +171,7 @@ def judge_abstraction(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = paired(last.to_numpy(), first.to_numpy())
     text = f"overlap of the top with the query: {first.mean():.2f} smallest, {last.mean():.2f} largest decoder"
-    return Verdict(bool(found.high < 0), text, found.interval)
+    return Verdict(within(found.interval, most=0), text, found.interval)
 
 
 def judge_filter(frame: pd.DataFrame) -> Verdict:

@@ -153,11 +153,12 @@ def expert(mixture: Mixture, experts: Experts, arranged: Arranged) -> Person:
         quad = |r - Lambda b|^2 / theta + b' Psi^{-1} b,  log det = J log theta + log |Psi| + log |M|
 
     The shorter r'r/theta - u'b is the same where b is exact, but sinks without bound where Psi is so ill conditioned
-    that it is not; b minimises this form, whose value an error of b can only raise. Where rounding eats even this one
-    (a square below 0, a pivot that is not positive: rates at which loadings explode), the density is NaN, which
-    optimisers step back from, and not a maximum that is none.
+    that it is not; b minimises this form, whose value an error of b can only raise, and b' Psi^{-1} b is a sum of
+    squares as it is computed. Where rounding eats even this one (a square below 0, a pivot that is not positive, a
+    covariance of smaller determinant than its noise alone), the density is NaN, which optimisers step back from, and
+    not a maximum that is none.
     """
-    mean, precision, log_psi, of_covariates = _factors_given_covariates(mixture, experts, arranged)
+    mean, psi, precision, of_covariates = _factors_given_covariates(mixture, experts, arranged)
     moments = mixture.curve.moments(experts.gamma, arranged.occasions)
     cross, squares, of_varying = _adjusted(mixture, experts, arranged, moments.cross)
     size, inverse_theta = len(mean), jnp.exp(-experts.log_theta)
@@ -169,20 +170,22 @@ def expert(mixture: Mixture, experts: Experts, arranged: Arranged) -> Person:
     b = ldl.solve(factors, score)
     fitted = [sum(gram[a][c] * b[c] for c in range(size)) for a in range(size)]
     squared = r_r + sum(x * (g - 2 * e) for x, g, e in zip(b, fitted, residual, strict=True))
-    penalty = sum(b[a] * precision[a][c] * b[c] for a in range(size) for c in range(size))
+    penalty = sum(w * w * (1 / d) for w, d in zip(ldl.forward(psi[0], b), psi[1], strict=True))
     quad = jnp.maximum(squared, 0.0) * inverse_theta + penalty
     of_noise = arranged.occasions.powers[0] * (experts.log_theta + LOG_2PI)
-    log_density = -0.5 * (quad + of_noise + log_psi + jnp.log(math.prod(factors[1])))
+    log_ratio = jnp.log(math.prod(psi[1])) + jnp.log(math.prod(factors[1]))
+    log_density = -0.5 * (quad + of_noise + log_ratio)
     sound = functools.reduce(jnp.logical_and, [d > 0 for d in factors[1]], squared * inverse_theta > -LOST)
+    sound &= log_ratio > -LOST
     log_density = jnp.where(sound, log_density, jnp.nan)
     return Person(log_density + of_covariates + of_varying, mean, factors, score)
 
 
 def _factors_given_covariates(mixture: Mixture, experts: Experts, arranged: Arranged):
-    """E[eta | xe], Var[eta | xe]^{-1} and log of its determinant, log f(xe); missing xe are integrated over."""
+    """E[eta | xe], the factors and the inverse of Var[eta | xe], log f(xe); missing xe are integrated over."""
     covariates, size = list(arranged.xe), experts.alpha.shape[0]
     of_covariates: Any = 0.0
-    precision, log_det = _inverse_of_square(ldl.triangle(experts.psi))
+    psi = _factors_of_square(ldl.triangle(experts.psi))
     if covariates and mixture.covariates == "joint":
         phi = ldl.from_triangle(experts.phi)
         known = list(arranged.xe_observed) if mixture.missing_covariates else [1.0] * len(covariates)
@@ -190,21 +193,15 @@ def _factors_given_covariates(mixture: Mixture, experts: Experts, arranged: Arra
         of_covariates, factors = _gaussian(phi, off, known)
         if mixture.missing_covariates:
             covariates, spread = _filled_in(experts.mux, phi, off, known, factors)
-            widened = ldl.ldl(_widened(ldl.from_triangle(experts.psi), experts.B, spread))
-            precision, log_det = ldl.inverse(widened), jnp.log(math.prod(widened[1]))
+            psi = ldl.ldl(_widened(ldl.from_triangle(experts.psi), experts.B, spread))
     mean = [experts.alpha[a] + sum(experts.B[a, c] * x for c, x in enumerate(covariates)) for a in range(size)]
-    return mean, precision, log_det, of_covariates
+    return mean, psi, ldl.inverse(psi), of_covariates
 
 
-def _inverse_of_square(root):
-    """(C C')^{-1} and log |C C'| of a lower triangle C with its diagonal."""
-    size, diagonal = len(root), [row[-1] for row in root]
-    unit = [[x / diagonal[j] for j, x in enumerate(row[:-1])] for row in root]
-    zero, one = 0 * diagonal[0], jnp.ones_like(diagonal[0])
-    columns = [ldl.forward(unit, [one if i == j else zero for i in range(size)]) for j in range(size)]
-    w = [[x / d for x, d in zip(column, diagonal, strict=True)] for column in columns]
-    precision = [[sum(x * y for x, y in zip(w[a], w[b], strict=True)) for b in range(size)] for a in range(size)]
-    return precision, 2 * jnp.log(math.prod(diagonal))
+def _factors_of_square(root):
+    """L D L' of C C', from a lower triangle C with its diagonal."""
+    diagonal = [row[-1] for row in root]
+    return [[x / diagonal[j] for j, x in enumerate(row[:-1])] for row in root], [d * d for d in diagonal]
 
 
 def _widened(psi, B, spread):

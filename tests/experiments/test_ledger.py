@@ -1,5 +1,6 @@
 """The ledger says what tests and records say, and bindings point to tests that exist and can fail."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from experiments import bindings, ledger, outcomes, registry
 from experiments.outcomes import Outcome
-from experiments.system import ShownByTest
+from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 from tests.experiments.toy import SYSTEM, quick_run
 
 HOLM = "tests/core/test_stats.py::test_holm_gives_the_known_adjustment"
@@ -189,15 +190,17 @@ def test_claims_without_evidence_are_not_shown():
     assert "has no test test_nothing_of_the_kind" in lines["8"].source
 
 
-@pytest.mark.parametrize(("passed", "state"), [(True, "met"), (False, "not met"), (None, "not measured")])
+@pytest.mark.parametrize(("passed", "state"), [(True, "met"), (False, "not met")])
 def test_a_claim_is_what_its_test_says(passed, state):
     line = lines_of(None, {HOLM: Outcome(passed, "0.03", (0.0, 0.1))})["10"]
     assert (line.state, line.value, line.interval) == (state, "0.03", (0.0, 0.1))
     assert line.shown_by == HOLM
 
 
-def test_a_test_that_never_ran_measures_nothing():
+def test_a_test_that_was_skipped_or_never_ran_measures_nothing():
     assert lines_of(None)["10"].state == "not measured"
+    skipped = lines_of(None, {HOLM: Outcome(None, "0.03", (0.0, 0.1))})["10"]
+    assert (skipped.state, skipped.value) == ("not measured", "")
 
 
 def test_a_claim_is_what_its_records_say(run):
@@ -206,6 +209,13 @@ def test_a_claim_is_what_its_records_say(run):
     assert line.value.startswith("error 0.0")
     assert line.interval[0] < line.interval[1]
     assert "preset small" in line.source
+
+
+def test_a_claim_that_its_records_leave_undecided_is_open(run):
+    straddles = ShownByRecords("an interval that holds the limit", lambda frame: Verdict(None, "0.4", (0.3, 0.6)))
+    [line] = ledger.ledger(dataclasses.replace(SYSTEM, claims=[Claim("1", "half", straddles)]), [run], {})
+    assert (line.state, line.met, line.interval) == ("open", None, (0.3, 0.6))
+    assert "do not decide" in line.source
 
 
 def test_a_smoke_run_is_no_evidence_unless_asked_for(tmp_path):

@@ -182,16 +182,14 @@ def latents(metric, value, k=8, at=CONCEPTS, dataset=BEAUTY, **more):
 def test_orders_are_judged_by_the_interval_of_the_difference():
     better = judge_order("SASRec", "Popularity")
     assert better(frame((BEAUTY, "SASRec", "ndcg@10", 0.05, {}), (BEAUTY, "Popularity", "ndcg@10", 0.01, {}))).met
-    same = frame((BEAUTY, "SASRec", "ndcg@10", 0.01, {}), (BEAUTY, "Popularity", "ndcg@10", 0.01, {}))
-    assert better(same).met is False
-    equal = judge_order("SASRec", "Popularity", or_equal=True)
-    assert equal(same).met is True
-    assert (
-        equal(frame((BEAUTY, "SASRec", "ndcg@10", 0.01, {}), (BEAUTY, "Popularity", "ndcg@10", 0.05, {}))).met is False
-    )
+    worse = frame((BEAUTY, "SASRec", "ndcg@10", 0.01, {}), (BEAUTY, "Popularity", "ndcg@10", 0.05, {}))
+    assert better(worse).met is False
+    noisy = frame((BEAUTY, "SASRec", "ndcg@10", 0.01, {}))
+    noisy = pd.concat([noisy, noisy.assign(method="Popularity", value=noisy["value"].to_numpy()[::-1])])
+    assert better(noisy).met is None
 
 
-@pytest.mark.parametrize(("value", "met"), [(0.075, True), (0.05, False), (0.0895, False)])
+@pytest.mark.parametrize(("value", "met"), [(0.075, True), (0.05, False), (0.0899, None)])
 def test_accuracy_needs_the_whole_interval_in_the_range(value, met):
     assert judge_accuracy(frame((BEAUTY, "SASRec", "hr@10", value, {}))).met is met
 
@@ -263,7 +261,7 @@ def test_the_dose_must_raise_the_share_at_every_step():
 
 def test_recovery_is_judged_by_the_lower_limit():
     assert judge_recovery(latents("groups recovered", 0.95, k=4, at={"part": "recovery"}, dataset=WALKS)).met is True
-    assert judge_recovery(latents("groups recovered", 0.8, k=4, at={"part": "recovery"}, dataset=WALKS)).met is False
+    assert judge_recovery(latents("groups recovered", 0.8, k=4, at={"part": "recovery"}, dataset=WALKS)).met is None
 
 
 @pytest.mark.parametrize("claim", [c for c in CLAIMS if isinstance(c.evidence, ShownByRecords)], ids=lambda c: c.number)
