@@ -61,11 +61,16 @@ def judge_no_information(frame: pd.DataFrame) -> Verdict:
 
 
 def judge_growth(frame: pd.DataFrame) -> Verdict:
-    """Item 9."""
+    """Item 9a."""
     weak, strong = (difference(frame, f"d = 4, alpha = {alpha}") for alpha in (1, 2))
     if len(weak) != len(strong):
         return Verdict(None)
-    return decided([("gain", strong, 0.1, math.inf), ("gain less that at alpha = 1", strong - weak, 0.0, math.inf)])
+    return decided([("gain less that at alpha = 1", strong - weak, 0.0, math.inf)])
+
+
+def judge_gain_of_four(frame: pd.DataFrame) -> Verdict:
+    """Item 9b."""
+    return decided([("gain in R^2", difference(frame, "d = 4, alpha = 2"), 0.1, math.inf)])
 
 
 def errors(frame: pd.DataFrame, method: str, **place: Any) -> np.ndarray:
@@ -235,8 +240,8 @@ CLAIMS = (
     Claim("8a", "d = 2, alpha = 2: R^2 of AE-MMR is at least 0.95", ShownByRecords(R2, judge_identified)),
     Claim("8b", "d = 2, alpha = 2: AE-Vanilla is at least 0.08 lower", ShownByRecords(R2, judge_gain)),
     Claim("8c", "d = 2, alpha = 0: the two differ by less than 0.05", ShownByRecords(R2, judge_no_information)),
-    Claim("9", "d = 4: the gain grows from alpha = 1 to alpha = 2, where it is at least 0.1",
-          ShownByRecords(R2, judge_growth)),
+    Claim("9a", "d = 4: the gain over AE-Vanilla grows from alpha = 1 to alpha = 2", ShownByRecords(R2, judge_growth)),
+    Claim("9b", "d = 4, alpha = 2: the gain is at least 0.1", ShownByRecords(R2, judge_gain_of_four)),
     Claim("10a", "The oracle's median MSE is at most 0.05", ShownByRecords(ERRORS, judge_oracle)),
     Claim("10b", "Rep4Ex-CF's MSE is at most 0.5", ShownByRecords(ERRORS, judge_error)),
     Claim("10c", "Rep4Ex-CF's MSE is at most half of that of OLS on A", ShownByRecords(ERRORS, judge_half_of_ols)),

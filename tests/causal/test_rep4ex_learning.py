@@ -87,8 +87,8 @@ def test_lambda_is_the_largest_that_reconstructs():
 
 
 def test_without_a_penalty_the_loss_is_the_reconstruction():
-    params = CODER.init(jax.random.key(0), jnp.zeros((1, 4)), jnp.zeros((1, 2)), jnp.zeros((1, 2)))
-    value, metrics = rep.objective(CODER, params, jax.random.key(0), batch(lam=0.0))
+    params = rep.representation_learner(CODER, optax.sgd(1.0)).init(jax.random.key(0), batch()).params
+    value, metrics = jax.jit(rep.objective, static_argnums=0)(CODER, params, jax.random.key(0), batch(lam=0.0))
     np.testing.assert_allclose(value, metrics["reconstruction"], rtol=1e-6)
     assert metrics["restriction"] > 0
 

@@ -67,6 +67,7 @@ def test_the_gain_must_grow_with_the_strength(weak, met):
         r2("AE-Vanilla", 2, 0.6, 4),
     )  # fmt: skip
     assert claims.judge_growth(made).met is met
+    assert claims.judge_gain_of_four(made).met is True
 
 
 def errors(method, numbers):
