@@ -1,7 +1,7 @@
 """Training 20 encoders with the moment restriction, beside the same encoders one after another in PyTorch.
 
 Both sides have the same networks, loss with the n x n kernel, Adam, batch size and float32; before anything is timed,
-the losses of every encoder are compared on the same parameters and rows.
+the losses of every encoder are compared on the same parameters and rows. PyTorch gets one thread, its fastest here.
 """
 
 from typing import Any
@@ -77,6 +77,7 @@ class Torch:
 
     def __init__(self, params: Any, pool: rep.Pool, world: int):
         self.torch, self.ours = peer_module("torch"), params
+        self.torch.set_num_threads(1)  # matrices so small are slower on more, ten times on a busy machine
         self.device = "cuda" if jax.default_backend() == "gpu" and self.torch.cuda.is_available() else "cpu"
         self.x, self.a = self.tensor(pool.x[world]), self.tensor(pool.a[world])
         self.bandwidth = float(pool.bandwidth[world])
