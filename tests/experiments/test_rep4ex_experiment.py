@@ -149,8 +149,8 @@ def test_noise_may_not_cost_much(noisy, met):
 def test_a_coordinate_too_many_must_show(third, met):
     place = {"method": "AE-MMR", "encoder": "d = 3"}
     made = frame(
-        rows(third + NOISE / 10, metric="singular value 3 (relative)", **place),
-        rows(1 + NOISE, metric="singular value 2 (relative)", **place),
+        rows(third + NOISE / 10, metric="singular value 3 (noise)", **place),
+        rows(1 + NOISE, metric="singular value 2 (noise)", **place),
     )
     assert claims.judge_ranks(made).met is met
 
