@@ -246,25 +246,36 @@ def with_sampler(learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch],
     return Learner(init, update)
 
 
-def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None) -> Learner:
+def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, at_once: int | None = None) -> Learner:
     """``n`` independent runs as one program: state and metrics gain a leading axis of length ``n``.
 
     Args:
       learner: any learner.
       n: number of runs.
       batch_axes: None where all runs see the same batch, 0 where the batch has one slice per run; a prefix otherwise.
+      at_once: how many runs are vmapped; the others follow in turn. All if None: right for accelerators, while on the
+        CPU one run's activations may fit its cache where those of many do not.
 
     Returns:
       A learner whose ``init`` takes either ``n`` stacked keys (see :func:`seed_keys`), so that run i equals the single
       run with key i, or one key, from which run i gets ``fold_in(key, i)``.
     """
 
+    def over_runs(fn, first, batch):
+        if at_once is None:
+            return jax.vmap(fn, in_axes=(0, batch_axes), axis_size=n)(first, batch)
+
+        def one(each):
+            return fn(each[0], map_examples(lambda leaf: leaf[each[1]], batch, batch_axes))
+
+        return jax.lax.map(one, (first, jnp.arange(n)), batch_size=at_once)
+
     def init(key, batch):
         keys = key if jnp.ndim(key) else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
-        return jax.vmap(learner.init, in_axes=(0, batch_axes), axis_size=n)(keys, batch)
+        return over_runs(learner.init, keys, batch)
 
     def update(state, batch):
-        return jax.vmap(learner.update, in_axes=(0, batch_axes), axis_size=n)(state, batch)
+        return over_runs(learner.update, state, batch)
 
     return Learner(init, update)
 

@@ -50,3 +50,16 @@ def minimum_norm(H: Float[Array, "n n"], c: Float[Array, " n"], rtol: float = 1e
     gram = jnp.concatenate([null.T @ null + jnp.diag(kept), (null.T @ b)[:, None]], axis=1)
     y = jax.lax.fori_loop(0, n, lambda k, G: (G - G[:, k, None] * (G[k] / G[k, k])).at[k].set(G[k] / G[k, k]), gram)
     return b - null @ y[:, n]
+
+
+def small_inverse(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a small positive definite matrix by Gauss-Jordan elimination, n steps unrolled.
+
+    Plain arithmetic, which vmap and pmap may batch at will: no LAPACK call per matrix (see :func:`of_each_matrix`).
+    """
+    n = S.shape[-1]
+    both = jnp.concatenate([S, jnp.eye(n, dtype=S.dtype)], axis=1)
+    for k in range(n):
+        row = both[k] / both[k, k]
+        both = (both - jnp.outer(both[:, k], row)).at[k].set(row)
+    return both[:, n:]

@@ -25,6 +25,11 @@ def loop_policy(kind: ModelKind = "dense", platform: str | None = None) -> Loop:
     return "host" if platform == "cpu" and kind == "convolutional" else "scan"
 
 
+def runs_at_once(platform: str | None = None) -> int | None:
+    """How many runs of a pool are updated together: one on the CPU, whose cache holds no more; elsewhere all (None)."""
+    return 1 if (platform or jax.default_backend()) == "cpu" else None
+
+
 def scan_steps(learner: LearnerLike, k: int, *, stacked: bool = False, loop: Loop = "scan") -> Learner:
     """``k`` updates as one.
 

@@ -126,7 +126,8 @@ def elsewhere(run: Run) -> list[Grid]:
 
 def markdown(grid: Grid) -> str:
     """The grid as a table of Markdown."""
-    lines = [f"**{grid.title}**", "", *(f"| {' | '.join(row)} |" for row in [grid.header, *grid.rows])]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [grid.header, *grid.rows]]
+    lines = [f"**{grid.title}**", "", *(f"| {' | '.join(row)} |" for row in escaped)]
     lines.insert(3, "| --- |" + " ---: |" * (len(grid.header) - 1))
     return "\n".join([*lines, "", *(f"{note}  " for note in grid.notes), ""])
 

@@ -24,7 +24,7 @@ import optax
 from core.batches import epoch_sampler
 from core.bench import first_call
 from core.learner import with_sampler
-from core.loop import scan_steps
+from core.loop import runs_at_once, scan_steps
 from experiments import scan_eeg_real as real
 from experiments.scan_eeg_claims import CLAIMS
 from experiments.scan_eeg_classification import classification
@@ -32,7 +32,7 @@ from experiments.scan_eeg_concepts import concepts
 from experiments.scan_eeg_denoising import denoising
 from experiments.scan_eeg_figures import figures, tables
 from experiments.scan_eeg_selection import disentanglement
-from experiments.scan_eeg_settings import PRESETS, Config, at_once
+from experiments.scan_eeg_settings import PRESETS, Config
 from experiments.scan_eeg_worlds import network, simulate, train_pool
 from experiments.system import Context, System
 from latent import scan_eeg as eeg
@@ -85,7 +85,7 @@ def training_seconds(config: Config, models: int):
     """A compiled call of some steps of a pool of models."""
     people = eeg.clean_erps(eeg.draw_people(jax.random.key(0), config.train))
     grid = eeg.Grid(people[None], jnp.zeros(models, jnp.int32), jnp.full(models, 8.0), jnp.ones(models))
-    learner = eeg.grid_learner(network(config), optax.adam(1e-3), config.batch_size, at_once())
+    learner = eeg.grid_learner(network(config), optax.adam(1e-3), config.batch_size, runs_at_once())
     state = learner.init(jax.random.key(0), grid)
     compiled = jax.jit(scan_steps(learner, config.cost_steps).update).lower(state, grid).compile()
     return functools.partial(compiled, state, grid)

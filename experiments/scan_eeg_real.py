@@ -14,8 +14,9 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 from core.datasets import erp
 from core.fit import fit
 from core.learner import Params, replicate_seeds, with_sampler
+from core.loop import runs_at_once
 from experiments import scan_eeg_baselines as baselines
-from experiments.scan_eeg_settings import Config, at_once
+from experiments.scan_eeg_settings import Config
 from experiments.scan_eeg_worlds import reconstructed
 from experiments.system import Context
 from latent import scan_eeg as eeg
@@ -50,7 +51,7 @@ def fold_vaes(
     vae = eeg.BetaVae(x.shape[1], x.shape[2], config.latents, config.features, config.hidden)
     folds, batch = len(kept), min(config.batch_size, longest)
     grid = eeg.Grid(recordings, jnp.arange(folds), jnp.full(folds, config.real_beta), jnp.ones(folds))
-    learner = eeg.grid_learner(vae, optax.adam(config.learning_rate), batch, at_once())
+    learner = eeg.grid_learner(vae, optax.adam(config.learning_rate), batch, runs_at_once())
     state = fit(
         learner, grid, key=jax.random.key(11), steps=config.real_steps, chunk=20, workdir=context.workdir / name,
         progress=context.progress(f"beta-VAEs of {name}"),

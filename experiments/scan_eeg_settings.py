@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -59,8 +57,3 @@ PRESETS = {
         cost_models=30, cost_steps=100, cost_repeats=10,
     ),
 }  # fmt: skip
-
-
-def at_once() -> int | None:
-    """How many models are updated together: one on the CPU, whose cache holds no more; all on an accelerator."""
-    return 1 if jax.default_backend() == "cpu" else None

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from core.fit import fit
 from core.learner import Params
-from experiments.scan_eeg_settings import Config, at_once
+from core.loop import runs_at_once
+from experiments.scan_eeg_settings import Config
 from experiments.system import Context
 from latent import scan_eeg as eeg
 from latent.scan_eeg import LABELS, Gaussian
@@ -106,7 +107,7 @@ def train_pool(config: Config, context: Context, worlds: Worlds) -> Pool:
         worlds.train.erp, jnp.asarray(world), jnp.asarray(beta, jnp.float32), jnp.asarray(beta > 0, jnp.float32)
     )
     state = fit(
-        eeg.grid_learner(vae, optimiser(config, config.steps), config.batch_size, at_once()), grid,
+        eeg.grid_learner(vae, optimiser(config, config.steps), config.batch_size, runs_at_once()), grid,
         key=jax.random.fold_in(jax.random.key(context.seeds[0]), 5), steps=config.steps, chunk=20,
         workdir=context.workdir / "pool", progress=context.progress("pool of beta-VAEs"),
     ).state  # fmt: skip

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from causal import causal_diffae, causal_vae, counterfactual_baselines
+from causal import rep4ex as rep
 from causal.counterfactual_metrics import Predictor, predictor_learner
 from causal.mechanisms import CausalLayer
 from causal.pac_invariance import irm_learner
@@ -165,6 +166,14 @@ def invariant_risk() -> Example:
     return Example(irm_learner(3, 10.0, optax.adam(1e-2)), factors @ factors.transpose(0, 2, 1))
 
 
+def invariant_code(coder: rep.Coder, moments: rep.Moments, limit: float | None = None) -> Example:
+    """Codes that are linear in actions; statistics are of the global batch. With a limit, lambda by dual ascent."""
+    x, a = (jax.random.normal(jax.random.key(i), (16, c)) for i, c in ((1, 4), (2, 2)))
+    learner = rep.representation_learner(coder, optax.sgd(1e-2), moments)
+    batch = rep.Batch(x, a, jnp.float32(1.0 if limit is None else limit), jnp.float32(1.5))
+    return Example(learner if limit is None else rep.constrained(learner), batch, rep.BATCH_AXES)
+
+
 def recordings(hide_behaviour: float) -> Example:
     """Sixteen trials of counts and behaviour, and the weight which they share."""
     model = mm_gpvae.MMGPVAE(
@@ -269,6 +278,12 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "growth_em": partial(growth, "em"),
     "growth_direct": partial(growth, "direct"),
     "irm": invariant_risk,
+    "rep4ex": partial(invariant_code, rep.Autoencoder(2, 4, (8,)), rep.v_statistic),
+    "rep4ex_features": partial(
+        invariant_code, rep.Autoencoder(2, 4, (8,)), rep.fourier_statistic(jax.random.normal(jax.random.key(3), (2, 8)))
+    ),
+    "rep4ex_constrained": partial(invariant_code, rep.Autoencoder(2, 4, (8,)), rep.u_statistic, 0.5),
+    "rep4ex_ivae": partial(invariant_code, rep.Vae(2, 4, (8,), auxiliary=True), rep.v_statistic),
     "mm_gpvae": partial(recordings, 0.3),
     "gpfa": factors,
     "scan_beta_vae": potentials,

@@ -14,8 +14,7 @@ import optax
 
 from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
 from core.errors import RelicError
-from core.loop import scan_steps
-from experiments.scan_eeg_settings import at_once
+from core.loop import runs_at_once, scan_steps
 from experiments.scan_eeg_worlds import one
 from latent import scan_eeg as eeg
 from latent.scan_eeg.erps import noise
@@ -29,7 +28,7 @@ def run() -> list[BenchResult]:
     people = eeg.clean_erps(eeg.draw_people(jax.random.key(0), PEOPLE))
     x = eeg.baseline_corrected(people) + noise(jax.random.key(1), PEOPLE)
     grid = eeg.Grid(eeg.scaled(x)[0][None], jnp.zeros(SEEDS, jnp.int32), jnp.full(SEEDS, BETA), jnp.ones(SEEDS))
-    ways = {"vmapped": None} if at_once() is None else {"vmapped": None, "in turn": at_once()}
+    ways = {"vmapped": None} if runs_at_once() is None else {"vmapped": None, "in turn": runs_at_once()}
     return [compared(model, grid, name, count) for name, count in ways.items()]
 
 

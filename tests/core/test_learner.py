@@ -186,3 +186,13 @@ def test_every_loop_agrees_on_a_convolutional_net(loop):
 
     for a, b in zip(jax.tree.leaves(final(loop)[0].params), jax.tree.leaves(final("scan")[0].params), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_runs_in_turn_equal_vmapped_runs(at_once):
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, 3 * leaf]), BATCH)
+    ends = []
+    for number in (None, at_once):
+        learner = replicate_seeds(NOISY, 3, 0, number)
+        ends.append(jax.jit(scan_steps(learner, 2).update)(learner.init(jax.random.key(1), batch), batch)[0].params)
+    np.testing.assert_allclose(ends[1]["w"], ends[0]["w"], rtol=1e-5)

@@ -1,0 +1,55 @@
+"""Identifying representations for intervention extrapolation: effects of actions beyond those ever taken.
+
+Paper: Saengkyongam, Rosenfeld, Ravikumar, Pfister, Peters, ICLR 2024, arXiv 2310.04295.
+Claim: where actions move latents linearly, an autoencoder whose codes are linear in actions up to noise finds the
+latents up to an affine map; with a control function on its codes, E[Y | do(a)] is predicted far outside of the actions'
+support, in spite of hidden confounding.
+Command: ``relic run rep4ex --preset small --seeds 5``.
+Cost: no data; smoke ends in under a minute of CPU time, small in about ten.
+"""
+
+from collections.abc import Callable
+
+from experiments import rep4ex_extrapolation as extrapolation
+from experiments import rep4ex_identification as identification
+from experiments import rep4ex_robustness as robustness
+from experiments.rep4ex_claims import CLAIMS
+from experiments.rep4ex_cost import cost
+from experiments.rep4ex_figures import figures, tables
+from experiments.rep4ex_oracle import oracle
+from experiments.rep4ex_settings import PRESETS, Config
+from experiments.rep4ex_uncertainty import uncertainty
+from experiments.system import Context, System
+
+
+def run(config: Config, context: Context) -> None:
+    """All parts; each holds all seeds, whose encoders are trained as one program."""
+    first, *wider = ((f"identification, d = {d}", identification.dimension(d)) for d in config.dimensions)
+    parts: dict[str, Callable[[Config, Context], None]] = dict([first])
+    parts |= {"oracle": oracle, "extrapolation": extrapolation.extrapolation, "size of the test": identification.size}
+    parts |= dict(wider)
+    if config.cost_repeats:
+        parts["cost"] = cost
+    if config.thorough:
+        parts |= {**robustness.PARTS, "uncertainty": uncertainty, "other codes": extrapolation.rivals}
+        parts |= {"ablations": robustness.ablations, "images": identification.images}
+    for name, part in parts.items():
+        if not context.done(part=name):
+            context.say(f"rep4ex: {name}")
+            part(config, context)
+            context.finish(part=name)
+
+
+SYSTEM = System(
+    slug="rep4ex",
+    title="Representations for intervention extrapolation",
+    family="causal",
+    paper="Saengkyongam et al., ICLR 2024, arXiv 2310.04295",
+    presets=PRESETS,
+    run=run,
+    claims=CLAIMS,
+    metrics=("R^2", "MCC", "MSE of E[Y|do(a)]", "MSE of E[Y|X,do(a)]"),
+    baseline="AE-Vanilla",
+    tables=tables,
+    figures=figures,
+)

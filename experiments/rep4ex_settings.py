@@ -1,0 +1,75 @@
+"""Settings and presets of ``rep4ex``."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Identification of the latents first, then extrapolation of an outcome, then what can go wrong."""
+
+    strengths: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
+    """alpha: how far actions move the latents."""
+    dimensions: tuple[int, ...] = (2, 4)
+    strengths_wide: tuple[float, ...] = (1.0, 2.0)
+    """The same where there are more than two latents."""
+    worlds: int = 8
+    """Seeds of identification, beside which ``--seeds`` is that of the rest."""
+    observed: int = 10
+    """Coordinates of X."""
+    rows: int = 4_000
+    fresh: int = 4_000
+    """Rows on which R^2 is measured."""
+    validation: int = 1_000
+    steps: int = 850
+    batch: int = 512
+    hidden: tuple[int, ...] = (64, 64)
+    learning_rate: float = 1e-3
+    lam: float = 10.0
+    restarts: int = 2
+    """Encoders per representation, of which the one of least validation loss is kept."""
+    outcome_rows: int = 8_000
+    outcome_steps: int = 2_250
+    features: int = 300
+    """Of the random Fourier ridge, for nu and for psi each."""
+    length: float = 2.5
+    """Its length-scale, in deviations of V_phi."""
+    ridge: float = 1e-6
+    actions: int = 300
+    """Test actions that are drawn on [-2, 2]^d."""
+    network_steps: int = 2_000
+    """Of the networks that regress Y."""
+    bootstrap: int = 25
+    supports: tuple[float, ...] = (0.5, 1.0, 1.5)
+    """gamma: half the width of the actions' support."""
+    oracle_seeds: int = 8
+    tests: int = 400
+    """Repetitions of the constraint's test under the null."""
+    plain_worlds: int = 20
+    """Plain encoders whose codes the test has to reject."""
+    test_rows: int = 2_000
+    thorough: bool = True
+    """Whether violated assumptions, ablations, other codes and other regressions are looked at."""
+    lambdas: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0)
+    image_steps: int = 400
+    image_seeds: int = 1
+    cost_seeds: int = 20
+    cost_strengths: int = 5
+    cost_steps: int = 10
+    cost_repeats: int = 5
+
+
+PRESETS = {
+    "smoke": Config(
+        strengths=(0.0, 2.0), dimensions=(2,), worlds=1, rows=1_000, fresh=500, validation=300, steps=50, batch=256,
+        hidden=(32, 32), restarts=1, outcome_rows=1_000, outcome_steps=50, features=50, actions=60, network_steps=50,
+        bootstrap=5, supports=(0.5, 1.0), oracle_seeds=2, tests=10, plain_worlds=1, test_rows=300, thorough=False,
+        image_steps=0, cost_repeats=0,
+    ),
+    "small": Config(),
+    "paper": Config(
+        strengths=(0.0, 0.5, 1.0, 2.0, 4.0), dimensions=(2, 4, 10), strengths_wide=(0.0, 0.5, 1.0, 2.0, 4.0),
+        worlds=20, rows=10_000, steps=20_000, restarts=4, outcome_rows=10_000, outcome_steps=20_000,
+        network_steps=20_000, bootstrap=500, oracle_seeds=100, lambdas=(0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0),
+        image_steps=5_000, image_seeds=10, cost_repeats=10,
+    ),
+}  # fmt: skip
