@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import all_of, paired, summary, within
+from core.stats import all_of, paired, within
+from experiments import judging
 from experiments.frames import by_seed, select, values
+from experiments.judging import Quantity
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
 SEEDS = 5
@@ -17,26 +19,11 @@ SEEDS = 5
 MSE = "MSE of E[Y|do(a)]"
 DATASET = "extrapolation, d = 2"
 OURS, ORACLE, VANILLA = "Rep4Ex-CF", "Rep4Ex-CF-Oracle", "AE-Vanilla + CF"
-Part = tuple[str, np.ndarray, float, float]
 
 
-def decided(parts: list[Part], shown: Callable[[float], float] = float) -> Verdict:
-    """Whether the 95 % interval over seeds of every quantity lies between its two limits; open where one holds a limit.
-
-    Args:
-      parts: (words, values by seed, lower limit, upper limit) each.
-      shown: how a number is told, e.g. ``math.exp`` for logarithms.
-    """
-    words, answers, first = [], [], None
-    for name, found, low, high in parts:
-        if len(found) < SEEDS:
-            return Verdict(None)
-        mean = summary(found)
-        answers.append(within(mean.interval, low, high))
-        limits = shown(mean.low), shown(mean.high)
-        first = first or limits
-        words.append(f"{name} {shown(mean.mean):.3g} [{limits[0]:.3g}, {limits[1]:.3g}]")
-    return Verdict(all_of(answers), "; ".join(words), first)
+def decided(parts: list[tuple[str, np.ndarray, float, float]], shown: Callable[[float], float] = float) -> Verdict:
+    """See :func:`experiments.judging.decided`."""
+    return judging.decided([Quantity(*part) for part in parts], SEEDS, shown)
 
 
 def difference(frame: pd.DataFrame, dataset: str) -> np.ndarray:
@@ -136,7 +123,7 @@ def judge_unconfounded(frame: pd.DataFrame) -> Verdict:
 
 def judge_support(frame: pd.DataFrame) -> Verdict:
     """Item 12: ratios of the error at a wider support to that at the next narrower one."""
-    parts: list[Part] = []
+    parts: list[tuple[str, np.ndarray, float, float]] = []
     for d in (1, 2):
         place = {"dataset": f"oracle, d = {d}", "method": ORACLE, "metric": MSE, "alpha": 1.2}
         found = [values(frame, gamma=gamma, **place) for gamma in (0.5, 1.0, 1.5)]

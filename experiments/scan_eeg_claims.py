@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from core.stats import all_of, summary, within
+from core.stats import within
+from experiments import judging
 from experiments.frames import groups, select, values
+from experiments.judging import Quantity
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
 SEEDS = 3
@@ -17,20 +19,8 @@ Judge = Callable[[pd.DataFrame], Verdict]
 
 
 def decided(numbers: list[tuple[str, np.ndarray, float, float]]) -> Verdict:
-    """Whether every quantity's 95 % interval over seeds lies between its two limits; open where one holds a limit.
-
-    Args:
-      numbers: (words, values by seed, lower limit, upper limit) each.
-    """
-    words, answers, first = [], [], None
-    for name, found, low, high in numbers:
-        if len(found) < SEEDS:
-            return Verdict(None)
-        mean = summary(found)
-        first = first or mean.interval
-        answers.append(within(mean.interval, low, high))
-        words.append(f"{name} {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
-    return Verdict(all_of(answers), "; ".join(words), first)
+    """See :func:`experiments.judging.decided`."""
+    return judging.decided([Quantity(*each) for each in numbers], SEEDS)
 
 
 def gain(frame: pd.DataFrame, label: str) -> np.ndarray:

@@ -1,0 +1,36 @@
+"""How claims about means over seeds are judged."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from core.stats import all_of, summary, within
+from experiments.system import Verdict
+
+
+class Quantity(NamedTuple):
+    """Numbers by seed and the limits that a claim sets their mean."""
+
+    name: str
+    values: np.ndarray
+    least: float = -math.inf
+    most: float = math.inf
+
+
+def decided(quantities: Sequence[Quantity], seeds: int, shown: Callable[[float], float] = float) -> Verdict:
+    """Whether the 95 % interval over seeds of every quantity lies within its limits; open where one holds a limit.
+
+    Args:
+      quantities: all must hold; the verdict's interval is that of the first.
+      seeds: with fewer values nothing is judged.
+      shown: how a number is told, e.g. ``math.exp`` for logarithms.
+    """
+    if any(len(quantity.values) < seeds for quantity in quantities):
+        return Verdict(None)
+    means = [summary(quantity.values) for quantity in quantities]
+    answers = [within(mean.interval, each.least, each.most) for mean, each in zip(means, quantities, strict=True)]
+    told = [tuple(shown(x) for x in (mean.mean, *mean.interval)) for mean in means]
+    words = [f"{each.name} {m:.3g} [{a:.3g}, {b:.3g}]" for each, (m, a, b) in zip(quantities, told, strict=True)]
+    return Verdict(all_of(answers), "; ".join(words), (told[0][1], told[0][2]))
