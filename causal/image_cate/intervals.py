@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from causal.image_cate.model import Effects, mixture_log_density
+from causal.image_cate.layers import posteriors
+from causal.image_cate.model import ClusterModel, Effects, draw_effects, mixture_log_density
 from causal.image_cate.network import Outputs
 from causal.treatment_effects import Estimate, Units
+from core.learner import Params
 
 
 class Heads(NamedTuple):
@@ -31,6 +33,16 @@ class Features(NamedTuple):
 
     clusters: Float[Array, "images width"]
     baseline: Float[Array, "images width"]
+
+
+def last_layers(model: ClusterModel, params: Params, reference: Array) -> tuple[Heads, Features]:
+    """Output layers of a model of the first kind and what they see, at the posterior means."""
+    kept: Any = model.network.apply(params, reference.astype(jnp.float32), method="features", mutable=["population"])
+    own, q, effects = params["params"], posteriors(params["params"]), draw_effects(params)
+    weights = [jnp.concatenate([q[(f"heads_{i}",)].mean, own[f"heads_{i}"]["bias"][None]]) for i in range(2)]
+    features = Features(kept[0][0], kept[0][-1])
+    heads = Heads(weights[0], weights[1][:, 0], effects.mu, jnp.log(effects.sigma0), jnp.log(effects.sigma1))
+    return heads, features
 
 
 def head_log_likelihood(heads: Heads, features: Features, units: Units) -> Float[Array, " images"]:

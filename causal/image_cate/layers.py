@@ -40,7 +40,7 @@ def start_rho(key: Any, shape: Sequence[int]) -> Array:
 
 def posteriors(params: PyTree) -> dict[tuple[str, ...], Normal]:
     """Every variational factor by its path: whatever has a ``mean`` and a ``rho``, sd = softplus(rho)."""
-    flat = flax.traverse_util.flatten_dict(params)
+    flat: dict[Any, Any] = flax.traverse_util.flatten_dict(params)
     return {
         path[:-1]: Normal(flat[(*path[:-1], "mean")], jax.nn.softplus(leaf))
         for path, leaf in flat.items()

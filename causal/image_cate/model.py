@@ -41,10 +41,10 @@ class Effects(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What a step is given: units by image, the prior (None: no divergence) and the number of units in all."""
+    """What a step is given: units by image, the :data:`Prior` (None: no divergence), the number of units in all."""
 
     units: Units
-    prior: Prior | None = None
+    prior: Any = None
     total: Any = 1.0
 
 

@@ -68,25 +68,29 @@ class EffectNetwork(nn.Module):
     image_effects: bool = False
     """Model 2: effects of clusters depend on the image."""
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"]) -> Outputs:
-        """Images or patches to outputs."""
-        heads = [self.clusters - 1, 1] + [1] * (self.clusters * self.image_effects)
-        trunks = nn.vmap(
-            lambda module, x: module(x),
-            in_axes=None,
+    def setup(self) -> None:
+        """Trunks and output layers."""
+        self.widths = [self.clusters - 1, 1] + [1] * (self.clusters * self.image_effects)
+        self.trunks = self.trunk()
+        self.heads = [BayesDense(width, self.estimator) for width in self.widths if width]
+
+    def features(self, x: Float[Array, "batch h w c"]) -> Float[Array, "trunks batch width"]:
+        """Of every trunk: for the logits, the baseline and, in model 2, each cluster's effect."""
+        together = nn.vmap(
+            lambda trunk, x: trunk(x),
+            in_axes=None,  # pyright: ignore[reportArgumentType]
             variable_axes={"params": 0, "population": 0},
             split_rngs={"params": True, "weights": True},
-            axis_size=1 if self.shared else len(heads),
+            axis_size=1 if self.shared else len(self.widths),
         )
-        features = trunks(self.trunk(), x)
+        return together(self.trunks, x)
 
-        def head(i: int) -> Array:
-            return BayesDense(heads[i], self.estimator, name=f"head{i}")(features[0 if self.shared else i])
-
+    def __call__(self, x: Float[Array, "batch h w c"]) -> Outputs:
+        """Images or patches to outputs."""
+        features = self.features(x)
+        chosen = [features[0 if self.shared else i] for i, width in enumerate(self.widths) if width]
+        found = [head(h) for head, h in zip(self.heads, chosen, strict=True)]
         zero = jnp.zeros((features.shape[1], 1))
-        return Outputs(
-            jnp.concatenate([zero, head(0)], axis=1) if self.clusters > 1 else zero,
-            head(1)[:, 0],
-            jnp.concatenate([head(i) for i in range(2, len(heads))], axis=1) if self.image_effects else None,
-        )
+        if self.clusters > 1:
+            zero = jnp.concatenate([zero, found.pop(0)], axis=1)
+        return Outputs(zero, found[0][:, 0], jnp.concatenate(found[1:], axis=1) if self.image_effects else None)

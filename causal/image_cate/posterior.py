@@ -44,41 +44,52 @@ class Predicted(NamedTuple):
 
 
 def predict(
-    model: ClusterModel, params: Params, reference: Array, x: Array, key: Any, draws: int = 20, chunk: int | None = None
+    model: ClusterModel,
+    params: Params,
+    reference: Array,
+    key: Any = None,
+    draws: int = 20,
+    x: Array | None = None,
+    chunk: int = 256,
 ) -> Predicted:
-    """The posterior predictive of images, chunk by chunk: memory does not depend on how many there are.
+    """The posterior predictive of images.
 
     Args:
       model: the model.
       params: as trained.
       reference: images (or patches) whose features standardise all others': those of the training.
-      x: images (or patches) asked about.
-      key: of the draws; with one draw and no key the posterior means are used.
+      key: of the draws; the posterior means are used where it is None.
       draws: of weights and clusters' parameters.
-      chunk: images at once; all if None.
+      x: images (or patches) asked about, in chunks, so that memory does not depend on how many there are; the
+        reference itself if None.
+      chunk: images at once.
     """
     order = jnp.argsort(posteriors(params["params"]["clusters"])[("mu",)].mean)
-    keys = None if key is None else jax.random.split(key, draws)
 
     def draw(key) -> Predicted:
         network_key, cluster_key = (None, None) if key is None else jax.random.split(key)
-        rngs = {} if network_key is None else {"rngs": {"weights": network_key}}
-        variables = with_population(model.network, params, reference.astype(jnp.float32), **rngs)
+        rngs = {} if network_key is None else {"weights": network_key}
+        own: Any = model.network.apply(params, reference.astype(jnp.float32), mutable=["population"], rngs=rngs)
         mu = draw_effects(params, cluster_key).mu
+        if x is None:
+            return _predicted(own[0], mu, order)
+        variables = {**params, **own[1]}
 
         def of(image):
-            found = model.outputs(variables, network_key, image[None].astype(jnp.float32))
-            return _predicted(found, mu, order)
+            found = _predicted(model.outputs(variables, network_key, image[None].astype(jnp.float32)), mu, order)
+            return jax.tree.map(lambda leaf: leaf[0], found)
 
-        return jax.lax.map(of, x, batch_size=chunk or len(x))
+        return jax.lax.map(of, x, batch_size=chunk)
 
-    return jax.tree.map(lambda leaf: leaf[None], draw(None)) if keys is None else jax.lax.map(draw, keys)
+    if key is None:
+        return jax.tree.map(lambda leaf: leaf[None], draw(None))
+    return jax.lax.map(draw, jax.random.split(key, draws))
 
 
 def _predicted(found: Outputs, mu: Array, order: Array) -> Predicted:
-    p = jax.nn.softmax(found.logits[0])
-    effect = mu if found.effects is None else mu + found.effects[0]
-    return Predicted(p[order], p @ effect, found.baseline[0])
+    p = jax.nn.softmax(found.logits)
+    effects = mu if found.effects is None else mu + found.effects
+    return Predicted(p[:, order], (p * effects).sum(-1), found.baseline)
 
 
 def held_out_log_likelihood(model: ClusterModel, params: Params, reference: Array, units: Units) -> Float[Array, ""]:

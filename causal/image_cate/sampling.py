@@ -1,13 +1,17 @@
 """Units by image, and how batches of them are drawn on the device."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from causal.treatment_effects import Units
+from causal.treatment_effects import Target, Units
+from core.learner import Learner, LearnerLike, replicate_seeds, with_sampler
+
+Rows = TypeVar("Rows", Units, Target)
 
 
 def by_image(
@@ -26,17 +30,16 @@ def by_image(
     return Units(x, *map(jnp.asarray, padded))
 
 
-def spread_out(units: Units, images: Float[Any, " images"], image: Int[np.ndarray, " n"]) -> np.ndarray:
-    """What was found per image, per unit."""
-    return np.asarray(images)[image]
-
-
 def sample_images(batch_size: int):
-    """``sample(units, key, step)``: images drawn at random, each with all of its units."""
+    """``sample(data, key, step)``: images drawn at random, each with all of its units (or targets).
 
-    def sample(units: Units, key: Key[Array, ""], step: Int[Array, ""]) -> Units:
-        chosen = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, units.weight.shape[-2])
-        return Units(_pictures(units.x, chosen), *(jnp.take(leaf, chosen, axis=-2) for leaf in units[1:]))
+    Where outcomes have a leading axis of runs, all runs get the same images: their first layers are then one matrix
+    product over the columns of all runs' filters.
+    """
+
+    def sample(data: Rows, key: Key[Array, ""], step: Int[Array, ""]) -> Rows:
+        chosen = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, data.weight.shape[-2])
+        return type(data)(_pictures(data.x, chosen), *(jnp.take(leaf, chosen, axis=-2) for leaf in data[1:]))
 
     return sample
 
@@ -63,6 +66,19 @@ def sample_balanced_keys(batch_size: int):
         return Units(_pictures(units.x, row), t, y, jnp.ones_like(y))
 
     return sample
+
+
+def together(learner: LearnerLike, sample: Callable[..., Any], runs: int, axes: Any) -> Learner:
+    """Runs that see the same images at every step, each with its own outcomes, as one program.
+
+    Args:
+      learner: of one run.
+      sample: draws a batch for all runs, see :func:`sample_images`; with the key of the first run.
+      runs: how many.
+      axes: prefix of the batch which marks what each run has its own of (0) and what all share (None).
+    """
+    many = replicate_seeds(learner, runs, axes)
+    return with_sampler(many, lambda data, key, step: sample(data, jnp.ravel(key)[0], jnp.ravel(step)[0]))
 
 
 def _pictures(x: Array, chosen: Int[Array, " batch"]) -> Float[Array, "batch ..."]:

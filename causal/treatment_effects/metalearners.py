@@ -20,9 +20,9 @@ def _arms(outcomes: Outcomes, units: Units) -> tuple[Array, Array]:
     return outcomes[:, 0].reshape(shape), outcomes[:, 1].reshape(shape)
 
 
-def effect_of(outcomes: Outcomes) -> Float[Array, " batch"]:
+def effect_of(outcomes: Float[Array, "... 2"]) -> Float[Array, "..."]:
     """S- and T-learner, TARNet: the difference of the two outcomes."""
-    return outcomes[:, 1] - outcomes[:, 0]
+    return outcomes[..., 1] - outcomes[..., 0]
 
 
 def x_targets(units: Units, outcomes: Outcomes) -> tuple[Target, Target]:

@@ -138,8 +138,8 @@ class Target(NamedTuple):
     """Inputs and what is to be regressed on them."""
 
     x: Any
-    value: Float[Array, " *units"]
-    weight: Float[Array, " *units"]
+    value: Any
+    weight: Any
 
 
 def per_input(weighted: Float[Array, " *units"]) -> Float[Array, ""]:
