@@ -20,7 +20,7 @@ from experiments.image_cate_claims import CLAIMS
 from experiments.image_cate_cost import cost
 from experiments.image_cate_coverage import coverage
 from experiments.image_cate_figures import figures, tables
-from experiments.image_cate_real import tabular, trial
+from experiments.image_cate_real import elsewhere, tabular, trial
 from experiments.image_cate_settings import PRESETS, Config
 from experiments.image_cate_simulated import heterogeneity, none, number_of_clusters
 from experiments.image_cate_variants import ablations, baselines
@@ -38,6 +38,7 @@ ON_IMAGES: dict[str, Callable[[Config, Context, Pictures], None]] = {
 }
 REAL: dict[str, tuple[Callable[[Config, Context], None], Callable[[Path | None], Path | None]]] = {
     "Uganda": (trial, uganda.locate),
+    "transport": (elsewhere, uganda.locate),
     "IHDP": (tabular, ihdp.locate),
 }
 """What is measured on real data, and where they would be."""

@@ -74,9 +74,11 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Those whose records are there."""
-    made = {"effects": effects, "salience": salience, "toc": toc, "quintiles": quintiles, "pehe": pehe}
+    made = {"effects": effects, "salience": salience, "toc": toc, "quintiles": quintiles, "pehe": pehe,
+            "transport": transport}  # fmt: skip
     needed = {"effects": "effect by truth", "salience": "map: magnitude", "toc": "TOC",
-              "quintiles": "effect of quintile", "pehe": "PEHE"}  # fmt: skip
+              "quintiles": "effect of quintile", "pehe": "PEHE",
+              "transport": "effect at a tile, mean"}  # fmt: skip
     return {name: draw(frame) for name, draw in made.items() if len(select(frame, metric=needed[name]))}
 
 
@@ -135,6 +137,20 @@ def quintiles(frame: pd.DataFrame) -> Figure:
     axis.set_xlabel("fifth of the units by estimated effect")
     axis.set_ylabel("average effect there")
     axis.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def transport(frame: pd.DataFrame) -> Figure:
+    """Predicted effects of tiles by place, means over those of one rounded place, and the predictive deviation."""
+    figure = Figure(figsize=(7.4, 3.2), layout="constrained")
+    for axis, metric in zip(figure.subplots(1, 2), ("mean", "sd"), strict=True):
+        chosen = select(frame, metric=f"effect at a tile, {metric}")
+        at = [(*place, part["value"].to_numpy().mean()) for place, part in groups(chosen, "longitude", "latitude")]
+        longitude, latitude, value = np.array(at).T
+        shown = axis.scatter(longitude, latitude, c=value, s=14, marker="s", cmap="viridis")
+        figure.colorbar(shown, ax=axis, label=f"effect, {metric}")
+        axis.set_xlabel("longitude")
+        axis.set_ylabel("latitude")
     return figure
 
 

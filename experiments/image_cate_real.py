@@ -90,6 +90,32 @@ def judge(config: Config, context: Context, found: Trial, method: str, seed: int
                            share=round(float(share), 3))  # fmt: skip
 
 
+def elsewhere(config: Config, context: Context) -> None:
+    """A model of the whole trial, and the effects that it predicts for every tile, also where nobody was treated."""
+    tiles, where, found = uganda.images("wide39", context.data_dir), uganda.places(context.data_dir), load(context)
+    raw = tiles.pixels[np.isin(tiles.key, uganda.units(context.data_dir).image_key)].astype(np.float32)
+    x = as_input((tiles.pixels - raw.mean((0, 1, 2))) / raw.std((0, 1, 2)), config)
+    mean, sd = found.y.mean(), found.y.std()
+    one = ic.by_image(as_input(found.pixels, config), found.image, found.t, (found.y - mean) / sd)
+    units = te.Units(one.x, *(leaf[None] for leaf in one[1:]))
+    model, train = cluster_model(config), Trainer(config, context, config.trial_steps)
+    first = train.clusters("transport stage 1", model, units, (0,))
+    prior = jax.vmap(ic.empirical_prior)(first) | train.prior(model, units)
+    params = train.clusters("transport stage 2", model, units, (0,), prior)
+    params = jax.tree.map(lambda leaf: leaf[0], params)
+    predict = jax.jit(lambda p: ic.predict(model, p, one.x, jax.random.key(0), config.predictive_draws, x))
+    posterior = ic.cluster_posterior(params)
+    moved = ic.transport(predict(params).p, posterior, (0.05, 0.95))
+    numbers = {"mean": moved.mean * sd, "sd": moved.sd * sd, "5 %": moved.quantiles[:, 0] * sd,
+               "95 %": moved.quantiles[:, 1] * sd, "p sd": moved.p_sd[:, -1]}  # fmt: skip
+    for i in np.flatnonzero(np.isfinite(where.longitude)):
+        for metric, values in numbers.items():
+            context.record(dataset=DATASET, method="effect clusters", metric=f"effect at a tile, {metric}", seed=0,
+                           value=float(values[i]), part="transport", tile=int(tiles.key[i]),
+                           longitude=round(float(where.longitude[i]), 1),
+                           latitude=round(float(where.latitude[i]), 1))  # fmt: skip
+
+
 def by_networks(config: Config, context: Context, found: Trial, fold: np.ndarray) -> dict[str, list[OutOfFold]]:
     """The cluster model by both likelihoods, and TARNet; all folds of all seeds are one program."""
     images, (mean, sd) = len(found.pixels), (found.y.mean(), found.y.std())

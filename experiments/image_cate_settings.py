@@ -28,7 +28,18 @@ class Config:
     """Learning rate of the clusters' parameters, over that of the networks."""
     clusters: tuple[int, ...] = (1, 2, 3, 4)
     """Numbers of clusters compared by held-out likelihood."""
-    parts: tuple[str, ...] = ("S1", "S2", "coverage", "Uganda", "clusters", "IHDP", "cost", "baselines", "ablations")
+    parts: tuple[str, ...] = (
+        "S1",
+        "S2",
+        "coverage",
+        "Uganda",
+        "transport",
+        "clusters",
+        "IHDP",
+        "cost",
+        "baselines",
+        "ablations",
+    )
     null_sets: int = 20
     """Simulated data sets without heterogeneity."""
     coverage_sets: int = 40

@@ -59,7 +59,7 @@ def total_kl(params: PyTree, prior: dict[tuple[str, ...], Normal]) -> Float[Arra
     return sum((normal_kl(found[path], p).sum() for path, p in prior.items()), jnp.float32(0.0))
 
 
-class Kernel(nn.Module):
+class BayesDense(nn.Module):
     """A variational kernel [inputs, outputs] and the products with it; the bias is a point estimate."""
 
     features: int
@@ -101,9 +101,6 @@ class Kernel(nn.Module):
         return drawn.reshape(x.shape[0], *[1] * (x.ndim - 2), width)
 
 
-BayesDense = Kernel
-
-
 class BayesConv(nn.Module):
     """A "valid" convolution, of images or, as one matrix product, of their patches.
 
@@ -122,7 +119,7 @@ class BayesConv(nn.Module):
         """Images or patches to feature maps."""
         if x.shape[-1] != self.size**2 * self.channels:
             x = patches(x, self.size, self.stride)
-        return Kernel(self.features, self.estimator, name="kernel")(x, self.channels)
+        return BayesDense(self.features, self.estimator, name="kernel")(x, self.channels)
 
 
 def patches(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Float[Array, "n rows columns patch"]:

@@ -38,6 +38,13 @@ class Images(NamedTuple):
     pixels: UInt8[np.ndarray, "images h w 3"]
 
 
+class Places(NamedTuple):
+    """Where tiles lie, rounded to a tenth of a degree; NaN where unknown."""
+
+    longitude: Float[np.ndarray, " images"]
+    latitude: Float[np.ndarray, " images"]
+
+
 class Trial(NamedTuple):
     """People, each tied to an image."""
 
@@ -60,12 +67,7 @@ def images(tiles: Tiles, explicit: Path | None = None) -> Images:
       DataError: where the file is missing, damaged, or not as it should be; names the field.
     """
     path = needed(FOLDER, f"{tiles}.npz", REMEDY, explicit)
-    with reading(path, "an npz file"), np.load(path, allow_pickle=False) as file:
-        found = {name: file[name] for name in ("keys", "images") if name in file.files}
-    for name in ("keys", "images"):
-        if name not in found:
-            raise DataError(f"{path}: field {name!r} is missing; get the file again")
-    keys, pixels = found["keys"], found["images"]
+    keys, pixels = _fields(path, "keys", "images")
     expected = (len(keys) if keys.ndim == 1 else 0, SIDES[tiles], SIDES[tiles], 3)
     if keys.ndim != 1 or not len(keys) or pixels.shape != expected or pixels.dtype != np.uint8:
         raise DataError(
@@ -75,6 +77,29 @@ def images(tiles: Tiles, explicit: Path | None = None) -> Images:
     if len(np.unique(keys)) < len(keys):
         raise DataError(f"{path}: field 'keys' names an image twice; get the file again")
     return Images(keys.astype(np.int64), pixels)
+
+
+def places(explicit: Path | None = None) -> Places:
+    """Where the whole tiles lie, in their order.
+
+    Raises:
+      DataError: where the file is missing, damaged, or lacks them.
+    """
+    path = needed(FOLDER, "wide39.npz", REMEDY, explicit)
+    keys, longitude, latitude = _fields(path, "keys", "lon_rounded", "lat_rounded")
+    for name, values in (("lon_rounded", longitude), ("lat_rounded", latitude)):
+        if values.shape != keys.shape or values.dtype.kind != "f":
+            raise DataError(f"{path}: field {name!r} is not a number for each key; get the file again")
+    return Places(longitude, latitude)
+
+
+def _fields(path: Path, *names: str) -> list[np.ndarray]:
+    with reading(path, "an npz file"), np.load(path, allow_pickle=False) as file:
+        found = {name: file[name] for name in names if name in file.files}
+    for name in names:
+        if name not in found:
+            raise DataError(f"{path}: field {name!r} is missing; get the file again")
+    return [found[name] for name in names]
 
 
 def units(explicit: Path | None = None) -> Trial:

@@ -204,7 +204,7 @@ def test_deep_trunks_pool_and_project_between_convolutions():
     trunk = ic.ConvTrunk(4, 3, 1, layers=2, dense=2, width=5, channels=2)
     params = trunk.init(jax.random.key(0), images(3, 12))
     assert trunk.apply(params, images(3, 12), mutable=["population"])[0].shape == (3, 5)
-    assert params["params"]["Kernel_0"]["mean"].shape == (4, 3)
+    assert params["params"]["BayesDense_0"]["mean"].shape == (4, 3)
 
 
 def test_units_lie_by_image_and_weigh_alike():

@@ -29,6 +29,8 @@ VARIANTS = {
     "scm_vae",
     "anticausal_predictor",
     "scan_operators",
+    "effect_clusters_relaxed",
+    "tarnet",
 }
 """Learners that share their training step with another example; slow ones, for the time that compiling them takes."""
 

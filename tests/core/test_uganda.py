@@ -39,6 +39,21 @@ def test_the_real_trial_has_its_known_numbers():
 
 
 @with_data
+def test_most_tiles_have_a_place():
+    where = uganda.places()
+    assert int(np.isnan(where.longitude).sum()) == 102
+    assert np.nanmin(where.latitude) > 0
+
+
+def test_places_that_are_not_there_are_named(tmp_path):
+    path = tmp_path / uganda.FOLDER / "wide39.npz"
+    path.parent.mkdir()
+    np.savez(path, keys=np.arange(2), lon_rounded=np.ones(3), lat_rounded=np.ones(2))
+    with pytest.raises(DataError, match="'lon_rounded' is not a number for each key"):
+        uganda.places(tmp_path)
+
+
+@with_data
 def test_the_central_tiles_are_read_too():
     assert uganda.images("images35").pixels.shape == (327, 35, 35, 3)
 
