@@ -13,7 +13,7 @@ import scipy.stats
 
 from causal import image_cate as ic
 from causal import treatment_effects as te
-from core.learner import seed_keys
+from core.learner import seed_keys, with_sampler
 from core.loop import scan_steps
 
 B, U, K = 5, 3, 3
@@ -113,25 +113,31 @@ def experiment(count=24):
     return x, image, t, rng.normal(size=2 * count) + t * np.asarray(x[image, 4, 4, 0])
 
 
+@functools.cache
+def training():
+    """A model, and some steps of one run of it, compiled once."""
+    model, sample = small(), ic.sample_images(8)
+    learner = model.learner(optax.nadam(1e-2))
+    draw = lambda data, key, step: data._replace(units=sample(data.units, key, step))  # noqa: E731
+    one = with_sampler(learner, draw)
+
+    @jax.jit
+    def fit(data):
+        return scan_steps(one, 10).update(one.init(jax.random.key(0), data), data)[0].params
+
+    return model, fit
+
+
 def trained(scale=1.0, shift=0.0):
     """A model of outcomes scaled and moved, standardised as the experiments do; effects in units of the outcome."""
     x, image, t, y = experiment()
     y = scale * y + shift
-    units = ic.by_image(x, image, t, (y - y.mean()) / y.std())
-    model = small()
-    learner = ic.together(
-        model.learner(optax.nadam(1e-2)),
-        lambda data, key, step: data._replace(units=ic.sample_images(8)(data.units, key, step)),
-        1,
-        ic.Training(te.Units(None, 0, 0, 0), None, None),
-    )
-    data = ic.Training(te.Units(units.x, *(leaf[None] for leaf in units[1:])))
-    state = jax.jit(scan_steps(learner, 20).update)(learner.init(seed_keys([0]), data), data)[0]
-    found = ic.predict(model, jax.tree.map(lambda leaf: leaf[0], state.params), x)
+    model, fit = training()
+    found = ic.predict(model, fit(ic.Training(ic.by_image(x, image, t, (y - y.mean()) / y.std()))), x)
     return np.asarray(found.effect[0]) * y.std(), np.asarray(found.p[0])
 
 
-def test_effects_follow_the_outcomes_scale_and_clusters_have_no_order(full_compilation, record_property):
+def test_effects_follow_the_outcomes_scale_and_clusters_have_no_order(record_property):
     (effect, p), (scaled, same) = trained(), trained(3.0, 5.0)
     difference = max(np.abs(scaled / 3 - effect).max(), np.abs(same - p).max())
     record_property("value", f"largest difference {difference:.0e}")
@@ -157,7 +163,7 @@ def drawn(estimator, conv=False, draws=20_000):
     return np.asarray(found).reshape(draws, 3, -1), np.asarray(layer.apply(params, x)).reshape(3, -1)
 
 
-@pytest.mark.parametrize("conv", [False, True])
+@pytest.mark.parametrize("conv", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_estimators_agree_in_mean_and_variance(full_compilation, conv, record_property):
     worst, variances = 0.0, {}
     for estimator in ("reparam", "flipout", "local"):
@@ -188,7 +194,7 @@ def test_patches_make_a_convolution():
     np.testing.assert_allclose(layer.apply(params, ic.patches(x, 3, 2)), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"shared": True}, {"image_effects": True}, {"clusters": 1}])
+@pytest.mark.parametrize("settings", [{"shared": True}, {"image_effects": True}, {"clusters": 1}])
 def test_networks_have_the_outputs_of_their_kind(settings):
     model, x = small(**settings), images(6)
     units = te.Units(x, *jnp.ones((3, 6, 2)))
@@ -226,6 +232,7 @@ def test_balanced_keys_draw_each_image_once_for_each_arm():
         np.testing.assert_array_equal(batch.y[:, 0] // 3, batch.x[:, 0])  # a unit of its own image
 
 
+@pytest.mark.slow
 def test_runs_together_equal_runs_apart(full_compilation):
     x, image, t, y = experiment()
     units = ic.by_image(x, image, t, y)
@@ -267,6 +274,7 @@ def test_the_second_stages_prior_is_the_first_stages_posterior():
             assert not single[path].mean.any()
 
 
+@pytest.mark.slow
 def test_more_draws_of_the_weights_average_more():
     model, x = small(), images(6)
     units = te.Units(x, jnp.arange(12.0).reshape(6, 2) % 2, *jnp.ones((2, 6, 2)))

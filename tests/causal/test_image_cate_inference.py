@@ -96,6 +96,7 @@ def test_temporary_memory_of_transport_does_not_grow_with_images():
     assert spare(8_192) <= 1.05 * spare(1_024)
 
 
+@functools.cache
 def fitted_model():
     x = jax.random.normal(jax.random.key(1), (12, 9, 9, 2))
     trunk = functools.partial(ic.ConvTrunk, 3, 3, 2, channels=2)
@@ -119,7 +120,7 @@ def test_predictions_of_new_images_use_the_training_images_moments():
 def test_clusters_are_sorted_by_effect():
     model, params, x = fitted_model()
     before = ic.predict(model, params, x)
-    flipped = jax.tree.map(lambda leaf: leaf, params)
+    flipped = jax.tree.map(jnp.array, params)
     flipped["params"]["clusters"]["mu"]["mean"] = params["params"]["clusters"]["mu"]["mean"][::-1]
     after = ic.predict(model, flipped, x)
     np.testing.assert_allclose(after.p, before.p[..., ::-1], rtol=1e-6)
@@ -146,6 +147,7 @@ def known_features(key, n=500):
     return heads, ic.Features(h, h), te.Units(None, t, y, jnp.ones((n, 2)))
 
 
+@pytest.mark.slow
 def test_the_sandwichs_interval_covers_where_features_are_known(full_compilation):
     """90 % intervals of both effects in 60 data sets of 500 images."""
     found = jax.jit(jax.vmap(lambda key: ic.sandwich(*known_features(key))))(jax.random.split(jax.random.key(0), 60))

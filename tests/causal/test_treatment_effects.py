@@ -53,7 +53,7 @@ def test_random_priorities_are_found_to_be_worth_nothing(full_compilation, recor
     assert inside >= 95
 
 
-@pytest.mark.parametrize("per_cluster", [1, 4])
+@pytest.mark.parametrize("per_cluster", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_standard_errors_of_half_samples_equal_the_spread_over_data_sets(full_compilation, per_cluster):
     """Over 300 data sets with effects that go with the priority, and with errors shared by clusters."""
     cluster = te.Clusters(jnp.arange(N) // per_cluster, N // per_cluster)
@@ -126,6 +126,7 @@ def test_the_budget_buys_the_best_per_cost():
     assert float(value.value) == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_the_uniform_band_covers_the_whole_curve(full_compilation):
     """Scores that have nothing to do with the priority: the band holds zero at every share in 95 % of data sets."""
     shares = jnp.linspace(0.1, 1.0, 10)
@@ -164,6 +165,7 @@ def trial():
 TRUNK = functools.partial(te.Mlp, (32,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [te.TNet(TRUNK), te.SNet(TRUNK), te.TarNet(TRUNK), te.TarNet(TRUNK, TRUNK)],
                          ids=["T", "S", "TARNet", "TARNet with heads"])  # fmt: skip
 def test_networks_of_both_outcomes_find_a_step_in_the_effect(full_compilation, trial, module):
@@ -173,6 +175,7 @@ def test_networks_of_both_outcomes_find_a_step_in_the_effect(full_compilation, t
     assert float(jnp.sqrt(jnp.mean((found - effect) ** 2))) < 0.35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["X", "DR", "R"])
 def test_meta_learners_find_it_from_outcomes_that_know_nothing_of_it(full_compilation, trial, kind):
     units, effect = trial
