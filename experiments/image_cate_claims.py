@@ -124,10 +124,13 @@ def judge_sandwich(frame: pd.DataFrame) -> Verdict:
 TRIAL = "Uganda YOP"
 
 
-def judge_trial_ate(frame: pd.DataFrame) -> Verdict:
+COMMON = "effect clusters, common noise"
+
+
+def judge_trial_ate(frame: pd.DataFrame, method: str = OURS) -> Verdict:
     """Item 14a: the mean out-of-fold effect, by fold seed, and the difference in means."""
     ate, se = (values(frame, dataset=TRIAL, method="difference in means", metric=m) for m in ("ATE", "ATE SE"))
-    ours = values(frame, dataset=TRIAL, method=OURS, metric="ATE")
+    ours = values(frame, dataset=TRIAL, method=method, metric="ATE")
     if not len(ate) or len(ours) < 3:
         return Verdict(None)
     distance = np.abs(ours - ate[0]) / se[0]
@@ -135,13 +138,23 @@ def judge_trial_ate(frame: pd.DataFrame) -> Verdict:
     return Verdict(bool(distance.max() <= 1), text)
 
 
-def judge_trial_rate(frame: pd.DataFrame) -> Verdict:
+def judge_trial_rate(frame: pd.DataFrame, method: str = OURS) -> Verdict:
     """Item 14b: AUTOC is positive and its p-value below 0.05 at every fold seed."""
-    autoc, se, p = (values(frame, dataset=TRIAL, method=OURS, metric=m) for m in ("AUTOC", "AUTOC SE", "AUTOC p"))
+    autoc, se, p = (values(frame, dataset=TRIAL, method=method, metric=m) for m in ("AUTOC", "AUTOC SE", "AUTOC p"))
     if len(autoc) < 3 or len(p) != len(autoc):
         return Verdict(None)
     text = "; ".join(f"{a:.3f} ± {s:.3f}" for a, s in zip(autoc, se, strict=True))
     return Verdict(bool(((autoc > 0) & (p < 0.05)).all()), f"AUTOC by fold seed {text}")
+
+
+def judge_common_ate(frame: pd.DataFrame) -> Verdict:
+    """Item 14a of the variant whose noise is the same in all clusters."""
+    return judge_trial_ate(frame, COMMON)
+
+
+def judge_common_rate(frame: pd.DataFrame) -> Verdict:
+    """Item 14b of the variant."""
+    return judge_trial_rate(frame, COMMON)
 
 
 def timing(frame: pd.DataFrame, method: str, **place: Any) -> float:
@@ -233,6 +246,10 @@ CLAIMS = (
           ShownByRecords("mean out-of-fold effect, every fold seed", judge_trial_ate)),
     Claim("14b", "Uganda: out-of-fold AUTOC above 0 at the 5 % level",
           ShownByRecords("every fold seed, half-samples of image keys", judge_trial_rate)),
+    Claim("14c", "Uganda: 14a with noise that is the same in all clusters",
+          ShownByRecords("mean out-of-fold effect, every fold seed", judge_common_ate)),
+    Claim("14d", "Uganda: 14b with noise that is the same in all clusters",
+          ShownByRecords("every fold seed, half-samples of image keys", judge_common_rate)),
     Claim("15a", "A step with S draws takes at most 1.1 S times one with one draw",
           ShownByRecords("least seconds of 7, compilation apart", judge_draws)),
     Claim("15b", "A step's time is linear in the batch", ShownByRecords("least seconds of 7", judge_batch)),

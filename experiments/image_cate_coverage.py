@@ -17,14 +17,17 @@ LEVEL = 0.9
 
 
 def coverage(config: Config, context: Context, pictures: Pictures) -> None:
-    """Design S1, data set after data set: the mean-field posterior's interval and clustered ones."""
+    """Design S1, data set after data set: the mean-field posterior's interval and clustered ones.
+
+    The clusters' parameters have their prior, the kernels none, as in the first stage.
+    """
     seeds = tuple(range(config.coverage_sets))
     runs = simulated("S1", pictures, seeds)
-    model = cluster_model(config)
+    model = cluster_model(config, first_rho=-3.0)
     kept = halves(len(pictures.x), seeds)
     trained = only(runs, kept)
     train = Trainer(config, context, config.coverage_steps)
-    params = train.clusters("coverage", model, trained, seeds)
+    params = train.clusters("coverage", model, trained, seeds, train.prior(trained))
     find = jax.jit(lambda p, a, b: intervals(model, p, a, b))
     for i, seed in enumerate(seeds):
         parts = [te.Units(u.x, *(leaf[i] for leaf in u[1:])) for u in (trained, only(runs, ~kept))]

@@ -96,7 +96,7 @@ def effects(frame: pd.DataFrame) -> Figure:
 
 
 def salience(frame: pd.DataFrame) -> Figure:
-    """One image, the response that effects were made from, and what the model is sensitive to."""
+    """The image of best agreement, the response that effects were made from, and what the model is sensitive to."""
     chosen = select(frame, part="map")
     names = list(chosen["metric"].unique())
     figure = Figure(figsize=(2.6 * len(names), 2.7), layout="constrained")

@@ -99,10 +99,7 @@ def elsewhere(config: Config, context: Context) -> None:
     one = ic.by_image(as_input(found.pixels, config), found.image, found.t, (found.y - mean) / sd)
     units = te.Units(one.x, *(leaf[None] for leaf in one[1:]))
     model, train = cluster_model(config), Trainer(config, context, config.trial_steps)
-    first = train.clusters("transport stage 1", model, units, (0,))
-    prior = jax.vmap(ic.empirical_prior)(first) | train.prior(model, units)
-    params = train.clusters("transport stage 2", model, units, (0,), prior)
-    params = jax.tree.map(lambda leaf: leaf[0], params)
+    params = jax.tree.map(lambda leaf: leaf[0], train.two_stages("transport", model, units, (0,))[1])
     predict = jax.jit(lambda p: ic.predict(model, p, one.x, jax.random.key(0), config.predictive_draws, x))
     posterior = ic.cluster_posterior(params)
     moved = ic.transport(predict(params).p, posterior, (0.05, 0.95))
@@ -117,7 +114,7 @@ def elsewhere(config: Config, context: Context) -> None:
 
 
 def by_networks(config: Config, context: Context, found: Trial, fold: np.ndarray) -> dict[str, list[OutOfFold]]:
-    """The cluster model by both likelihoods, and TARNet; all folds of all seeds are one program."""
+    """The cluster model, with common noise and relaxed too, and TARNet; all folds of all seeds are one program."""
     images, (mean, sd) = len(found.pixels), (found.y.mean(), found.y.std())
     units = ic.by_image(as_input(found.pixels, config), found.image, found.t, (found.y - mean) / sd)
     kept = jnp.asarray(fold[:, None] != np.arange(config.folds)[:, None], jnp.float32).reshape(-1, images)
@@ -129,6 +126,7 @@ def by_networks(config: Config, context: Context, found: Trial, fold: np.ndarray
     train, seeds = Trainer(config, context, config.trial_steps), tuple(range(len(kept)))
     models = {
         "effect clusters": cluster_model(config),
+        "effect clusters, common noise": cluster_model(config, common_noise=True),
         "effect clusters, relaxed": cluster_model(config, likelihood="relaxed"),
     }
     outcomes = {}

@@ -12,15 +12,7 @@ from sklearn.cluster import KMeans
 from causal import image_cate as ic
 from causal import treatment_effects as te
 from experiments.image_cate_settings import Config
-from experiments.image_cate_worlds import (
-    Pictures,
-    Runs,
-    Trainer,
-    cluster_model,
-    only,
-    simulated,
-    trunk,
-)
+from experiments.image_cate_worlds import Pictures, Runs, Trainer, cluster_model, only, simulated, trunk
 from experiments.system import Context
 
 
@@ -30,8 +22,8 @@ class Found(NamedTuple):
     effect: Float[np.ndarray, " images"]
     p: Float[np.ndarray, "images clusters"] | None = None
     mu: Float[np.ndarray, " clusters"] | None = None
-    spread: Float[np.ndarray, "draws images"] | None = None
-    """Draws of the effect from the posterior."""
+    draws: Float[np.ndarray, "draws images"] | None = None
+    """Of the effect, from the posterior."""
 
 
 def measure(context: Context, runs: Runs, dataset: str, method: str, found: list[Found]) -> None:
@@ -59,8 +51,8 @@ def scores(experiment: ic.Experiment, found: Found) -> dict[str, float]:
     if found.mu is not None and found.mu.shape == experiment.mu.shape:
         made["largest |mu error|"] = np.abs(found.mu - experiment.mu).max()
         made |= {f"mu {k}": value for k, value in enumerate(found.mu)}
-    if found.spread is not None:
-        low, high = np.quantile(found.spread, (0.05, 0.95), axis=0)
+    if found.draws is not None:
+        low, high = np.quantile(found.draws, (0.05, 0.95), axis=0)
         made["coverage of tau(m), 90 %"] = np.mean((low <= truth) & (truth <= high))
     return made
 
@@ -78,8 +70,9 @@ def of_clusters(config: Config, runs: Runs, model: ic.ClusterModel, params: Any)
     for i, sd in enumerate(runs.sd):
         found, posterior = of(jax.tree.map(lambda leaf, i=i: leaf[i], params), jax.random.key(i), runs.units.x)
         draws = np.asarray(found.effect) * sd
-        spread = None if point else draws
-        made.append(Found(draws.mean(0), np.asarray(found.p.mean(0)), np.asarray(posterior.mu) * sd, spread))
+        made.append(
+            Found(draws.mean(0), np.asarray(found.p.mean(0)), np.asarray(posterior.mu) * sd, None if point else draws)
+        )
     return made
 
 
@@ -107,20 +100,18 @@ def heterogeneity(config: Config, context: Context, pictures: Pictures) -> None:
     constant = [Found(np.full(len(pictures.x), e.y[e.t == 1].mean() - e.y[e.t == 0].mean())) for e in runs.experiments]
     measure(context, runs, "S1", "difference in means", constant)
     model = cluster_model(config)
-    first = train.clusters("S1 stage 1", model, runs.units, runs.seeds)
-    prior = jax.vmap(ic.empirical_prior)(first) | train.prior(model, runs.units)
-    params = train.clusters("S1 stage 2", model, runs.units, runs.seeds, prior)
+    first, params = train.two_stages("S1", model, runs.units, runs.seeds)
     found = of_clusters(config, runs, model, params)
     measure(context, runs, "S1", "effect clusters", found)
     measure(context, runs, "S1", "effect clusters, no prior", of_clusters(config, runs, model, first))
-    record_map(context, runs, found[0])
+    record_by_truth(context, runs, found[0])
     salience(config, context, pictures, model, params)
     tarnet = te.effect_of(train.outcomes("S1 TARNet", te.TarNet(trunk(config, "point")), runs.units, runs.seeds))
     measure(context, runs, "S1", "TARNet", plain(runs, tarnet))
     measure(context, runs, "S1", "k-means of TARNet", by_kmeans(runs, tarnet))
 
 
-def record_map(context: Context, runs: Runs, found: Found) -> None:
+def record_by_truth(context: Context, runs: Runs, found: Found) -> None:
     """True and estimated effects of the first run, image by image in bins of the truth, for a figure."""
     truth = runs.experiments[0].effect
     assert found.p is not None
@@ -171,7 +162,7 @@ def sensitivities(config: Config, model: ic.ClusterModel, params: Any, reference
 
 
 def draw_maps(context: Context, seed: int, maps: dict[str, np.ndarray]) -> None:
-    """Every other pixel of maps of one image, for a figure."""
+    """Every other pixel of maps of one image, that of best agreement, for a figure."""
     for name, values in maps.items():
         for (row, column), value in np.ndenumerate(values[::2, ::2]):
             context.record(dataset="S1", method="effect clusters", metric=f"map: {name}", seed=seed, part="map",
@@ -191,9 +182,8 @@ def none(config: Config, context: Context, pictures: Pictures) -> None:
     seeds = tuple(range(config.null_sets))
     runs = simulated("S2", pictures, seeds)
     kept = halves(len(pictures.x), seeds)
-    params = Trainer(config, context, config.coverage_steps).clusters(
-        "S2", model := cluster_model(config, estimator="point"), only(runs, kept), seeds
-    )
+    model, train = cluster_model(config, estimator="point"), Trainer(config, context, config.coverage_steps)
+    params = train.clusters("S2", model, only(runs, kept), seeds)
     for i, found in enumerate(of_clusters(config, runs, model, params)):
         e, other = runs.experiments[i], ~kept[i][runs.experiments[i].image]
         image, y, t = e.image[other], e.y[other], e.t[other]

@@ -36,7 +36,10 @@ def ablations(config: Config, context: Context, pictures: Pictures) -> None:
     """The cluster model without its second stage, changed in one respect each."""
     runs = simulated("S1", pictures, tuple(context.seeds))
     for name, settings in VARIANTS.items():
-        measure(context, runs, "S1", f"effect clusters, {name}", variant(config, context, runs, name, settings))
+        cell = {"method": f"effect clusters, {name}", "seeds": ",".join(map(str, context.seeds))}
+        if not context.done(**cell):
+            measure(context, runs, "S1", cell["method"], variant(config, context, runs, name, settings))
+            context.finish(**cell)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -56,6 +59,6 @@ def variant(config: Config, context: Context, runs: Runs, name: str, settings: d
     if name == "single stage":
         few = runs.units._replace(x=runs.units.x[:2].astype(jnp.float32))
         params = jax.vmap(model.init, in_axes=(None, SHARED_X))(jax.random.key(0), few)
-        prior = jax.vmap(ic.kernel_prior)(params) | train.prior(model, runs.units)
+        prior = jax.vmap(ic.kernel_prior)(params) | train.prior(runs.units)
     params = train.clusters(f"S1 {name}", model, runs.units, runs.seeds, prior, name == "balanced keys")
     return of_clusters(config, runs, model, params)

@@ -156,14 +156,22 @@ class Trainer(NamedTuple):
         learner = ic.together(learner, of_units(ic.sample_images(size)), len(seeds), axes)
         return self.fit(name, learner, data, seeds)
 
-    def prior(self, model: ic.ClusterModel, units: te.Units) -> ic.Prior:
+    def prior(self, units: te.Units) -> ic.Prior:
         """Of the clusters' parameters, by run."""
-        size, clusters = 2 * self.config.batch_images, model.network.clusters
+        size = 2 * self.config.batch_images
 
         def of(t, y, weight):
-            return ic.cluster_prior(jax.random.key(0), te.Units(None, t, y, weight), clusters, size)
+            return ic.cluster_prior(jax.random.key(0), te.Units(None, t, y, weight), size)
 
         return jax.jit(jax.vmap(of))(units.t, units.y, units.weight)
+
+    def two_stages(
+        self, name: str, model: ic.ClusterModel, units: te.Units, seeds: Sequence[int]
+    ) -> tuple[Params, Params]:
+        """Without a prior, then anew with the prior that the first fit gives; both fits are returned."""
+        first = self.clusters(f"{name} stage 1", model, units, seeds)
+        prior = jax.vmap(ic.empirical_prior)(first) | self.prior(units)
+        return first, self.clusters(f"{name} stage 2", model, units, seeds, prior)
 
     def outcomes(self, name: str, module: nn.Module, units: te.Units, seeds: Sequence[int]) -> Float[Array, "runs n 2"]:
         """Both outcomes of every image by a network of all runs."""

@@ -33,9 +33,9 @@ class Normal(NamedTuple):
     sd: Any
 
 
-def start_rho(key: Any, shape: Sequence[int]) -> Array:
+def start_rho(key: Any, shape: Sequence[int], around: float = START) -> Array:
     """softplus^-1 of the first posterior sds."""
-    return START + 1e-3 * jax.random.normal(key, shape)
+    return around + 1e-3 * jax.random.normal(key, shape)
 
 
 def posteriors(params: PyTree) -> dict[tuple[str, ...], Normal]:

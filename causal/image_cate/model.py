@@ -21,7 +21,7 @@ from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from causal.image_cate.layers import Normal, posteriors, start_rho, total_kl
+from causal.image_cate.layers import START, Normal, posteriors, start_rho, total_kl
 from causal.image_cate.network import EffectNetwork, Outputs
 from causal.treatment_effects import Units, initialised
 from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key
@@ -63,6 +63,12 @@ class ClusterModel:
     """Of the relaxed clusters."""
     spread: float = 0.3
     """Of the first mu about the difference in means, in deviations of the outcome."""
+    common_noise: bool = False
+    """Whether sigma0 and sigma1 are the same in all clusters. Controls then say nothing of them, and at the optimum the
+    implied effect of the treated is what they exceed the baseline by, on average, whatever the outcome's distribution:
+    sum r_z (y - f0 - mu_z) = 0 for every z and sum r_z = sum p_z over the treated, r_z the responsibilities."""
+    first_rho: float = START
+    """Of the clusters' parameters: softplus^-1 of their first posterior sd."""
 
     def init(self, key: Any, units: Units) -> Params:
         """Parameters: those of the networks and the clusters' variational factors."""
@@ -72,11 +78,11 @@ class ClusterModel:
         dm = jnp.sum(w * t * y) / jnp.sum(w * t) - jnp.sum(w * (1 - t) * y) / jnp.sum(w * (1 - t))
         mean = {
             "mu": dm + self.spread * (jnp.linspace(-1, 1, K) if K > 1 else jnp.zeros(1)),
-            "rho0": jnp.full(K, UNIT_SD),
-            "rho1": jnp.full(K, UNIT_SD),
+            "rho0": jnp.full(1 if self.common_noise else K, UNIT_SD),
+            "rho1": jnp.full(1 if self.common_noise else K, UNIT_SD),
         }
         clusters = {
-            name: {"mean": value, "rho": start_rho(jax.random.fold_in(key, i), (K,))}
+            name: {"mean": value, "rho": start_rho(jax.random.fold_in(key, i), value.shape, self.first_rho)}
             for i, (name, value) in enumerate(mean.items())
         }
         network = initialised(self.network, network_key, units.x)
@@ -123,7 +129,8 @@ def draw_effects(params: Params, key: Any = None) -> Effects:
         q = found[(name,)]
         noise = 0.0 if key is None else jax.random.normal(jax.random.fold_in(key, i), q.mean.shape)
         values.append(q.mean + q.sd * noise)
-    return Effects(values[0], jax.nn.softplus(values[1]), jax.nn.softplus(values[2]))
+    sigma0, sigma1 = (jnp.broadcast_to(jax.nn.softplus(rho), values[0].shape) for rho in values[1:])
+    return Effects(values[0], sigma0, sigma1)
 
 
 def _by_cluster(outputs: Outputs, effects: Effects, t: Float[Array, "batch units"]) -> tuple[Array, Array]:

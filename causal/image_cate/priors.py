@@ -16,10 +16,10 @@ from causal.treatment_effects import Units
 from core.learner import Params
 
 
-def cluster_prior(key: Any, units: Units, clusters: int, batch_size: int, batches: int = 10_000) -> Prior:
+def cluster_prior(key: Any, units: Units, batch_size: int, batches: int = 10_000) -> Prior:
     """Priors mu ~ N(difference in means, (2 s)^2), rho_t ~ N(softplus^-1(median sd of a batch), (2 s)^2).
 
-    s is the deviation of the quantity over random batches, with as many units of each arm.
+    The same for all clusters; s is the deviation over random batches, with as many units of each arm.
     """
     y, t, w = (leaf.ravel() for leaf in (units.y, units.t, units.weight))
 
@@ -33,12 +33,11 @@ def cluster_prior(key: Any, units: Units, clusters: int, batch_size: int, batche
         return means[1] - means[0], jnp.stack(sds)
 
     difference, sds = jax.lax.map(batch, jax.random.split(key, batches), batch_size=min(batches, 500))
-    every = lambda value: jnp.full(clusters, value)  # noqa: E731
     rho = jnp.log(jnp.expm1(jnp.median(sds, axis=0)))
     return {
-        ("clusters", "mu"): Normal(every(difference.mean()), every(2 * difference.std())),
-        ("clusters", "rho0"): Normal(every(rho[0]), every(2 * sds[:, 0].std())),
-        ("clusters", "rho1"): Normal(every(rho[1]), every(2 * sds[:, 1].std())),
+        ("clusters", "mu"): Normal(difference.mean(), 2 * difference.std()),
+        ("clusters", "rho0"): Normal(rho[0], 2 * sds[:, 0].std()),
+        ("clusters", "rho1"): Normal(rho[1], 2 * sds[:, 1].std()),
     }
 
 

@@ -35,7 +35,7 @@ class Clusters(NamedTuple):
 
     @classmethod
     def of(cls, label: Any) -> "Clusters":
-        """Groups by any label."""
+        """Groups by label, a whole number for each unit."""
         values, index = jnp.unique(jnp.asarray(label), return_inverse=True)
         return cls(index, len(values))
 

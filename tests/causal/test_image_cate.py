@@ -253,12 +253,24 @@ def test_priors_are_those_of_the_data():
     rng = np.random.default_rng(0)
     t = (np.arange(400) % 2)[:, None] * 1.0
     y = rng.normal(size=(400, 1)) * (1 + t) + t
-    prior = ic.cluster_prior(jax.random.key(0), te.Units(None, *map(jnp.asarray, (t, y, 0 * t + 1))), 3, 50, 2_000)
+    prior = ic.cluster_prior(jax.random.key(0), te.Units(None, *map(jnp.asarray, (t, y, 0 * t + 1))), 50, 2_000)
     mu, rho1 = prior[("clusters", "mu")], prior[("clusters", "rho1")]
-    assert mu.mean.shape == (3,)
-    assert float(mu.mean[0]) == pytest.approx(y[t > 0].mean() - y[t == 0].mean(), abs=0.05)
-    assert float(mu.sd[0]) == pytest.approx(2 * np.sqrt(y[t > 0].var() / 25 + y[t == 0].var() / 25), rel=0.1)
-    assert float(jax.nn.softplus(rho1.mean[0])) == pytest.approx(y[t > 0].std(), rel=0.1)
+    assert float(mu.mean) == pytest.approx(y[t > 0].mean() - y[t == 0].mean(), abs=0.05)
+    assert float(mu.sd) == pytest.approx(2 * np.sqrt(y[t > 0].var() / 25 + y[t == 0].var() / 25), rel=0.1)
+    assert float(jax.nn.softplus(rho1.mean)) == pytest.approx(y[t > 0].std(), rel=0.1)
+
+
+def test_common_noise_is_one_number_and_makes_controls_silent_on_clusters():
+    model, x = dataclasses.replace(small(), common_noise=True), images(6)
+    units = te.Units(x, jnp.arange(12.0).reshape(6, 2) % 2, *jax.random.uniform(jax.random.key(5), (2, 6, 2)))
+    params = model.init(jax.random.key(0), units)
+    assert params["params"]["clusters"]["rho0"]["mean"].shape == (1,)
+    assert ic.draw_effects(params).sigma0.shape == (2,)
+    prior = ic.cluster_prior(jax.random.key(0), units, 4, 50)
+    assert np.isfinite(ic.total_kl(params["params"], prior))
+    controls = units._replace(weight=units.weight * (1 - units.t))
+    slope = jax.grad(lambda p: model.log_likelihood(p, jax.random.key(0), controls))(params)["params"]["heads_0"]
+    np.testing.assert_allclose(slope["mean"], 0, atol=1e-6)
 
 
 def test_the_second_stages_prior_is_the_first_stages_posterior():

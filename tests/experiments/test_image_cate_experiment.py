@@ -116,7 +116,7 @@ def coverage(method, hits, sets=40) -> pd.DataFrame:
     return pd.DataFrame([row for k in (0, 1) for row in rows("S1 coverage", method, "covered", held, cluster=k)])
 
 
-def trial(ate=0.75, autoc=0.3, seeds=3) -> pd.DataFrame:
+def trial(ate=0.75, autoc=0.3, seeds=3, method=claims.OURS) -> pd.DataFrame:
     name = claims.TRIAL
     found = rows(name, "difference in means", "ATE", [0.7415]) + rows(name, "difference in means", "ATE SE", [0.0755])
     for metric, value in (
@@ -125,7 +125,7 @@ def trial(ate=0.75, autoc=0.3, seeds=3) -> pd.DataFrame:
         ("AUTOC SE", 0.07),
         ("AUTOC p", 0.001 if autoc > 0.2 else 0.3),
     ):
-        found += rows(name, claims.OURS, metric, [value] * seeds)
+        found += rows(name, method, metric, [value] * seeds)
     return pd.DataFrame(found)
 
 
@@ -162,6 +162,8 @@ CASES = {
     "13b": (claims.judge_sandwich, *(coverage("sandwich, other images", v) for v in (36, 40))),
     "14a": (claims.judge_trial_ate, trial(), trial(ate=0.9)),
     "14b": (claims.judge_trial_rate, trial(), trial(autoc=0.1)),
+    "14c": (claims.judge_common_ate, trial(method=claims.COMMON), trial(ate=0.9, method=claims.COMMON)),
+    "14d": (claims.judge_common_rate, trial(method=claims.COMMON), trial(autoc=0.1, method=claims.COMMON)),
     "15a": (claims.judge_draws, step(), step(draws8=9.0)),
     "15b": (claims.judge_batch, step(), step(images128=5.0)),
     "15c": (claims.judge_memory, memory(100.0), memory(800.0)),
