@@ -177,6 +177,7 @@ def test_estimators_agree_in_mean_and_variance(full_compilation, conv, record_pr
     assert np.abs(ratio - 1).max() < (0.15 if conv else 0.05)
 
 
+@pytest.mark.slow
 def test_flipout_and_local_are_independent_between_examples_and_reparam_is_not(full_compilation):
     for estimator, most in (("flipout", 0.05), ("local", 0.05), ("reparam", 1.0)):
         values = drawn(estimator)[0][:, :2, 0]
@@ -206,6 +207,7 @@ def test_networks_have_the_outputs_of_their_kind(settings):
     assert (found.effects is None) == ("image_effects" not in settings)
 
 
+@pytest.mark.slow
 def test_deep_trunks_pool_and_project_between_convolutions():
     trunk = ic.ConvTrunk(4, 3, 1, layers=2, dense=2, width=5, channels=2)
     params = trunk.init(jax.random.key(0), images(3, 12))
@@ -260,6 +262,7 @@ def test_priors_are_those_of_the_data():
     assert float(jax.nn.softplus(rho1.mean)) == pytest.approx(y[t > 0].std(), rel=0.1)
 
 
+@pytest.mark.slow
 def test_common_noise_is_one_number_and_makes_controls_silent_on_clusters():
     model, x = dataclasses.replace(small(), common_noise=True), images(6)
     units = te.Units(x, jnp.arange(12.0).reshape(6, 2) % 2, *jax.random.uniform(jax.random.key(5), (2, 6, 2)))

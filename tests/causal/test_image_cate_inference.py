@@ -75,6 +75,7 @@ def posterior(**changed):
     return ic.Posterior(jnp.arange(2), *(jnp.asarray(v) for v in two.values()))
 
 
+@pytest.mark.slow
 def test_transport_does_not_depend_on_the_chunk():
     p = jax.nn.softmax(jax.random.normal(jax.random.key(0), (4, 10, 2)))
     found, other = (ic.transport(p, posterior(), chunk=chunk) for chunk in (3, 10))
@@ -106,6 +107,7 @@ def fitted_model():
     return model, params, x
 
 
+@pytest.mark.slow
 def test_predictions_of_new_images_use_the_training_images_moments():
     model, params, x = fitted_model()
     whole = ic.predict(model, params, x, jax.random.key(3), 2)
@@ -117,6 +119,7 @@ def test_predictions_of_new_images_use_the_training_images_moments():
     np.testing.assert_allclose(point.effect[0], point.p[0] @ mu, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_clusters_are_sorted_by_effect():
     model, params, x = fitted_model()
     before = ic.predict(model, params, x)

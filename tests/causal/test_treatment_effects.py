@@ -195,6 +195,7 @@ def test_meta_learners_find_it_from_outcomes_that_know_nothing_of_it(full_compil
     assert float(jnp.sqrt(jnp.mean((found[0] - effect) ** 2))) < 0.35
 
 
+@pytest.mark.slow
 def test_padded_units_do_not_count(trial):
     units, _ = trial
     few = jax.tree.map(lambda leaf: leaf[:6], units)
