@@ -193,7 +193,7 @@ def judge_rate_cost(frame: pd.DataFrame) -> Verdict:
     )  # fmt: skip
     most = 4 * math.log(8_000) / math.log(2_000) * 1.2
     parts = bounded("draws doubled:", draws / base, 2 * 1.2), bounded("units times 4:", units / base, most)
-    return Verdict(all_of(part.met for part in parts), "; ".join(part.value for part in parts))
+    return Verdict(all_of(part.met for part in parts), "; ".join(part.value for part in parts if part.value))
 
 
 EFFECTS, MODEL, INFERENCE = (

@@ -52,7 +52,7 @@ def trial(frame: pd.DataFrame) -> pd.DataFrame:
     """Every method's RATE, calibration and value."""
     chosen = select(frame, dataset=TRIAL)
     rows = []
-    for method in chosen["method"].unique() if len(chosen) else ():
+    for method in select(chosen, metric="ATE")["method"].unique():
         row = {"method": method, "ATE": f"{values(chosen, method=method, metric='ATE').mean():.3f}"}
         for metric in ("AUTOC", "Qini", "slope", "value of treating half"):
             found, se = (values(chosen, method=method, metric=name) for name in (metric, f"{metric} SE"))
