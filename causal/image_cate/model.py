@@ -78,8 +78,8 @@ class ClusterModel:
         dm = jnp.sum(w * t * y) / jnp.sum(w * t) - jnp.sum(w * (1 - t) * y) / jnp.sum(w * (1 - t))
         mean = {
             "mu": dm + self.spread * (jnp.linspace(-1, 1, K) if K > 1 else jnp.zeros(1)),
-            "rho0": jnp.full(1 if self.common_noise else K, UNIT_SD),
-            "rho1": jnp.full(1 if self.common_noise else K, UNIT_SD),
+            "rho0": jnp.full(1 if self.common_noise else K, UNIT_SD, y.dtype),
+            "rho1": jnp.full(1 if self.common_noise else K, UNIT_SD, y.dtype),
         }
         clusters = {
             name: {"mean": value, "rho": start_rho(jax.random.fold_in(key, i), value.shape, self.first_rho)}
