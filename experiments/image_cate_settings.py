@@ -60,7 +60,7 @@ class Config:
 PRESETS = {
     "smoke": Config(
         images=60, real_images=False, features=4, size=5, stride=4, predictive_draws=2, salience_draws=2,
-        salience_images=4, batch_images=16, steps=50, parts=("S1", "coverage"), coverage_sets=2, coverage_steps=50,
+        salience_images=4, batch_images=16, steps=50, parts=("S1",),
         half_samples=50,
     ),
     "small": Config(),
