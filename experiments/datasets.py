@@ -10,6 +10,7 @@ from core.datasets import (
     data_dir,
     erp,
     growth,
+    ihdp,
     interactions,
     mnist,
     monkey_reach,
@@ -17,6 +18,7 @@ from core.datasets import (
     sachs,
     shakespeare,
     uci,
+    uganda,
 )
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
@@ -66,6 +68,16 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "Stop-signal ERPs of 24 people of high and low impulsivity: 2 conditions, 3 channels",
         "GPL-2 or later (R package ERP)\nhttps://cran.r-project.org/package=ERP",
         lambda explicit: path.parent if (path := erp.locate("erp_impulsivity", explicit)) else None,
+    ),
+    "uganda_yop_images": (
+        "Youth Opportunities Program, northern Uganda: 2,082 people of a trial and 1,420 satellite images",
+        "GPL-3 (cjerzak/causalimages-software)\nhttps://github.com/cjerzak/causalimages-software",
+        lambda explicit: path.parent if (path := uganda.locate(explicit)) else None,
+    ),
+    "ihdp10": (
+        "IHDP: 747 children's covariates with ten simulations of treatment effects",
+        "no licence stated (AMLab-Amsterdam/CEVAE)\nhttps://github.com/AMLab-Amsterdam/CEVAE",
+        lambda explicit: path.parent if (path := ihdp.locate(explicit)) else None,
     ),
     "sachs_interventions": (
         "Sachs et al. 2005: 11 proteins in 7,466 cells under nine conditions",

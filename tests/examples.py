@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from causal import causal_diffae, causal_vae, counterfactual_baselines
+from causal import image_cate as ic
 from causal import rep4ex as rep
+from causal import treatment_effects as te
 from causal.counterfactual_metrics import Predictor, predictor_learner
 from causal.mechanisms import CausalLayer
 from causal.pac_invariance import irm_learner
@@ -174,6 +176,19 @@ def invariant_code(coder: rep.Coder, moments: rep.Moments, limit: float | None =
     return Example(learner if limit is None else rep.constrained(learner), batch, rep.BATCH_AXES)
 
 
+def satellite(kind: str) -> Example:
+    """Sixteen images of two units each: effect clusters under a prior that all share, or both outcomes by a network."""
+    x = jax.random.normal(jax.random.key(1), (16, 6, 6, 2))
+    t, y = jnp.arange(32.0).reshape(16, 2) % 2, jax.random.normal(jax.random.key(2), (16, 2))
+    units, trunk = te.Units(x, t, y, jnp.ones((16, 2))), partial(ic.ConvTrunk, 3, 3, 2, channels=2)
+    if kind == "outcomes":
+        return Example(te.outcome_learner(te.TarNet(trunk), optax.sgd(1e-2)), units, te.UNIT_AXES)
+    model = ic.ClusterModel(ic.EffectNetwork(2, trunk), likelihood="relaxed" if kind == "relaxed" else "mixture")
+    prior = ic.kernel_prior(model.init(jax.random.key(3), units))
+    data = ic.Training(units, prior, jnp.float32(32))
+    return Example(model.learner(optax.sgd(1e-2)), data, ic.TRAINING_AXES)
+
+
 def recordings(hide_behaviour: float) -> Example:
     """Sixteen trials of counts and behaviour, and the weight which they share."""
     model = mm_gpvae.MMGPVAE(
@@ -284,6 +299,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     ),
     "rep4ex_constrained": partial(invariant_code, rep.Autoencoder(2, 4, (8,)), rep.u_statistic, 0.5),
     "rep4ex_ivae": partial(invariant_code, rep.Vae(2, 4, (8,), auxiliary=True), rep.v_statistic),
+    "effect_clusters": partial(satellite, "clusters"),
+    "effect_clusters_relaxed": partial(satellite, "relaxed"),
+    "tarnet": partial(satellite, "outcomes"),
     "mm_gpvae": partial(recordings, 0.3),
     "gpfa": factors,
     "scan_beta_vae": potentials,

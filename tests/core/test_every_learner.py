@@ -32,6 +32,8 @@ VARIANTS = {
     "rep4ex_features",
     "rep4ex_constrained",
     "rep4ex_ivae",
+    "effect_clusters_relaxed",
+    "tarnet",
 }
 """Learners that share their training step with another example; slow ones, for the time that compiling them takes."""
 

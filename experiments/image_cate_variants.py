@@ -1,0 +1,64 @@
+"""Other ways of ``image_cate`` to estimate effects on design S1: meta-learners, and variants of the cluster model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from causal import image_cate as ic
+from causal import treatment_effects as te
+from experiments.image_cate_settings import Config
+from experiments.image_cate_simulated import Found, measure, of_clusters, plain
+from experiments.image_cate_worlds import SHARED_X, Pictures, Runs, Trainer, cluster_model, simulated, trunk
+from experiments.system import Context
+
+PROPENSITY = 0.5
+
+
+def baselines(config: Config, context: Context, pictures: Pictures) -> None:
+    """S- and T-learner with the same trunk, DR- and R-learner on the T-learner's outcomes."""
+    runs, made = simulated("S1", pictures, tuple(context.seeds)), trunk(config, "point")
+    train = Trainer(config, context, config.steps)
+    both = train.outcomes("S1 T-learner", te.TNet(made), runs.units, runs.seeds)
+    single = train.outcomes("S1 S-learner", te.SNet(made), runs.units, runs.seeds)
+    found = {"T-learner": te.effect_of(both), "S-learner": te.effect_of(single)}
+    targets: dict[str, Callable[..., te.Target]] = {"DR-learner": te.dr_target, "R-learner": te.r_target}
+    for name, target in targets.items():
+        axes: Any = te.Target(None, 0, 0)
+        of_runs = jax.vmap(lambda u, m, target=target: target(u, m, PROPENSITY), in_axes=(SHARED_X, 0), out_axes=axes)
+        found[name] = train.effects(f"S1 {name}", te.Scalar(made), of_runs(runs.units, both), runs.seeds)
+    for name, effects in found.items():
+        measure(context, runs, "S1", name, plain(runs, effects))
+
+
+def ablations(config: Config, context: Context, pictures: Pictures) -> None:
+    """The cluster model without its second stage, changed in one respect each."""
+    runs = simulated("S1", pictures, tuple(context.seeds))
+    for name, settings in VARIANTS.items():
+        cell = {"method": f"effect clusters, {name}", "seeds": ",".join(map(str, context.seeds))}
+        if not context.done(**cell):
+            measure(context, runs, "S1", cell["method"], variant(config, context, runs, name, settings))
+            context.finish(**cell)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "relaxed": {"likelihood": "relaxed"},
+    "single stage": {},
+    "point weights": {"estimator": "point"},
+    "shared trunk": {"shared": True},
+    "image-dependent": {"image_effects": True},
+    "balanced keys": {},
+}
+
+
+def variant(config: Config, context: Context, runs: Runs, name: str, settings: dict[str, Any]) -> list[Found]:
+    """A variant of all runs."""
+    model, train = cluster_model(config, **settings), Trainer(config, context, config.steps)
+    prior = None
+    if name == "single stage":
+        few = runs.units._replace(x=runs.units.x[:2].astype(jnp.float32))
+        params = jax.vmap(model.init, in_axes=(None, SHARED_X))(jax.random.key(0), few)
+        prior = jax.vmap(ic.kernel_prior)(params) | train.prior(runs.units)
+    params = train.clusters(f"S1 {name}", model, runs.units, runs.seeds, prior, name == "balanced keys")
+    return of_clusters(config, runs, model, params)

@@ -1,0 +1,220 @@
+import dataclasses
+import functools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.datasets import ihdp, uganda
+from experiments import image_cate_claims as claims
+from experiments import registry, runs
+from experiments.image_cate import ON_IMAGES, REAL, SYSTEM, run
+from experiments.image_cate_settings import PRESETS
+from experiments.image_cate_worlds import only, simulated, textures
+from experiments.runner import execute
+
+TINY = (
+    "images=24", "steps=2", "coverage_steps=2", "trial_steps=2", "batch_images=4", "null_sets=2", "predictive_draws=2",
+    "salience_draws=1", "salience_images=2", "clusters=1,2", "half_samples=8", "fold_seeds=1", "folds=2",
+    "replications=1", "tabular_steps=2",
+)  # fmt: skip
+
+
+def executed(tmp_path_factory, *assignments):
+    workdir = tmp_path_factory.mktemp("runs")
+    found = registry.load("image_cate")
+    return runs.read(execute(found, preset="smoke", seeds=(0, 1), assignments=assignments, workdir=workdir))
+
+
+@pytest.mark.slow
+def test_every_part_without_data_is_recorded_and_drawn(tmp_path_factory):
+    made = executed(tmp_path_factory, *TINY, f"parts={','.join(name for name in ON_IMAGES if name != 'cost')}")
+    frame = made.frame
+    assert {"effect clusters", "TARNet", "T-learner", "R-learner", "effect clusters, relaxed"} < set(frame["method"])
+    assert set(SYSTEM.figures(frame)) == {"effects", "salience", "pehe"}
+    assert {"Held-out log likelihood by number of clusters", "90 % intervals for the clusters' effects"} == set(
+        SYSTEM.tables(frame)
+    )
+    assert np.isfinite(frame.loc[frame["dataset"] != "S2", "value"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(uganda.locate() is None or ihdp.locate() is None, reason="the data are not in the data directory")
+def test_the_real_experiments_are_recorded_and_drawn(tmp_path_factory):
+    frame = executed(tmp_path_factory, *TINY, "parts=Uganda,transport,IHDP").frame
+    ridge = frame[(frame["method"] == "ridge on components") & (frame["metric"] == "AUTOC")]["value"]
+    assert set(SYSTEM.figures(frame)) == {"toc", "quintiles", "transport"}
+    assert 0.0 < float(ridge.iloc[0]) < 0.5
+    assert set(frame[frame["dataset"] == "IHDP"]["method"]) == {
+        "T-learner", "S-learner", "TARNet", "X-learner", "DR-learner", "R-learner",
+    }  # fmt: skip
+
+
+def test_a_finished_run_has_nothing_to_do():
+    class Finished:
+        seeds = (0,)
+
+        def done(self, **cell):
+            return True
+
+    run(PRESETS["small"], Finished())
+
+
+def test_parts_whose_data_are_missing_are_left_out(tmp_path):
+    class Watched:
+        seeds, data_dir = (0,), tmp_path
+        said: list[str] = []  # noqa: RUF012
+
+        def done(self, **cell):
+            return False
+
+        def say(self, message):
+            self.said.append(message)
+
+    run(dataclasses.replace(PRESETS["small"], parts=tuple(REAL)), Watched())
+    assert len(Watched.said) == 3
+    assert all("not in the data directory" in message for message in Watched.said)
+
+
+def test_textures_hold_a_spot_that_the_response_finds():
+    images = textures(50)
+    assert images.shape == (50, 39, 39, 3)
+    runs_of = simulated("S1", type("P", (), {"pixels": images, "x": np.zeros((50, 1))}), (0, 1))
+    assert runs_of.units.y.shape == (2, 50, 2)
+    kept = np.arange(50) < 30
+    assert np.asarray(only(runs_of, kept).weight).sum() == pytest.approx(100)
+    assert not np.asarray(only(runs_of, kept).weight)[:, 30:].any()
+
+
+def rows(dataset, method, metric, numbers, **place) -> list[dict]:
+    at = {"dataset": dataset, "method": method, "metric": metric, **place}
+    return [{"seed": i, "value": value, **at} for i, value in enumerate(numbers)]
+
+
+def near(mean, seeds=5):
+    return [mean + 0.001 * i for i in range(seeds)]
+
+
+def s1(metric, mean, method=claims.OURS, seeds=5) -> pd.DataFrame:
+    return pd.DataFrame(rows("S1", method, metric, near(mean, seeds)))
+
+
+def against(metric, ours, theirs, method) -> pd.DataFrame:
+    return pd.concat([s1(metric, ours), s1(metric, theirs, method)])
+
+
+def s2(autoc, spread=0.1, sets=20) -> pd.DataFrame:
+    return pd.DataFrame(
+        rows("S2", claims.OURS, "AUTOC", [autoc] * sets)
+        + rows("S2", claims.OURS, "AUTOC SE", [0.05] * sets)
+        + rows("S2", claims.OURS, "spread of effects", near(spread, sets))
+    )
+
+
+def coverage(method, hits, sets=40) -> pd.DataFrame:
+    held = [float(i < hits) for i in range(sets)]
+    return pd.DataFrame([row for k in (0, 1) for row in rows("S1 coverage", method, "covered", held, cluster=k)])
+
+
+def trial(ate=0.75, autoc=0.3, seeds=3, method=claims.OURS) -> pd.DataFrame:
+    name = claims.TRIAL
+    found = rows(name, "difference in means", "ATE", [0.7415]) + rows(name, "difference in means", "ATE SE", [0.0755])
+    for metric, value in (
+        ("ATE", ate),
+        ("AUTOC", autoc),
+        ("AUTOC SE", 0.07),
+        ("AUTOC p", 0.001 if autoc > 0.2 else 0.3),
+    ):
+        found += rows(name, method, metric, [value] * seeds)
+    return pd.DataFrame(found)
+
+
+def cost(method, *timed) -> pd.DataFrame:
+    return pd.DataFrame([row for value, place in timed for row in rows("cost", method, "seconds", [value], **place)])
+
+
+def step(draws8=7.0, images128=4.0) -> pd.DataFrame:
+    return cost("a step", (1.0, {"draws": 1, "images": 32}), (draws8, {"draws": 8, "images": 32}),
+                (images128, {"draws": 1, "images": 128}))  # fmt: skip
+
+
+def rate(draws=2.0, units=4.2) -> pd.DataFrame:
+    return cost("RATE", (1.0, {"draws": 200, "n": 2_000}), (draws, {"draws": 400, "n": 2_000}),
+                (units, {"draws": 200, "n": 8_000}))  # fmt: skip
+
+
+def memory(large) -> pd.DataFrame:
+    return cost("transport", (100.0, {"n": 4_096}), (large, {"n": 32_768}))
+
+
+AVERAGED, EACH = (f"salience correlation of {name}" for name in ("averaged maps", "images"))
+CASES = {
+    "9a": (claims.judge_pehe, *(against("PEHE", v, 0.8, "difference in means") for v in (0.4, 0.5))),
+    "9b": (claims.judge_probability, *(s1("corr(p)", v) for v in (0.9, 0.8))),
+    "9c": (claims.judge_mu, *(s1("largest |mu error|", v) for v in (0.1, 0.3))),
+    "9d": (claims.judge_ate, *(s1("ATE less difference in means, SE", v) for v in (1.0, -2.5))),
+    "10": (claims.judge_tarnet, *(against("PEHE", v, 0.46, "TARNet") for v in (0.37, 0.5))),
+    "11a": (claims.judge_null, s2(0.05), s2(0.2)),
+    "11b": (claims.judge_spread, s2(0.0), s2(0.0, spread=0.3)),
+    "12a": (claims.judge_salience, s1(AVERAGED, 0.4), s1(AVERAGED, 0.2)),
+    "12b": (claims.judge_salience_of_images, s1(EACH, 0.4), s1(EACH, 0.2)),
+    "13a": (claims.judge_mean_field, *(coverage("mean-field", v) for v in (36, 10))),
+    "13b": (claims.judge_sandwich, *(coverage("sandwich, other images", v) for v in (36, 40))),
+    "14a": (claims.judge_trial_ate, trial(), trial(ate=0.9)),
+    "14b": (claims.judge_trial_rate, trial(), trial(autoc=0.1)),
+    "14c": (claims.judge_common_ate, trial(method=claims.COMMON), trial(ate=0.9, method=claims.COMMON)),
+    "14d": (claims.judge_common_rate, trial(method=claims.COMMON), trial(autoc=0.1, method=claims.COMMON)),
+    "15a": (claims.judge_draws, step(), step(draws8=9.0)),
+    "15b": (claims.judge_batch, step(), step(images128=5.0)),
+    "15c": (claims.judge_memory, memory(100.0), memory(800.0)),
+    "15d": (claims.judge_rate_cost, rate(), rate(units=9.0)),
+}
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_a_claim_is_met_or_not_by_its_numbers(number):
+    judge, good, bad = CASES[number]
+    assert judge(good).met is True
+    assert judge(bad).met is False
+    assert judge(good).value
+
+
+@pytest.mark.parametrize("number", [n for n in CASES if not n.startswith("15")])
+def test_too_few_repetitions_decide_nothing(number):
+    judge, good, _ = CASES[number]
+    assert judge(good[good["seed"] < 2]).met is None
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_without_records_nothing_is_judged(number):
+    for columns in ([], ["dataset", "method", "part", "cluster", "draws", "images", "n"]):
+        frame = pd.DataFrame({"metric": [], "seed": [], "value": [], **{c: [] for c in columns}})
+        assert CASES[number][0](frame).met is None
+
+
+def test_every_judged_claim_has_a_case():
+    judged = {c.number: c.evidence.judge for c in claims.CLAIMS if hasattr(c.evidence, "judge")}
+    assert judged == {number: case[0] for number, case in CASES.items()}
+
+
+@functools.cache
+def bench():
+    from experiments.bench import cate
+
+    return cate
+
+
+def test_the_benchs_simulation_has_the_size_of_ihdp():
+    problem = bench().simulated(0)
+    assert problem.x.shape == (672, 25)
+    assert problem.error(problem.effect) == 0
+
+
+@pytest.mark.peers
+@pytest.mark.slow
+def test_the_bench_runs(monkeypatch):
+    pytest.importorskip("catenets")
+    pytest.importorskip("econml")
+    monkeypatch.setattr(bench(), "EPOCHS", 2)
+    monkeypatch.setattr(bench(), "REPLICATIONS", 1)
+    assert [result.peer.split()[0] for result in bench().run()] == ["CATENets", "CATENets", "EconML"]
