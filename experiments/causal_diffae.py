@@ -5,8 +5,8 @@ Probabilistic Models, ECAI 2024, arXiv 2404.17735.
 Claim: a diffusion autoencoder whose code follows a known causal graph generates counterfactuals in which descendants of
 an intervened variable follow, and all else stays.
 Command: ``relic run causal_diffae --preset small``.
-Cost: smoke needs no data and 200 s of CPU time, nearly all compilation; small some ten minutes of 2 CPU cores, and real
-MorphoMNIST only where it is in the data directory; paper is for an accelerator.
+Cost: smoke needs no data and two minutes of CPU time, nearly all compilation; small some ten minutes of 2 CPU cores,
+and real MorphoMNIST only where it is in the data directory; paper is for an accelerator.
 Expect: with gamma up to 1 the counterfactual strokes are closer to the true ones than the factual strokes are, those of
 a diffusion autoencoder without mechanisms and labels are not.
 """

@@ -55,7 +55,8 @@ def _run() -> list[BenchResult]:
         params, value = found[0][0], -np.asarray(found[0][1].value)
         note = f"log L of the first start {value[0]:.3f}, peer's {-peers[0].fun:.3f}; best {value.max():.3f}, peer's "
         note += f"{-min(peer.fun for peer in peers):.3f}, timed on {PEER_STARTS} starts and scaled to {number}"
-        results.append(BenchResult(f"fit, {number} starts", float(np.median(ours)), "SciPy L-BFGS-B, gradient by hand",
+        name = f"growth mixture, {number} start" + "s" * (number > 1)
+        results.append(BenchResult(name, float(np.median(ours)), "SciPy L-BFGS-B, gradient by hand",
                                    peer_each * number, compile_s, device_name(), note))  # fmt: skip
     return [*results, _standard_errors(mixture, jax.tree.map(lambda leaf: leaf[0], params), arranged, loss)]
 
@@ -77,9 +78,11 @@ def _standard_errors(mixture, params, arranged, loss) -> BenchResult:
     x = np.asarray(ravel_pytree(params)[0])
     begin = time.perf_counter()
     np.linalg.inv(_differences(loss, x))
+    peer_s = time.perf_counter() - begin
     note = "peer: Hessian alone, by central differences of its gradient; ours: exact, with sandwich and delta method"
-    return BenchResult("standard errors", ours_s, "NumPy, central differences", time.perf_counter() - begin, compile_s,
-                       device_name(), note)  # fmt: skip
+    return BenchResult(
+        "growth mixture, SE", ours_s, "NumPy, central differences", peer_s, compile_s, device_name(), note
+    )
 
 
 def _differences(loss, x: np.ndarray, h: float = 1e-5) -> np.ndarray:

@@ -166,6 +166,10 @@ def test_the_bench_compares_one_likelihood_and_both_sides_reach_one_maximum(monk
     monkeypatch.setattr(growth, "STARTS", (1, 2))
     monkeypatch.setattr(growth, "PEER_STARTS", 1)
     found = growth.run()
-    assert [result.name for result in found] == ["fit, 1 starts", "fit, 2 starts", "standard errors"]
+    assert [result.name for result in found] == [
+        "growth mixture, 1 start",
+        "growth mixture, 2 starts",
+        "growth mixture, SE",
+    ]
     ours, peers = map(float, re.findall(r"first start (-?[\d.]+), peer's (-?[\d.]+)", found[0].note)[0])
     assert ours == pytest.approx(peers, abs=0.01)
