@@ -51,8 +51,13 @@ class Paired(NamedTuple):
 
 
 def within(interval: tuple[float, float], least: float = -math.inf, most: float = math.inf) -> bool | None:
-    """Whether an interval lies between two limits; None where it holds one of them, for then nothing is decided."""
+    """Whether an interval lies between two limits; None where it holds one of them, for then nothing is decided.
+
+    It may touch a limit, but one that is nothing else than a limit (equal numbers in all repetitions) is no evidence.
+    """
     low, high = interval
+    if low == high and low in (least, most):
+        return None
     return True if least <= low and high <= most else False if high < least or low > most else None
 
 

@@ -137,6 +137,7 @@ def trained(scale=1.0, shift=0.0):
     return np.asarray(found.effect[0]) * y.std(), np.asarray(found.p[0])
 
 
+@pytest.mark.slow
 def test_effects_follow_the_outcomes_scale_and_clusters_have_no_order(record_property):
     (effect, p), (scaled, same) = trained(), trained(3.0, 5.0)
     difference = max(np.abs(scaled / 3 - effect).max(), np.abs(same - p).max())
@@ -164,6 +165,7 @@ def drawn(estimator, conv=False, draws=20_000):
 
 
 @pytest.mark.parametrize("conv", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_estimators_agree_in_mean_and_variance(full_compilation, conv, record_property):
     worst, variances = 0.0, {}
     for estimator in ("reparam", "flipout", "local"):
@@ -196,6 +198,7 @@ def test_patches_make_a_convolution():
 
 
 @pytest.mark.parametrize("settings", [{"shared": True}, {"image_effects": True}, {"clusters": 1}])
+@pytest.mark.slow
 def test_networks_have_the_outputs_of_their_kind(settings):
     model, x = small(**settings), images(6)
     units = te.Units(x, *jnp.ones((3, 6, 2)))

@@ -130,6 +130,7 @@ def test_clusters_are_sorted_by_effect():
     assert (jnp.diff(ic.cluster_posterior(flipped).mu) > 0).all()
 
 
+@pytest.mark.slow
 def test_last_layers_say_what_the_model_says():
     model, params, x = fitted_model()
     heads, features = ic.last_layers(model, params, x)

@@ -94,6 +94,7 @@ def test_without_a_penalty_the_loss_is_the_reconstruction():
 
 
 @pytest.mark.parametrize("coder", [rep.Vae(2, 4, (8,)), rep.Vae(2, 4, (8,), auxiliary=True)])
+@pytest.mark.slow
 def test_divergences_equal_those_of_normals(coder):
     """KL(q || p) by Monte Carlo over the posterior that the encoder gives."""
     data = batch(4)
@@ -111,6 +112,7 @@ def test_divergences_equal_those_of_normals(coder):
     np.testing.assert_allclose(coded.code, q[:, :2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_dual_ascent_keeps_the_reconstruction_under_its_limit():
     data, rng = batch(256), np.random.default_rng(1)
     z = data.a @ jnp.ones((2, 2)) + jnp.asarray(rng.standard_normal((256, 2)), jnp.float32)

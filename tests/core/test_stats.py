@@ -117,5 +117,7 @@ def test_an_interval_lies_within_limits_outside_of_them_or_decides_nothing():
     assert within((0.2, 0.3), least=0.4) is False
     assert within((0.2, 0.3), most=0.1) is False
     assert within((0.2, 0.3), least=0.25) is None
+    assert within((0.0, 0.0), least=0.0) is None
+    assert within((1.0, 1.0), 0.8, 1.2) is True
     assert within((math.nan, math.nan), 0.1, 0.3) is None
     assert [all_of(a) for a in ((True, True), (True, None), (None, False))] == [True, None, False]

@@ -73,7 +73,7 @@ def replicates(dataset, method, metric, mean, **columns) -> pd.DataFrame:
     return pd.DataFrame({**place, "seed": range(60), "value": values})
 
 
-@pytest.mark.parametrize(("full", "met"), [(0.89, True), (0.87, False)])
+@pytest.mark.parametrize(("full", "met"), [(0.89, True), (0.87, None), (0.85, False)])
 def test_accuracy_is_a_paired_comparison(full, met):
     frame = pd.concat(
         [replicates("comparison", m, "accuracy", v) for m, v in (("full MoE", full), ("finite mixture", 0.874))]

@@ -57,6 +57,7 @@ def run(tmp_path_factory):
     return runs.read(folder)
 
 
+@pytest.mark.slow
 def test_every_part_is_recorded_tabulated_and_drawn(run):
     frame = run.frame
     assert set(frame["part"].dropna()) == PARTS
@@ -66,6 +67,7 @@ def test_every_part_is_recorded_tabulated_and_drawn(run):
     assert {"With the reconstruction in place", "Concepts of units on new sequences", "Planted groups"} <= titles
 
 
+@pytest.mark.slow
 def test_a_probe_that_changes_nothing_gives_the_metrics_of_the_recommender(run):
     values = run.frame[run.frame["metric"] == "ndcg@20"].set_index("method")["value"]
     assert values["SASRec, probed"] == pytest.approx(values["SASRec"], abs=1e-6)
@@ -99,6 +101,7 @@ class Page(html.parser.HTMLParser):
             self.empty.append(self.getpos())
 
 
+@pytest.mark.slow
 def test_latents_can_be_browsed(run):
     (path,) = run.folder.rglob("latents-*.html")
     text = path.read_text()
@@ -117,12 +120,14 @@ def test_latents_can_be_browsed(run):
         assert article["dt"] in (3, 5)
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(run):
     before = (run.folder / runs.RECORDS).stat().st_size
     execute(registry.load("recsae"), preset="smoke", seeds=(0,), assignments=TINY, workdir=run.folder.parents[1])
     assert (run.folder / runs.RECORDS).stat().st_size == before
 
 
+@pytest.mark.slow
 def test_the_number_of_latents_that_concepts_are_judged_at_cannot_be_left_out(tmp_path):
     few = ("walk_users=60", "walk_items=12", "walk_groups=3", "walk_dim=8", "walk_epochs=1", "negatives=4",
            "batch_rows=2", "methods=Popularity", "walk_ks=4")  # fmt: skip
