@@ -115,7 +115,7 @@ def record_by_truth(context: Context, runs: Runs, found: Found) -> None:
     """True and estimated effects of the first run, image by image in bins of the truth, for a figure."""
     truth = runs.experiments[0].effect
     assert found.p is not None
-    for rank, images in enumerate(np.array_split(np.argsort(truth), 40)):
+    for rank, images in enumerate(np.array_split(np.argsort(truth), min(40, len(truth)))):
         for metric, values in (("effect by truth", found.effect), ("p by truth", found.p[:, -1])):
             context.record(
                 dataset="S1", method="effect clusters", metric=metric, seed=runs.seeds[0], part="calibration",

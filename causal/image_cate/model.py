@@ -71,13 +71,16 @@ class ClusterModel:
     """Of the clusters' parameters: softplus^-1 of their first posterior sd."""
 
     def init(self, key: Any, units: Units) -> Params:
-        """Parameters: those of the networks and the clusters' variational factors."""
+        """Parameters: those of the networks and the clusters' variational factors.
+
+        The clusters' effects start about the difference in means of these units, an arm without units counting as 0.
+        """
         network_key, key = jax.random.split(key)
         K, w = self.network.clusters, units.weight
         t, y = units.t, units.y
-        dm = jnp.sum(w * t * y) / jnp.sum(w * t) - jnp.sum(w * (1 - t) * y) / jnp.sum(w * (1 - t))
+        treated, control = (jnp.sum(arm * y) / jnp.maximum(jnp.sum(arm), 1e-6) for arm in (w * t, w * (1 - t)))
         mean = {
-            "mu": dm + self.spread * (jnp.linspace(-1, 1, K) if K > 1 else jnp.zeros(1)),
+            "mu": treated - control + self.spread * (jnp.linspace(-1, 1, K) if K > 1 else jnp.zeros(1)),
             "rho0": jnp.full(1 if self.common_noise else K, UNIT_SD, y.dtype),
             "rho1": jnp.full(1 if self.common_noise else K, UNIT_SD, y.dtype),
         }
