@@ -82,8 +82,8 @@ def refit(
     rates = 0.5 ** jnp.arange(8.0)
     theta = jax.lax.fori_loop(0, iterations, newton, start)
     bread = jnp.linalg.pinv(jax.hessian(objective)(theta))
-    scores = jax.jacrev(each)(theta)
-    return unravel(theta), bread @ (scores.T @ scores) @ bread
+    influence = jax.jacrev(each)(theta) @ bread
+    return unravel(theta), influence.T @ influence
 
 
 def sandwich(heads: Heads, features: Features, units: Units, **settings: Any) -> Estimate:
