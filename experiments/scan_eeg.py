@@ -85,7 +85,7 @@ def training_seconds(config: Config, models: int):
     """A compiled call of some steps of a pool of models."""
     people = eeg.clean_erps(eeg.draw_people(jax.random.key(0), config.train))
     grid = eeg.Grid(people[None], jnp.zeros(models, jnp.int32), jnp.full(models, 8.0), jnp.ones(models))
-    learner = eeg.grid_learner(network(config), optax.adam(1e-3), config.batch_size, runs_at_once())
+    learner = eeg.grid_learner(network(config), optax.adam(1e-3), config.batch_size, models, runs_at_once())
     state = learner.init(jax.random.key(0), grid)
     compiled = jax.jit(scan_steps(learner, config.cost_steps).update).lower(state, grid).compile()
     return functools.partial(compiled, state, grid)

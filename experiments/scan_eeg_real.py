@@ -51,7 +51,7 @@ def fold_vaes(
     vae = eeg.BetaVae(x.shape[1], x.shape[2], config.latents, config.features, config.hidden)
     folds, batch = len(kept), min(config.batch_size, longest)
     grid = eeg.Grid(recordings, jnp.arange(folds), jnp.full(folds, config.real_beta), jnp.ones(folds))
-    learner = eeg.grid_learner(vae, optax.adam(config.learning_rate), batch, runs_at_once())
+    learner = eeg.grid_learner(vae, optax.adam(config.learning_rate), batch, folds, runs_at_once())
     state = fit(
         learner, grid, key=jax.random.key(11), steps=config.real_steps, chunk=20, workdir=context.workdir / name,
         progress=context.progress(f"beta-VAEs of {name}"),

@@ -107,7 +107,7 @@ def train_pool(config: Config, context: Context, worlds: Worlds) -> Pool:
         worlds.train.erp, jnp.asarray(world), jnp.asarray(beta, jnp.float32), jnp.asarray(beta > 0, jnp.float32)
     )
     state = fit(
-        eeg.grid_learner(vae, optimiser(config, config.steps), config.batch_size, runs_at_once()), grid,
+        eeg.grid_learner(vae, optimiser(config, config.steps), config.batch_size, len(beta), runs_at_once()), grid,
         key=jax.random.fold_in(jax.random.key(context.seeds[0]), 5), steps=config.steps, chunk=20,
         workdir=context.workdir / "pool", progress=context.progress("pool of beta-VAEs"),
     ).state  # fmt: skip

@@ -34,7 +34,7 @@ def run() -> list[BenchResult]:
 
 def compared(model: eeg.BetaVae, grid: eeg.Grid, name: str, count: int | None) -> BenchResult:
     """One way of updating the pool beside PyTorch."""
-    learner = eeg.grid_learner(model, optax.adam(1e-3), BATCH, count)
+    learner = eeg.grid_learner(model, optax.adam(1e-3), BATCH, SEEDS, count)
     state = learner.init(jax.random.key(0), grid)
     peers = [Torch(one(state.params, i), grid.recordings[0]) for i in range(SEEDS)]
     difference = max(disagreement(model, one(state.params, i), peer) for i, peer in enumerate(peers))

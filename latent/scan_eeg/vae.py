@@ -18,7 +18,16 @@ from jaxtyping import Array, Float, Int
 
 from core.batches import epoch_sampler
 from core.errors import ConfigError
-from core.learner import GradientLearner, Learner, Params, example_keys, gradient_learner, step_key
+from core.learner import (
+    GradientLearner,
+    Learner,
+    Params,
+    example_keys,
+    gradient_learner,
+    replicate_seeds,
+    step_key,
+    with_sampler,
+)
 from latent.scan_eeg.gaussian import Gaussian, kl_to_prior
 
 Padding = Literal["SAME", "VALID"]
@@ -205,7 +214,7 @@ class Grid(NamedTuple):
 
 
 def grid_learner(
-    model: BetaVae, tx: optax.GradientTransformation, batch_size: int, at_once: int | None = None
+    model: BetaVae, tx: optax.GradientTransformation, batch_size: int, models: int, at_once: int | None = None
 ) -> Learner:
     """Trains beta-VAEs of different seeds, betas and recordings as one program, on a :class:`Grid`.
 
@@ -213,33 +222,17 @@ def grid_learner(
       model: the networks, of one size.
       tx: the optimiser.
       batch_size: recordings per step, drawn in shuffled epochs.
-      at_once: how many models are vmapped; the others follow in turn. All if None: right for accelerators, while on the
-        CPU one model's activations fit its cache and many do not.
+      models: how many.
+      at_once: how many are vmapped, see :func:`core.learner.replicate_seeds`.
     """
-    single, draw = vae_learner(model, tx), epoch_sampler(batch_size)
+    draw = epoch_sampler(batch_size)
 
-    def over_models(fn, states, grid: Grid):
-        arguments = (states, grid.world, grid.beta, grid.temperature)
-        return jax.lax.map(lambda each: fn(*each), arguments, batch_size=at_once or grid.beta.shape[0])
+    def sample(grid: Grid, key, step) -> Erps:
+        x = grid.recordings[grid.world, draw(jnp.arange(grid.recordings.shape[1]), key, step)]
+        return Erps(x, x, grid.beta, grid.temperature)
 
-    def init(key, grid: Grid):
-        keys = key if jnp.ndim(key) else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(grid.beta.shape[0]))
-
-        def begin(key, world, beta, temperature):
-            x = grid.recordings[world, :1]
-            return single.init(key, Erps(x, x, beta, temperature))
-
-        return over_models(begin, keys, grid)
-
-    def update(states, grid: Grid):
-        def step(state, world, beta, temperature):
-            rows = draw(jnp.arange(grid.recordings.shape[1]), state.key, state.step)
-            x = grid.recordings[world, rows]
-            return single.update(state, Erps(x, x, beta, temperature))
-
-        return over_models(step, states, grid)
-
-    return Learner(init, update)
+    axes: Any = Grid(None, 0, 0, 0)  # pyright: ignore[reportArgumentType]
+    return replicate_seeds(with_sampler(vae_learner(model, tx), sample, BATCH_AXES), models, axes, at_once)
 
 
 class Trials(NamedTuple):
