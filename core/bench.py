@@ -46,6 +46,42 @@ def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: in
     return statistics.median(times[0]), statistics.median(times[1])
 
 
+def beside(
+    name: str,
+    ours: Callable[[], Any],
+    peer: str,
+    theirs: Callable[[], Any],
+    *,
+    steps: int = 1,
+    repeats: int = 7,
+    note: str = "",
+) -> BenchResult:
+    """Ours and a peer timed in turn; what our first call takes longer than later ones is compilation.
+
+    Args:
+      name: what is timed.
+      ours: a jitted call that was not made before.
+      peer: its name.
+      theirs: a call of the peer.
+      steps: of each call; seconds are per step.
+      repeats: of both.
+      note: for the table.
+    """
+    first = first_call(ours)
+    ours_s, peer_s = interleaved(ours, theirs, repeats=repeats)
+    return BenchResult(name, ours_s / steps, peer, peer_s / steps, first - ours_s, device_name(), note)
+
+
+def require_agreement(difference: float, most: float, what: str) -> None:
+    """Ends a comparison of things that are not the same.
+
+    Raises:
+      RelicError: where the relative difference of ``what`` exceeds ``most``.
+    """
+    if not difference <= most:
+        raise RelicError(f"the two sides' {what} differ by {difference:.0e}: nothing to compare")
+
+
 def peer_module(name: str) -> Any:
     """A library that only comparisons need, imported; untyped, since it need not be installed.
 

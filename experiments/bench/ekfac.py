@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
-from core.errors import RelicError
+from core.bench import BenchResult, device_name, first_call, interleaved, peer_module, require_agreement
 from core.learner import with_sampler
 from core.loop import scan_steps
 from interp import ekfac
@@ -65,8 +64,7 @@ def compare(size: Size) -> list[BenchResult]:
     for stage in STAGES:
         peer.stages[stage]()
     difference = np.abs(ours.scores() - peer.scores()).max() / np.abs(peer.scores()).max()
-    if difference > 1e-2:
-        raise RelicError(f"the two sides' scores differ by {difference:.1e} of the largest: nothing to compare")
+    require_agreement(difference, 1e-2, "scores, over the largest,")
     results, total = [], np.zeros(2)
     for stage, compile_time in zip(STAGES, compile_s, strict=True):
         times = interleaved(ours.stages[stage], peer.stages[stage], repeats=size.repeats)

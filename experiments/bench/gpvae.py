@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
-from core.errors import RelicError
+from core.bench import BenchResult, beside, first_call, peer_module, require_agreement
 from core.learner import example_keys, step_key
 from core.loop import scan_steps
 from latent import mm_gpvae as gp
@@ -45,13 +44,9 @@ def problem(bins: int, **changes) -> tuple[MMGPVAE, Any, Any, Any]:
 
 
 def stepping(learner: Any, batch: Any, state: Any):
-    """``STEPS`` steps from the same state, compiled, and the seconds of the first call."""
+    """A call of ``STEPS`` steps from the same state."""
     update = jax.jit(scan_steps(learner, STEPS).update)
-
-    def call():
-        return update(state, batch)[1]["elbo"]
-
-    return call, first_call(call)
+    return lambda: update(state, batch)[1]["elbo"]
 
 
 def beside_torch() -> BenchResult:
@@ -61,26 +56,21 @@ def beside_torch() -> BenchResult:
     keys = example_keys(step_key(state), TRIALS)
     shape = (model.basis.matrix.shape[0], model.partition.total)
     noise = np.asarray(jax.vmap(lambda key: jax.random.normal(key, shape))(keys))
-    ours = float(gp.bound(model, state.params, keys, batch[0]).elbo.mean())
-    theirs = peer.bound(noise)
-    if abs(ours / theirs - 1) > 1e-4:
-        raise RelicError(f"the two sides' bounds are {ours:.3f} and {theirs:.3f}: nothing to compare")
-    call, first = stepping(learner, batch, state)
-    ours_s, peer_s = (seconds / STEPS for seconds in interleaved(call, peer.steps))
-    note = f"{TRIALS} x {BINS} bins, {PIXELS} pixels, {NEURONS} neurons; bounds agree to {abs(ours / theirs - 1):.0e}"
-    return BenchResult("MM-GPVAE training step", ours_s, "PyTorch", peer_s, first - STEPS * ours_s, device_name(), note)
+    difference = abs(float(gp.bound(model, state.params, keys, batch[0]).elbo.mean()) / peer.bound(noise) - 1)
+    require_agreement(difference, 1e-4, "bounds")
+    note = f"{TRIALS} x {BINS} bins, {PIXELS} pixels, {NEURONS} neurons; bounds agree to {difference:.0e}"
+    ours = stepping(learner, batch, state)
+    return beside("MM-GPVAE training step", ours, "PyTorch", peer.steps, steps=STEPS, note=note)
 
 
 def beside_time_domain() -> BenchResult:
     """Long trials: the pruned Fourier domain against a dense prior over bins."""
-    calls = []
-    for changes in ({}, {"domain": "time", "mixes_time": False}):
-        _, learner, batch, state = problem(LONG, outputs=20, **changes)
-        calls.append(stepping(learner, batch, state))
-    ours_s, peer_s = (seconds / STEPS for seconds in interleaved(calls[0][0], calls[1][0], repeats=5))
+    fourier, time = (
+        stepping(*problem(LONG, outputs=20, **changes)[1:]) for changes in ({}, {"domain": "time", "mixes_time": False})
+    )
+    first_call(time)
     note = f"{TRIALS} x {LONG} bins, 20 outputs, {NEURONS} neurons"
-    compile_s = calls[0][1] - STEPS * ours_s
-    return BenchResult("MM-GPVAE, long trials", ours_s, "time domain (ours)", peer_s, compile_s, device_name(), note)
+    return beside("MM-GPVAE, long trials", fourier, "time domain (ours)", time, steps=STEPS, repeats=5, note=note)
 
 
 class Torch:

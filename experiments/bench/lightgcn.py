@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
+from core.bench import BenchResult, beside, peer_module
 from core.datasets.interactions import Interactions, load
 from core.loop import scan_steps
 from rec.graph import RecData
@@ -42,10 +42,8 @@ def epoch(interactions: Interactions, peer: "TorchLightGCN", steps: int) -> Benc
         state, metrics = update(state, data)
         return metrics["loss"]
 
-    compile_s = first_call(ours)
-    ours_s, peer_s = interleaved(ours, partial(peer.epoch, steps))
     note = f"{steps} steps of {BATCH} triples, d={DIM}, L={LAYERS}"
-    return BenchResult("LightGCN training epoch", ours_s, peer.name, peer_s, compile_s, device_name(), note)
+    return beside("LightGCN training epoch", ours, peer.name, partial(peer.epoch, steps), note=note)
 
 
 def evaluation(interactions: Interactions, peer: "TorchLightGCN") -> BenchResult:
@@ -57,10 +55,8 @@ def evaluation(interactions: Interactions, peer: "TorchLightGCN") -> BenchResult
     def ours():
         return ranking.means(readout(params, data.graph))
 
-    compile_s = first_call(ours)
-    ours_s, peer_s = interleaved(ours, peer.evaluate)
     note = f"{len(ranking.held_out.users):,} users x {interactions.shape[1]:,} items, k={K}"
-    return BenchResult("LightGCN full evaluation", ours_s, peer.name, peer_s, compile_s, device_name(), note)
+    return beside("LightGCN full evaluation", ours, peer.name, peer.evaluate, note=note)
 
 
 class TorchLightGCN:

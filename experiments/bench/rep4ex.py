@@ -12,8 +12,7 @@ import numpy as np
 import optax
 
 from causal import rep4ex as rep
-from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
-from core.errors import RelicError
+from core.bench import BenchResult, beside, peer_module, require_agreement
 from core.loop import runs_at_once, scan_steps
 
 SEEDS, ROWS, BATCH, STEPS, LAMBDA, HIDDEN = 20, 4_000, 512, 20, 10.0, (64, 64)
@@ -46,21 +45,16 @@ def compared(coder: rep.Autoencoder, pool: rep.Pool, name: str, moments: rep.Mom
     state = learner.init(jax.random.key(0), pool)
     peers = [Torch(jax.tree.map(lambda leaf, i=i: leaf[i], state.params), pool, i) for i in range(SEEDS)]
     difference = max(disagreement(coder, peer) for peer in peers)
-    if difference > 1e-4:
-        raise RelicError(f"the two sides' losses differ by {difference:.0e}: nothing to compare")
+    require_agreement(difference, 1e-4, "losses")
     update = jax.jit(scan_steps(learner, STEPS).update)
 
     def ours():
         return update(state, pool)[1]["loss"]
 
-    first = first_call(ours)
-    ours_s, peer_s = (
-        seconds / STEPS for seconds in interleaved(ours, lambda: [peer.steps() for peer in peers], repeats=3)
-    )
     note = f"a step of {SEEDS} encoders, batch {BATCH}; losses by kernel agree to {difference:.0e}"
-    return BenchResult(
-        f"AE-MMR, {SEEDS} seeds, {name}", ours_s, "PyTorch, kernel, one seed after another", peer_s,
-        first - STEPS * ours_s, device_name(), note,
+    return beside(
+        f"AE-MMR, {SEEDS} seeds, {name}", ours, "PyTorch, kernel, one seed after another",
+        lambda: [peer.steps() for peer in peers], steps=STEPS, repeats=3, note=note,
     )  # fmt: skip
 
 

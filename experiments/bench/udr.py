@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from core.bench import BenchResult, device_name, first_call, interleaved, peer_module
-from core.errors import RelicError
+from core.bench import BenchResult, beside, peer_module, require_agreement
 from core.loop import runs_at_once, scan_steps
 from experiments.scan_eeg_worlds import one
 from latent import scan_eeg as eeg
@@ -38,21 +37,16 @@ def compared(model: eeg.BetaVae, grid: eeg.Grid, name: str, count: int | None) -
     state = learner.init(jax.random.key(0), grid)
     peers = [Torch(one(state.params, i), grid.recordings[0]) for i in range(SEEDS)]
     difference = max(disagreement(model, one(state.params, i), peer) for i, peer in enumerate(peers))
-    if difference > 1e-4:
-        raise RelicError(f"the two sides' losses differ by {difference:.0e}: nothing to compare")
+    require_agreement(difference, 1e-4, "losses")
     update = jax.jit(scan_steps(learner, STEPS).update)
 
     def ours():
         return update(state, grid)[1]["loss"]
 
-    first = first_call(ours)
-    ours_s, peer_s = (
-        seconds / STEPS for seconds in interleaved(ours, lambda: [peer.steps() for peer in peers], repeats=5)
-    )
     note = f"a step of {SEEDS} models, batch {BATCH}; losses agree to {difference:.0e}"
-    return BenchResult(
-        f"pool of beta-VAEs, {name}", ours_s, "PyTorch, one after another", peer_s, first - STEPS * ours_s,
-        device_name(), note,
+    return beside(
+        f"pool of beta-VAEs, {name}", ours, "PyTorch, one after another", lambda: [peer.steps() for peer in peers],
+        steps=STEPS, repeats=5, note=note,
     )  # fmt: skip
 
 
