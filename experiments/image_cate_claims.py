@@ -1,5 +1,6 @@
 """What must be shown of ``image_cate``, and how its records are judged."""
 
+import functools
 import math
 from typing import Any
 
@@ -18,9 +19,7 @@ SEEDS = 5
 """With fewer nothing is judged."""
 
 
-def decided(name: str, numbers: np.ndarray, least: float = -math.inf, most: float = math.inf) -> Verdict:
-    """See :func:`experiments.judging.decided`."""
-    return judging.decided([Quantity(name, numbers, least, most)], SEEDS)
+decided = functools.partial(judging.decided, seeds=SEEDS)
 
 
 def of_s1(frame: pd.DataFrame, metric: str, method: str = OURS) -> np.ndarray:
@@ -31,17 +30,17 @@ def of_s1(frame: pd.DataFrame, metric: str, method: str = OURS) -> np.ndarray:
 def judge_pehe(frame: pd.DataFrame) -> Verdict:
     """Item 9a: PEHE over that of the difference in means."""
     ours, constant = of_s1(frame, "PEHE"), of_s1(frame, "PEHE", "difference in means")
-    return decided("ratio", ours / constant if len(ours) == len(constant) else np.array([]), most=0.55)
+    return decided(Quantity("ratio", ours / constant if len(ours) == len(constant) else np.array([]), most=0.55))
 
 
 def judge_probability(frame: pd.DataFrame) -> Verdict:
     """Item 9b."""
-    return decided("correlation", of_s1(frame, "corr(p)"), least=0.85)
+    return decided(Quantity("correlation", of_s1(frame, "corr(p)"), least=0.85))
 
 
 def judge_mu(frame: pd.DataFrame) -> Verdict:
     """Item 9c: the larger of both errors."""
-    return decided("largest error", of_s1(frame, "largest |mu error|"), most=0.25)
+    return decided(Quantity("largest error", of_s1(frame, "largest |mu error|"), most=0.25))
 
 
 def judge_ate(frame: pd.DataFrame) -> Verdict:
@@ -74,17 +73,17 @@ def judge_null(frame: pd.DataFrame) -> Verdict:
 def judge_spread(frame: pd.DataFrame) -> Verdict:
     """Item 11b: spread of the effects on images that were not trained on."""
     found = values(frame, dataset="S2", metric="spread of effects")
-    return decided("spread", found if len(found) >= 20 else np.array([]), most=0.25)
+    return decided(Quantity("spread", found if len(found) >= 20 else np.array([]), most=0.25))
 
 
 def judge_salience(frame: pd.DataFrame) -> Verdict:
     """Item 12: both maps averaged over images."""
-    return decided("rank correlation", of_s1(frame, "salience correlation of averaged maps"), least=0.3)
+    return decided(Quantity("rank correlation", of_s1(frame, "salience correlation of averaged maps"), least=0.3))
 
 
 def judge_salience_of_images(frame: pd.DataFrame) -> Verdict:
     """Item 12, image by image, averaged."""
-    return decided("rank correlation", of_s1(frame, "salience correlation of images"), least=0.3)
+    return decided(Quantity("rank correlation", of_s1(frame, "salience correlation of images"), least=0.3))
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:

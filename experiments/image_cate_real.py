@@ -191,7 +191,7 @@ def dense_methods(config: Config, units: te.Units, x: Any, propensity: float) ->
         return fit(learner, batch, key=key, steps=config.tabular_steps, chunk=250).state.params
 
     found: dict[str, Any] = {}
-    modules = {"T-learner": te.TNet(body), "S-learner": te.SNet(body), "TARNet": te.TarNet(body)}
+    modules = {"T-learner": te.TNet(body), "S-learner": te.SingleNet(body), "TARNet": te.TarNet(body)}
     own: Any = None
     for name, module in modules.items():
         params = fitted(te.outcome_learner(module, tx), units)

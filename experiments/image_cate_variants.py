@@ -21,7 +21,7 @@ def baselines(config: Config, context: Context, pictures: Pictures) -> None:
     runs, made = simulated("S1", pictures, tuple(context.seeds)), trunk(config, "point")
     train = Trainer(config, context, config.steps)
     both = train.outcomes("S1 T-learner", te.TNet(made), runs.units, runs.seeds)
-    single = train.outcomes("S1 S-learner", te.SNet(made), runs.units, runs.seeds)
+    single = train.outcomes("S1 S-learner", te.SingleNet(made), runs.units, runs.seeds)
     found = {"T-learner": te.effect_of(both), "S-learner": te.effect_of(single)}
     targets: dict[str, Callable[..., te.Target]] = {"DR-learner": te.dr_target, "R-learner": te.r_target}
     for name, target in targets.items():

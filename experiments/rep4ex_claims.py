@@ -1,7 +1,7 @@
 """What must be shown of ``rep4ex``, and how its records are judged."""
 
+import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,7 @@ DATASET = "extrapolation, d = 2"
 OURS, ORACLE, VANILLA = "Rep4Ex-CF", "Rep4Ex-CF-Oracle", "AE-Vanilla + CF"
 
 
-def decided(parts: list[tuple[str, np.ndarray, float, float]], shown: Callable[[float], float] = float) -> Verdict:
-    """See :func:`experiments.judging.decided`."""
-    return judging.decided([Quantity(*part) for part in parts], SEEDS, shown)
+decided = functools.partial(judging.decided, seeds=SEEDS)
 
 
 def difference(frame: pd.DataFrame, dataset: str) -> np.ndarray:
@@ -34,17 +32,17 @@ def difference(frame: pd.DataFrame, dataset: str) -> np.ndarray:
 
 def judge_identified(frame: pd.DataFrame) -> Verdict:
     """Item 8a."""
-    return decided([("R^2", values(frame, dataset="d = 2, alpha = 2", method="AE-MMR", metric="R^2"), 0.95, math.inf)])
+    return decided(Quantity("R^2", values(frame, dataset="d = 2, alpha = 2", method="AE-MMR", metric="R^2"), 0.95))
 
 
 def judge_gain(frame: pd.DataFrame) -> Verdict:
     """Item 8b."""
-    return decided([("gain in R^2", difference(frame, "d = 2, alpha = 2"), 0.08, math.inf)])
+    return decided(Quantity("gain in R^2", difference(frame, "d = 2, alpha = 2"), 0.08))
 
 
 def judge_no_information(frame: pd.DataFrame) -> Verdict:
     """Item 8c."""
-    return decided([("difference in R^2", difference(frame, "d = 2, alpha = 0"), -0.05, 0.05)])
+    return decided(Quantity("difference in R^2", difference(frame, "d = 2, alpha = 0"), -0.05, 0.05))
 
 
 def judge_growth(frame: pd.DataFrame) -> Verdict:
@@ -52,12 +50,12 @@ def judge_growth(frame: pd.DataFrame) -> Verdict:
     weak, strong = (difference(frame, f"d = 4, alpha = {alpha}") for alpha in (1, 2))
     if len(weak) != len(strong):
         return Verdict(None)
-    return decided([("gain less that at alpha = 1", strong - weak, 0.0, math.inf)])
+    return decided(Quantity("gain less that at alpha = 1", strong - weak, 0.0))
 
 
 def judge_gain_of_four(frame: pd.DataFrame) -> Verdict:
     """Item 9b."""
-    return decided([("gain in R^2", difference(frame, "d = 4, alpha = 2"), 0.1, math.inf)])
+    return decided(Quantity("gain in R^2", difference(frame, "d = 4, alpha = 2"), 0.1))
 
 
 def errors(frame: pd.DataFrame, method: str, **place: Any) -> np.ndarray:
@@ -91,7 +89,7 @@ def judge_half_of_ols(frame: pd.DataFrame) -> Verdict:
     ours, ols = errors(frame, OURS), errors(frame, "OLS on A")
     if len(ours) != len(ols):
         return Verdict(None)
-    return decided([("ratio to OLS", np.log(ours / ols), -math.inf, math.log(0.5))], math.exp)
+    return decided(Quantity("ratio to OLS", np.log(ours / ols), most=math.log(0.5)), shown=math.exp)
 
 
 def judge_plain_is_worse(frame: pd.DataFrame) -> Verdict:
@@ -112,26 +110,26 @@ def control_ratio(frame: pd.DataFrame, confounding: float) -> np.ndarray:
 
 def judge_control(frame: pd.DataFrame) -> Verdict:
     """Item 11a."""
-    return decided([("ratio of errors", control_ratio(frame, 1.5), math.log(10), math.inf)], math.exp)
+    return decided(Quantity("ratio of errors", control_ratio(frame, 1.5), math.log(10)), shown=math.exp)
 
 
 def judge_unconfounded(frame: pd.DataFrame) -> Verdict:
     """Item 11b."""
     limit = math.log(2)
-    return decided([("ratio of errors", control_ratio(frame, 0.0), -limit, limit)], math.exp)
+    return decided(Quantity("ratio of errors", control_ratio(frame, 0.0), -limit, limit), shown=math.exp)
 
 
 def judge_support(frame: pd.DataFrame) -> Verdict:
     """Item 12: ratios of the error at a wider support to that at the next narrower one."""
-    parts: list[tuple[str, np.ndarray, float, float]] = []
+    ratios = []
     for d in (1, 2):
         place = {"dataset": f"oracle, d = {d}", "method": ORACLE, "metric": MSE, "alpha": 1.2}
         found = [values(frame, gamma=gamma, **place) for gamma in (0.5, 1.0, 1.5)]
         if len({len(part) for part in found}) > 1:
             return Verdict(None)
         for i, name in ((1, "0.5 to 1"), (2, "1 to 1.5")):
-            parts.append((f"d = {d}, gamma {name}: ratio", np.log(found[i] / found[i - 1]), -math.inf, 0.0))
-    return decided(parts, math.exp)
+            ratios.append(Quantity(f"d = {d}, gamma {name}: ratio", np.log(found[i] / found[i - 1]), most=0.0))
+    return decided(*ratios, shown=math.exp)
 
 
 def rejections(frame: pd.DataFrame, method: str) -> tuple[float, tuple[float, float], int]:
@@ -189,7 +187,7 @@ def judge_ranks(frame: pd.DataFrame) -> Verdict:
     last, next_ = (values(frame, metric=f"singular value {i} (noise)", **place) for i in (3, 2))
     if len(last) < SEEDS or len(last) != len(next_):
         return Verdict(None)
-    return decided([("third over second singular value", last / next_, 0.0, 0.1)])
+    return decided(Quantity("third over second singular value", last / next_, 0.0, 0.1))
 
 
 def judge_cost(frame: pd.DataFrame) -> Verdict:

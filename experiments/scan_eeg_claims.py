@@ -1,5 +1,6 @@
 """What must be shown of ``scan_eeg``, and how its records are judged."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -18,9 +19,7 @@ REFERENCE = 8.0
 Judge = Callable[[pd.DataFrame], Verdict]
 
 
-def decided(numbers: list[tuple[str, np.ndarray, float, float]]) -> Verdict:
-    """See :func:`experiments.judging.decided`."""
-    return judging.decided([Quantity(*each) for each in numbers], SEEDS)
+decided = functools.partial(judging.decided, seeds=SEEDS)
 
 
 def gain(frame: pd.DataFrame, label: str) -> np.ndarray:
@@ -35,18 +34,18 @@ def gain(frame: pd.DataFrame, label: str) -> np.ndarray:
 def judge_beats_lpp(frame: pd.DataFrame) -> Verdict:
     """Item 5a: labels which the LPP does not hold."""
     limits = {"age": 0.25, "sex": 0.12, "anxiety": 0.12}
-    return decided([(f"{label} +", gain(frame, label), least, np.inf) for label, least in limits.items()])
+    return decided(*[Quantity(f"{label} +", gain(frame, label), least) for label, least in limits.items()])
 
 
 def judge_equals_lpp(frame: pd.DataFrame) -> Verdict:
     """Item 5b: the label which the LPP holds; the representation may be better but not worse by 0.05."""
-    return decided([("depression, difference", gain(frame, "depression"), -0.05, np.inf)])
+    return decided(Quantity("depression, difference", gain(frame, "depression"), -0.05))
 
 
 def judge_chance(frame: pd.DataFrame) -> Verdict:
     """Item 5c: a label that nothing depends on."""
     found = values(frame, dataset="simulated", method="beta-VAE + LR", metric="random")
-    return decided([("random label", found, 0.43, 0.57)])
+    return decided(Quantity("random label", found, 0.43, 0.57))
 
 
 def denoised(frame: pd.DataFrame, source: str, form: str) -> np.ndarray:
@@ -62,9 +61,9 @@ def judge_denoising(frame: pd.DataFrame) -> Verdict:
         ("single trial", "whole", 0.15), ("ERP", "whole", 0.02), ("single trial", "less grand mean", 0.05),
         ("ERP", "less grand mean", 0.05),
     )  # fmt: skip
-    return decided(
-        [(f"{source}, {form} +", denoised(frame, source, form), least, np.inf) for source, form, least in limits]
-    )
+    return decided(*[
+        Quantity(f"{source}, {form} +", denoised(frame, source, form), least) for source, form, least in limits
+    ])  # fmt: skip
 
 
 def by_beta(frame: pd.DataFrame, metric: str, beta: float, part: str = "pool") -> np.ndarray:
@@ -81,7 +80,7 @@ def change(frame: pd.DataFrame, metric: str, start: float, stop: float) -> np.nd
 
 def judge_active(frame: pd.DataFrame) -> Verdict:
     """Item 7a: fewer latents are active at a larger beta."""
-    return decided([("active latents, beta 16 less beta 2", change(frame, "active latents", 2.0, 16.0), -np.inf, 0)])
+    return decided(Quantity("active latents, beta 16 less beta 2", change(frame, "active latents", 2.0, 16.0), most=0))
 
 
 def judge_concentration(frame: pd.DataFrame) -> Verdict:
@@ -90,19 +89,19 @@ def judge_concentration(frame: pd.DataFrame) -> Verdict:
         "age by its best latent +": "best latent: age",
         "N1 latency's largest correlation +": "largest correlation: N1 latency",
     }
-    return decided([(words, change(frame, metric, 2.0, 16.0), 0, np.inf) for words, metric in names.items()])
+    return decided(*[Quantity(words, change(frame, metric, 2.0, 16.0), 0) for words, metric in names.items()])
 
 
 def judge_udr_of_betas(frame: pd.DataFrame) -> Verdict:
     """Item 7c: models of beta 8 agree with the pool more than those of beta 2 and 16."""
     metric = "UDR (lasso)"
-    return decided([(f"UDR, beta 8 less beta {b:g}", change(frame, metric, b, 8.0), 0, np.inf) for b in (2.0, 16.0)])
+    return decided(*[Quantity(f"UDR, beta 8 less beta {b:g}", change(frame, metric, b, 8.0), 0) for b in (2.0, 16.0)])
 
 
 def judge_markers(frame: pd.DataFrame) -> Verdict:
     """Item 8a: in most models the marker is the carrier (shares over models, intervals over seeds)."""
-    return decided([
-        (f"{label}: share of models", by_beta(frame, f"marker is carrier: {label}", REFERENCE, "markers"), 0.5, np.inf)
+    return decided(*[
+        Quantity(f"{label}: share of models", by_beta(frame, f"marker is carrier: {label}", REFERENCE, "markers"), 0.5)
         for label in ("depression", "sex")
     ])  # fmt: skip
 
@@ -110,13 +109,13 @@ def judge_markers(frame: pd.DataFrame) -> Verdict:
 def judge_random_marker(frame: pd.DataFrame) -> Verdict:
     """Item 8b: a label that nothing depends on moves no active latent."""
     found = by_beta(frame, "largest difference: random", REFERENCE, "markers")
-    return decided([("largest difference", found, -np.inf, 0.15)])
+    return decided(Quantity("largest difference", found, most=0.15))
 
 
 def judge_selection(frame: pd.DataFrame) -> Verdict:
     """Item 9a: the selected model's accuracy less the sweep's median."""
     found = values(frame, part="selection", metric="selected less median accuracy")
-    return decided([("selected less median", found, 0, np.inf)])
+    return decided(Quantity("selected less median", found, 0))
 
 
 def judge_rank_correlation(frame: pd.DataFrame) -> Verdict:
@@ -127,12 +126,12 @@ def judge_rank_correlation(frame: pd.DataFrame) -> Verdict:
         table = part.pivot_table(index=["beta", "member"], columns="metric", values="value")
         if len(table) >= 4:
             found.append(spearmanr(table["UDR (lasso)"], table["mean largest correlation"])[0])
-    return decided([("rank correlation", np.array(found), 0, np.inf)])
+    return decided(Quantity("rank correlation", np.array(found), 0))
 
 
 def judge_new_label(frame: pd.DataFrame) -> Verdict:
     """Item 10: seconds of training SCAN on a new label."""
-    return decided([("seconds", values(frame, dataset="cost", metric="seconds for a new label"), 0, 30)])
+    return decided(Quantity("seconds", values(frame, dataset="cost", metric="seconds for a new label"), 0, 30))
 
 
 def judge_uci(frame: pd.DataFrame) -> Verdict:
@@ -163,7 +162,7 @@ def judge_one_program(frame: pd.DataFrame) -> Verdict:
     )
     if len(alone) != len(together) or not len(alone):
         return Verdict(None)
-    return decided([("time in the pool over time alone", together / alone, 0, 1.1)])
+    return decided(Quantity("time in the pool over time alone", together / alone, 0, 1.1))
 
 
 TESTS = "tests/latent/test_scan_eeg.py::"

@@ -94,7 +94,7 @@ class TarNet(nn.Module):
         return jnp.concatenate([nn.Dense(1)(self.head()(features)) for _ in range(2)], axis=1)
 
 
-class SNet(nn.Module):
+class SingleNet(nn.Module):
     """One network that takes the treatment as one more feature, before a hidden layer."""
 
     trunk: Trunk

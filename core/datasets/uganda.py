@@ -17,14 +17,9 @@ from core.errors import DataError
 
 FOLDER = "uganda_yop_images"
 UNITS = "units.csv.gz"
-COLUMNS = {
-    "image_key": "the unit's image",
-    "treat": "assignment",
-    "outcome": "the outcome",
-    "c1": "a covariate",
-    "c2": "a covariate",
-    "c3": "a covariate",
-}
+NEEDED = {"image_key": "the unit's image", "treat": "assignment", "outcome": "the outcome"}
+COVARIATES = {"c1": "a covariate", "c2": "a covariate", "c3": "a covariate"}
+"""Cells of these may be empty."""
 Tiles = Literal["images35", "wide39"]
 """The central 35 x 35 pixels of each tile, or all of it in 39 x 39 blocks."""
 SIDES: dict[Tiles, int] = {"images35": 35, "wide39": 39}
@@ -111,17 +106,17 @@ def units(explicit: Path | None = None) -> Trial:
     path = needed(FOLDER, UNITS, REMEDY, explicit)
     with reading(path, "a gzip file of comma-separated values"):
         table = pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())))
-    require_columns(list(map(str, table.columns)), COLUMNS, str(path))
+    require_columns(list(map(str, table.columns)), NEEDED | COVARIATES, str(path))
     if table.empty:
         raise DataError(f"{path}: no rows; get the file again")
-    numbers = {name: _numbers(table, name, path) for name in COLUMNS}
+    numbers = {name: _numbers(table, name, path) for name in NEEDED}
     _require(path, "treat", "0 or 1", np.isin(numbers["treat"], (0, 1)))
     _require(path, "image_key", "a whole number", numbers["image_key"] == np.floor(numbers["image_key"]))
     return Trial(
         numbers["image_key"].astype(np.int64),
         numbers["treat"].astype(np.int64),
         numbers["outcome"],
-        np.column_stack([numbers[name] for name in ("c1", "c2", "c3")]),
+        np.column_stack([_numbers(table, name, path, may_be_empty=True) for name in COVARIATES]),
     )
 
 
@@ -140,11 +135,9 @@ def rows_of(trial: Trial, found: Images) -> Int[np.ndarray, " n"]:
     return row
 
 
-def _numbers(table: pd.DataFrame, name: str, path: Path) -> Float[np.ndarray, " n"]:
+def _numbers(table: pd.DataFrame, name: str, path: Path, may_be_empty: bool = False) -> Float[np.ndarray, " n"]:
     cells = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
-    optional = name.startswith("c")
-    bad = ~np.isfinite(cells) & ~(np.asarray(table[name].isna()) & optional)
-    _require(path, name, "a number", ~bad)
+    _require(path, name, "a number", np.isfinite(cells) | (np.asarray(table[name].isna()) & may_be_empty))
     return cells
 
 

@@ -167,7 +167,7 @@ TRUNK = functools.partial(te.Mlp, (32,))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [te.TNet(TRUNK), te.SNet(TRUNK), te.TarNet(TRUNK), te.TarNet(TRUNK, TRUNK)],
+@pytest.mark.parametrize("module", [te.TNet(TRUNK), te.SingleNet(TRUNK), te.TarNet(TRUNK), te.TarNet(TRUNK, TRUNK)],
                          ids=["T", "S", "TARNet", "TARNet with heads"])  # fmt: skip
 def test_networks_of_both_outcomes_find_a_step_in_the_effect(full_compilation, trial, module):
     units, effect = trial
