@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -65,6 +65,14 @@ def all_of(answers: Iterable[bool | None]) -> bool | None:
     """Whether all are True; one that is False decides, and one that is open leaves the rest open."""
     found = set(answers)
     return False if False in found else None if None in found else True
+
+
+def rank_correlation(x: Values, y: Values) -> float:
+    """Spearman's, 0 where one of the two is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    found: Any = stats.spearmanr(x, y)
+    return float(found.statistic)
 
 
 def summary(values: Values, level: float = 0.95, method: Literal["t", "bootstrap"] = "t") -> Summary:

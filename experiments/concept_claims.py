@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import summary
+from core.stats import rank_correlation, summary
 from experiments.frames import groups, select, values
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
@@ -27,14 +27,6 @@ def judge_learned(frame: pd.DataFrame) -> Verdict:
     return Verdict(bool(met), "discs: " + ", ".join(words))
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation; 0 where one of the two is constant."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    found: Any = scipy.stats.spearmanr(x, y)
-    return float(found.statistic)
-
-
 def judge_speed(frame: pd.DataFrame) -> Verdict:
     """Item 7: Spearman correlation of the time to learn a concept with its separation, per seed, over the sweep."""
     words, met, bounds = [], True, None
@@ -44,7 +36,7 @@ def judge_speed(frame: pd.DataFrame) -> Verdict:
         for _, part in groups(rows, "seed"):
             if len(part) >= 6:
                 times = part["value"].replace(np.inf, 1e9).to_numpy()
-                found.append(spearman(part[f"sep_{concept}"].to_numpy(), times))
+                found.append(rank_correlation(part[f"sep_{concept}"].to_numpy(), times))
         if len(found) < SEEDS:
             return Verdict(None)
         mean, slope = summary(np.array(found)), exponent(rows, concept)

@@ -59,9 +59,4 @@ def transport_bytes(n: int) -> float:
     vector = jnp.ones(2)
     posterior = ic.Posterior(jnp.arange(2), vector, vector, vector, vector)
     analysis: Any = jax.jit(lambda p: ic.transport(p, posterior, chunk=1024)).lower(p).compile().memory_analysis()
-    return float(analysis.temp_size_in_bytes) - swapped_copy(n)
-
-
-def swapped_copy(n: int) -> float:
-    """Bytes of the input with images first, of which transport makes a copy."""
-    return 4.0 * 4 * n * 2
+    return float(analysis.temp_size_in_bytes)

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 
 from causal import image_cate as ic
 from causal import treatment_effects as te
+from core.stats import rank_correlation
 from experiments.image_cate_settings import Config
 from experiments.image_cate_worlds import Pictures, Runs, Trainer, cluster_model, only, simulated, trunk
 from experiments.system import Context
@@ -132,8 +132,9 @@ def salience(config: Config, context: Context, pictures: Pictures, model: ic.Clu
     for i, seed in enumerate(context.seeds):
         found = maps(jax.tree.map(lambda leaf, i=i: leaf[i], params), jnp.asarray(images))
         magnitude = np.asarray(found.magnitude)
-        each = [spearman(a, b) for a, b in zip(magnitude, target, strict=True)]
-        measured = {"of averaged maps": spearman(magnitude.mean(0), target.mean(0)), "of images": np.mean(each)}
+        each = [rank_correlation(a.ravel(), b.ravel()) for a, b in zip(magnitude, target, strict=True)]
+        averaged = rank_correlation(magnitude.mean(0).ravel(), target.mean(0).ravel())
+        measured = {"of averaged maps": averaged, "of images": np.mean(each)}
         for metric, value in measured.items():
             context.record(dataset="S1", method="effect clusters", metric=f"salience correlation {metric}", seed=seed,
                            value=float(value), part="salience")  # fmt: skip
@@ -167,14 +168,6 @@ def draw_maps(context: Context, seed: int, maps: dict[str, np.ndarray]) -> None:
         for (row, column), value in np.ndenumerate(values[::2, ::2]):
             context.record(dataset="S1", method="effect clusters", metric=f"map: {name}", seed=seed, part="map",
                            value=float(value), row=row, column=column)  # fmt: skip
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation; 0 where one of the two is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    found: Any = spearmanr(a.ravel(), b.ravel())
-    return float(found.statistic)
 
 
 def none(config: Config, context: Context, pictures: Pictures) -> None:

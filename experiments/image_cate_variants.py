@@ -1,7 +1,7 @@
 """Other ways of ``image_cate`` to estimate effects on design S1: meta-learners, and variants of the cluster model."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,33 +32,44 @@ def baselines(config: Config, context: Context, pictures: Pictures) -> None:
         measure(context, runs, "S1", name, plain(runs, effects))
 
 
-def ablations(config: Config, context: Context, pictures: Pictures) -> None:
-    """The cluster model without its second stage, changed in one respect each."""
-    runs = simulated("S1", pictures, tuple(context.seeds))
-    for name, settings in VARIANTS.items():
-        cell = {"method": f"effect clusters, {name}", "seeds": ",".join(map(str, context.seeds))}
-        if not context.done(**cell):
-            measure(context, runs, "S1", cell["method"], variant(config, context, runs, name, settings))
-            context.finish(**cell)
+class Variant(NamedTuple):
+    """The cluster model of one stage, changed in one respect."""
+
+    settings: dict[str, Any]
+    """Of the model."""
+    has_prior: bool = False
+    """Whether kernels have the prior N(0, 1 / inputs), and the clusters' parameters theirs."""
+    balanced: bool = False
+    """Whether batches hold one unit for each of balanced keys."""
 
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "relaxed": {"likelihood": "relaxed"},
-    "single stage": {},
-    "point weights": {"estimator": "point"},
-    "shared trunk": {"shared": True},
-    "image-dependent": {"image_effects": True},
-    "balanced keys": {},
+VARIANTS = {
+    "relaxed": Variant({"likelihood": "relaxed"}),
+    "single stage": Variant({}, has_prior=True),
+    "point weights": Variant({"estimator": "point"}),
+    "shared trunk": Variant({"shared": True}),
+    "image-dependent": Variant({"image_effects": True}),
+    "balanced keys": Variant({}, balanced=True),
 }
 
 
-def variant(config: Config, context: Context, runs: Runs, name: str, settings: dict[str, Any]) -> list[Found]:
+def ablations(config: Config, context: Context, pictures: Pictures) -> None:
+    """The cluster model without its second stage, changed in one respect each."""
+    runs = simulated("S1", pictures, tuple(context.seeds))
+    for name, variant in VARIANTS.items():
+        cell = {"method": f"effect clusters, {name}", "seeds": ",".join(map(str, context.seeds))}
+        if not context.done(**cell):
+            measure(context, runs, "S1", cell["method"], fitted(config, context, runs, name, variant))
+            context.finish(**cell)
+
+
+def fitted(config: Config, context: Context, runs: Runs, name: str, variant: Variant) -> list[Found]:
     """A variant of all runs."""
-    model, train = cluster_model(config, **settings), Trainer(config, context, config.steps)
+    model, train = cluster_model(config, **variant.settings), Trainer(config, context, config.steps)
     prior = None
-    if name == "single stage":
+    if variant.has_prior:
         few = runs.units._replace(x=runs.units.x[:2].astype(jnp.float32))
         params = jax.vmap(model.init, in_axes=(None, SHARED_X))(jax.random.key(0), few)
         prior = jax.vmap(ic.kernel_prior)(params) | train.prior(runs.units)
-    params = train.clusters(f"S1 {name}", model, runs.units, runs.seeds, prior, name == "balanced keys")
+    params = train.clusters(f"S1 {name}", model, runs.units, runs.seeds, prior, variant.balanced)
     return of_clusters(config, runs, model, params)

@@ -1,12 +1,10 @@
 """What must be shown of ``pac_invariance``, what was published, and how its records are judged."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import all_of, summary, within
+from core.stats import all_of, rank_correlation, summary, within
 from experiments.frames import groups, select, values
 from experiments.system import Claim, Published, ShownByRecords, ShownByTest, Verdict
 
@@ -127,20 +125,12 @@ def judge_bound(frame: pd.DataFrame) -> Verdict:
     return Verdict(bool(met), f"largest frequency {worst:.4f} over {cases} cases; bounds 0.032, 0.035, 0.031")
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation; 0 where one of the two is constant."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    found: Any = scipy.stats.spearmanr(x, y)
-    return float(found.statistic)
-
-
 def trend(frame: pd.DataFrame, metric: str, along: str) -> np.ndarray:
     """Rank correlation with N or m per random SEM; SEMs with fewer than three values are left out."""
     found = []
     for _, part in groups(select(frame, part="trends", metric=metric, along=along).dropna(subset=["value"]), "seed"):
         if len(part) >= 3:
-            found.append(spearman(part[along].to_numpy(), part["value"].to_numpy()))
+            found.append(rank_correlation(part[along].to_numpy(), part["value"].to_numpy()))
     return np.array(found)
 
 

@@ -169,4 +169,12 @@ def transport(
         at = jax.vmap(lambda u: quantile(mixture, u))(jnp.asarray(levels, sd.dtype))
         return Transported(weight, p.std(0), *mixture.moments(), at)
 
-    return jax.lax.map(of, jnp.swapaxes(p, 0, 1), batch_size=chunk)
+    images = p.shape[1]
+    size = min(chunk, images)
+    each = jax.vmap(of, in_axes=1)
+    chunks = jax.lax.map(
+        lambda k: each(jax.lax.dynamic_slice_in_dim(p, k * size, size, axis=1)), jnp.arange(images // size)
+    )
+    moved = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), chunks)
+    rest = each(p[:, images - images % size :])
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), moved, rest) if images % size else moved

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from core.stats import all_of, holm, paired, summary, within
+from core.stats import all_of, holm, paired, rank_correlation, summary, within
 
 SLEEP_DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SLEEP_DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -121,3 +121,10 @@ def test_an_interval_lies_within_limits_outside_of_them_or_decides_nothing():
     assert within((1.0, 1.0), 0.8, 1.2) is True
     assert within((math.nan, math.nan), 0.1, 0.3) is None
     assert [all_of(a) for a in ((True, True), (True, None), (None, False))] == [True, None, False]
+
+
+def test_rank_correlation_is_that_of_ranks_and_nothing_where_one_is_constant():
+    x = np.array([1.0, 2.0, 3.0, 10.0])
+    assert rank_correlation(x, np.exp(x)) == pytest.approx(1.0)
+    assert rank_correlation(x, -x) == pytest.approx(-1.0)
+    assert rank_correlation(x, np.ones(4)) == 0.0
