@@ -74,12 +74,11 @@ def cost(frame: pd.DataFrame) -> pd.DataFrame:
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Those whose records are there."""
-    made = {"effects": effects, "salience": salience, "toc": toc, "quintiles": quintiles, "pehe": pehe,
-            "transport": transport}  # fmt: skip
-    needed = {"effects": "effect by truth", "salience": "map: magnitude", "toc": "TOC",
-              "quintiles": "effect of quintile", "pehe": "PEHE",
-              "transport": "effect at a tile, mean"}  # fmt: skip
-    return {name: draw(frame) for name, draw in made.items() if len(select(frame, metric=needed[name]))}
+    made = {
+        effects: "effect by truth", salience: "map: magnitude", toc: "TOC", quintiles: "effect of quintile",
+        pehe: "PEHE", transport: "effect at a tile, mean",
+    }  # fmt: skip
+    return {draw.__name__: draw(frame) for draw, metric in made.items() if len(select(frame, metric=metric))}
 
 
 def effects(frame: pd.DataFrame) -> Figure:

@@ -77,8 +77,7 @@ def _interval(config: Config, w, a, y, actions):
         stage = rep.first_stage(w, a)
         return rep.interventional(stage, ridge_outcome(config, stage, w, y), actions)
 
-    drawn = rep.bootstrap(jax.random.key(1), estimate, (w, a, y), config.bootstrap)
-    return rep.interval(estimate(w, a, y), drawn)
+    return rep.bootstrap(jax.random.key(1), estimate, (w, a, y), config.bootstrap).interval()
 
 
 def interval(config: Config, data: Data, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

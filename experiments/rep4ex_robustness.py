@@ -125,9 +125,9 @@ def penalty_weight(config: Config, context: Context, cases: list[Case]) -> None:
     count, limits = 1 + len(config.lambdas), []
     for world, case in enumerate(cases):
         runs = range(world * count, (world + 1) * count)
-        errors, variance = grid.reconstruction[list(runs)], float(case.rows.x.var(axis=0).mean())
-        limits.append(1.2 * errors[0] + 1e-3 * variance)
-        best = rep.largest_lambda(config.lambdas, errors[1:].tolist(), float(errors[0]), variance)
+        plain, *errors = grid.reconstruction[list(runs)].tolist()
+        limits.append(rep.cutoff(plain, float(case.rows.x.var(axis=0).mean())))
+        best = rep.largest_lambda(config.lambdas, errors, limits[-1])
         for run in runs:
             found = {"R^2": float(grid.recovered(run).r2), "reconstruction": float(grid.reconstruction[run])}
             note(context, case, f"lambda {grid.lam[run]:g}", "ablation", "lambda", found)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from causal.rep4ex.control import Stage
 from causal.rep4ex.moments import Actions, Codes, gaussian_kernel, regress
+from causal.treatment_effects import Estimate
 
 WEAK = 10.0
 """The F statistic below which instruments are called weak (Staiger and Stock 1997)."""
@@ -98,10 +99,8 @@ def outside_support(
     return jax.lax.map(lambda t: (nearest(t + v, own=False) > limit).mean(), stage.shifts(actions))
 
 
-def bootstrap(
-    key: Any, estimate: Callable[..., Float[Array, " j"]], rows: tuple[Array, ...], draws: int
-) -> Float[Array, "draws j"]:
-    """``estimate(*rows)`` of rows drawn with replacement.
+def bootstrap(key: Any, statistic: Callable[..., Float[Array, " j"]], rows: tuple[Array, ...], draws: int) -> Estimate:
+    """``statistic(*rows)``, with its spread over rows drawn with replacement.
 
     Draws follow one another in one program: each holds n x p numbers, and LAPACK calls stay single.
     """
@@ -109,14 +108,7 @@ def bootstrap(
 
     def one(key):
         chosen = jax.random.randint(key, (n,), 0, n)
-        return estimate(*(part[chosen] for part in rows))
+        return statistic(*(part[chosen] for part in rows))
 
-    return jax.lax.map(one, jax.random.split(key, draws))
-
-
-def interval(
-    estimated: Float[Array, " j"], drawn: Float[Array, "draws j"], level: float = 0.95
-) -> tuple[Float[Array, " j"], Float[Array, " j"]]:
-    """Limits estimate +- z sd of the draws, normal and point by point."""
-    half = jax.scipy.stats.norm.ppf((1 + level) / 2) * drawn.std(axis=0, ddof=1)
-    return estimated - half, estimated + half
+    drawn = jax.lax.map(one, jax.random.split(key, draws))
+    return Estimate(statistic(*rows), drawn.std(axis=0, ddof=1))

@@ -188,12 +188,11 @@ def standardise(x: Float[np.ndarray, "n m"], a: Float[np.ndarray, "n k"]) -> Sta
     return Standardised(scaled, centred, median_bandwidth(a), x_mean, x_scale, a_mean)
 
 
-def largest_lambda(
-    lambdas: Sequence[float], reconstructions: Sequence[float], vanilla: float, variance: float
-) -> float:
-    """The largest lambda whose reconstruction error is at most 1.2 x the plain autoencoder's + 1e-3 Var X.
+def cutoff(vanilla: float, variance: float) -> float:
+    """What the restriction may cost: 1.2 x the plain autoencoder's reconstruction error + 1e-3 Var X."""
+    return 1.2 * vanilla + 1e-3 * variance
 
-    All on validation rows. 0 where every lambda costs more than that.
-    """
-    cutoff = 1.2 * vanilla + 1e-3 * variance
-    return max((lam for lam, error in zip(lambdas, reconstructions, strict=True) if error <= cutoff), default=0.0)
+
+def largest_lambda(lambdas: Sequence[float], reconstructions: Sequence[float], most: float) -> float:
+    """The largest lambda whose reconstruction error on validation rows is at most ``most`` (:func:`cutoff`), or 0."""
+    return max((lam for lam, error in zip(lambdas, reconstructions, strict=True) if error <= most), default=0.0)

@@ -82,8 +82,10 @@ def test_bad_inputs_are_named(make, message):
 
 
 def test_lambda_is_the_largest_that_reconstructs():
-    assert rep.largest_lambda((0.1, 1.0, 10.0), (0.10, 0.12, 0.2), 0.1, 1.0) == 1.0
-    assert rep.largest_lambda((0.1, 1.0), (0.5, 0.6), 0.1, 1.0) == 0.0
+    most = rep.cutoff(0.1, 1.0)
+    assert most == pytest.approx(0.121)
+    assert rep.largest_lambda((0.1, 1.0, 10.0), (0.10, 0.12, 0.2), most) == 1.0
+    assert rep.largest_lambda((0.1, 1.0), (0.5, 0.6), most) == 0.0
 
 
 def test_without_a_penalty_the_loss_is_the_reconstruction():
@@ -192,8 +194,7 @@ def test_far_actions_are_outside_of_the_support():
 
 def test_bootstrap_intervals_have_the_width_of_the_mean():
     y = jnp.asarray(np.random.default_rng(2).standard_normal(400))
-    drawn = rep.bootstrap(jax.random.key(0), lambda y: y.mean(keepdims=True), (y,), 200)
-    low, high = rep.interval(y.mean(keepdims=True), drawn)
+    low, high = rep.bootstrap(jax.random.key(0), lambda y: y.mean(keepdims=True), (y,), 200).interval()
     np.testing.assert_allclose(high - low, 2 * 1.96 * y.std() / 20, rtol=0.2)
 
 
