@@ -17,6 +17,7 @@ from causal import treatment_effects as te
 from core.datasets import uganda
 from core.fit import fit
 from core.learner import Params, replicate_seeds, seed_keys, with_sampler
+from core.patches import patches
 from experiments.image_cate_settings import Config
 from experiments.system import Context
 
@@ -70,7 +71,7 @@ def textures(count: int, side: int = 39) -> Float[np.ndarray, "images h w 3"]:
 
 def as_input(x: Float[np.ndarray, "images h w c"], config: Config) -> Array:
     """Patches in half precision, made once; a convolution's gradient is slow on the CPU."""
-    return jnp.asarray(np.asarray(ic.patches(jnp.asarray(x), config.size, config.stride), np.float16))
+    return jnp.asarray(np.asarray(patches(jnp.asarray(x), config.size, config.stride), np.float16))
 
 
 def simulated(design: ic.Design, found: Pictures, seeds: Sequence[int]) -> Runs:

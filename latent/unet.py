@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from core.patches import patches
+
 ConvForm = Literal["native", "dot"]
 """How a convolution is computed: by XLA's convolution, or as shifted slices and one matrix product."""
 
@@ -44,13 +46,7 @@ class Conv(nn.Module):
             strides = (self.stride, self.stride)
             return jax.lax.conv_general_dilated(x, kernel, strides, [(pad, pad)] * 2, dimension_numbers=dims) + bias
         padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        height, width = ((n + 2 * pad - k) // self.stride + 1 for n in x.shape[1:3])
-        shifts = [
-            padded[:, i : i + (height - 1) * self.stride + 1 : self.stride,
-                   j : j + (width - 1) * self.stride + 1 : self.stride]
-            for i in range(k) for j in range(k)
-        ]  # fmt: skip
-        return jnp.concatenate(shifts, axis=-1) @ kernel.reshape(k * k * channels, self.features) + bias
+        return patches(padded, k, self.stride) @ kernel.reshape(k * k * channels, self.features) + bias
 
 
 def sinusoids(time: Float[Array, " b"], width: int, longest: float = 10_000.0) -> Float[Array, "b width"]:

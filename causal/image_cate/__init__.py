@@ -5,7 +5,7 @@ Jerzak, Johansson, Daoud, CLeaR 2023, arXiv 2206.06417.
 
 from causal.image_cate.designs import Design, Experiment, response_map, simulate, standardised
 from causal.image_cate.intervals import Features, Heads, last_layers, refit, sandwich
-from causal.image_cate.layers import BayesConv, BayesDense, Normal, normal_kl, patches, posteriors, total_kl
+from causal.image_cate.layers import BayesConv, BayesDense, Normal, normal_kl, posteriors, total_kl
 from causal.image_cate.model import (
     TRAINING_AXES,
     ClusterModel,
@@ -66,7 +66,6 @@ __all__ = [
     "last_layers",
     "mixture_log_density",
     "normal_kl",
-    "patches",
     "posteriors",
     "predict",
     "quantile",

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from core.learner import example_keys
+from core.patches import patches
 
 Estimator = Literal["reparam", "flipout", "local", "point"]
 START = -9.0
@@ -105,7 +106,8 @@ class BayesConv(nn.Module):
     """A "valid" convolution, of images or, as one matrix product, of their patches.
 
     On accelerators pass images [batch, h, w, channels]; on the CPU, where gradients of convolutions are slow, patches
-    [batch, rows, columns, size * size * channels] made once by :func:`patches`. The parameters are the same.
+    [batch, rows, columns, size * size * channels] made once by :func:`core.patches.patches`. The parameters are those
+    of the convolution.
     """
 
     features: int
@@ -120,15 +122,3 @@ class BayesConv(nn.Module):
         if x.shape[-1] != self.size**2 * self.channels:
             x = patches(x, self.size, self.stride)
         return BayesDense(self.features, self.estimator, name="kernel")(x, self.channels)
-
-
-def patches(images: Float[Array, "n h w c"], size: int, stride: int = 1) -> Float[Array, "n rows columns patch"]:
-    """All windows of an image, flattened in the order (row, column, channel)."""
-    _, h, w, _ = images.shape
-    rows, columns = (h - size) // stride + 1, (w - size) // stride + 1
-    parts = [
-        images[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
-        for i in range(size)
-        for j in range(size)
-    ]
-    return jnp.concatenate(parts, axis=-1)

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.patches import patches, unpatched
+
 
 class Mlp(nn.Module):
     """Dense layers with leaky ReLU between them."""
@@ -35,7 +37,7 @@ class PatchEncoder(nn.Module):
         """The code of flattened images."""
         x = x.reshape(len(x), self.size, self.size, 1)
         for i, width in enumerate(self.features):
-            x = nn.leaky_relu(nn.Dense(width, name=f"patch{i}")(to_patches(x, 4)), 0.01)
+            x = nn.leaky_relu(nn.Dense(width, name=f"patch{i}")(patches(x, 4, 4)), 0.01)
         x = nn.leaky_relu(nn.Dense(self.hidden, name="dense")(x.reshape(len(x), -1)), 0.01)
         return nn.Dense(self.outputs, name="head")(x)
 
@@ -56,23 +58,9 @@ class PatchDecoder(nn.Module):
         x = nn.leaky_relu(x, 0.01).reshape(len(z), side, side, self.features[-1])
         widths = (*reversed(self.features[:-1]), 1)
         for i, width in enumerate(widths):
-            x = from_patches(nn.Dense(16 * width, name=f"patch{i}")(x), 4)
+            x = unpatched(nn.Dense(16 * width, name=f"patch{i}")(x), 4)
             x = nn.leaky_relu(x, 0.01) if i + 1 < len(widths) else x
         return x.reshape(len(z), -1)
-
-
-def to_patches(x: Float[Array, "n side side c"], size: int) -> Float[Array, "n patches patches features"]:
-    """Patches of ``size`` x ``size`` pixels side by side."""
-    n, side, _, c = x.shape
-    x = x.reshape(n, side // size, size, side // size, size, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, side // size, side // size, -1)
-
-
-def from_patches(x: Float[Array, "n patches patches features"], size: int) -> Float[Array, "n side side c"]:
-    """The inverse of :func:`to_patches`."""
-    n, patches, _, features = x.shape
-    x = x.reshape(n, patches, patches, size, size, features // size**2).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, patches * size, patches * size, -1)
 
 
 class Coded(NamedTuple):

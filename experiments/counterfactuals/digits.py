@@ -18,6 +18,7 @@ from core.datasets import morphomnist
 from core.fit import fit
 from core.learner import LearnerLike, with_ema, with_sampler
 from core.loop import loop_policy
+from core.patches import patches, unpatched
 from experiments.counterfactuals import strokes as st
 from experiments.counterfactuals.config import Config
 from experiments.counterfactuals.scores import keep_picture
@@ -29,18 +30,14 @@ THICKNESS, INTENSITY = (1.5, 4.0), (70.0, 250.0)
 """Ranges from which interventions are drawn, in pixels and grey levels."""
 
 
-def patches(images: Any) -> Any:
+def blocks_of(images: Any) -> Any:
     """[n, h, w, 1] in [0, 1] to blocks of 2 x 2 pixels [n, h/2, w/2, 4] in [-1, 1]: what the U-Net works on."""
-    n, h, w, _ = images.shape
-    blocks = images.reshape(n, h // 2, 2, w // 2, 2).transpose(0, 1, 3, 2, 4)
-    return 2 * blocks.reshape(n, h // 2, w // 2, 4) - 1
+    return 2 * patches(jnp.asarray(images), 2, 2) - 1
 
 
 def images_of(x: Any) -> Any:
-    """The inverse of :func:`patches`, clipped to [0, 1]."""
-    n, h, w, _ = x.shape
-    blocks = x.reshape(n, h, w, 2, 2).transpose(0, 1, 3, 2, 4)
-    return np.clip((np.asarray(blocks).reshape(n, 2 * h, 2 * w, 1) + 1) / 2, 0, 1)
+    """The inverse of :func:`blocks_of`, clipped to [0, 1]."""
+    return np.clip((np.asarray(unpatched(x, 2)) + 1) / 2, 0, 1)
 
 
 def labels_of(thickness: Any, intensity: Any) -> Any:
@@ -115,7 +112,7 @@ def autoencoder_learner(config: Config) -> LearnerLike:
 
 def one_seed(config: Config, context: Context, seed: int, train: morphomnist.Strokes, test: morphomnist.Strokes):
     """Trains autoencoder and classifier, asks the interventions, measures."""
-    x = patches(train.images)
+    x = blocks_of(train.images)
     classifier = cm.Predictor(10, (64,), (16, 32))
     reader = cm.predictor_learner(classifier, st.adam(config, config.classifier_steps), "digit", classes=True)
     reader = with_sampler(with_ema(reader, 0.99), epoch_sampler(64))
@@ -130,9 +127,9 @@ def one_seed(config: Config, context: Context, seed: int, train: morphomnist.Str
 
     asked = question(config, test, seed)
     images = ask(config, params, asked)
-    for metric, value in scores(asked, images, lambda x: np.asarray(read(patches(x)))).items():
+    for metric, value in scores(asked, images, lambda x: np.asarray(read(blocks_of(x)))).items():
         context.record(dataset=DATASET, method="CausalDiffAE", metric=metric, seed=seed, value=float(value))
-    accuracy = (np.asarray(read(patches(test.images))) == test.digit).mean()
+    accuracy = (np.asarray(read(blocks_of(test.images))) == test.digit).mean()
     context.record(dataset=DATASET, method="classifier", metric="accuracy", seed=seed, value=float(accuracy))
     keep_pictures(context, seed, asked, images)
 
@@ -141,7 +138,7 @@ def ask(config: Config, params: Any, asked: Asked) -> np.ndarray:
     """[3, b, 28, 28, 1] in [0, 1]: nothing, do(t) and do(i), from one encoding and one inversion."""
     model, loop = autoencoder(config), loop_policy("convolutional")
     grid = diffusion.chain(diffusion.linear_beta(1000), config.digit_sampling)
-    x = jnp.asarray(patches(asked.strokes.images))
+    x = jnp.asarray(blocks_of(asked.strokes.images))
     found = cd.abduct(model, params, grid, x, iterations=1, loop=loop)
     is_set = jnp.broadcast_to(jnp.array([[0, 0], [1, 0], [0, 1]], bool)[:, None], asked.labels.shape)
     interventions = Intervention(is_set, jnp.asarray(asked.labels))

@@ -15,6 +15,7 @@ from causal import image_cate as ic
 from causal import treatment_effects as te
 from core.learner import seed_keys, with_sampler
 from core.loop import scan_steps
+from core.patches import patches
 
 B, U, K = 5, 3, 3
 
@@ -164,8 +165,8 @@ def drawn(estimator, conv=False, draws=20_000):
     return np.asarray(found).reshape(draws, 3, -1), np.asarray(layer.apply(params, x)).reshape(3, -1)
 
 
-@pytest.mark.parametrize("conv", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.slow
+@pytest.mark.parametrize("conv", [False, True])
 def test_estimators_agree_in_mean_and_variance(full_compilation, conv, record_property):
     worst, variances = 0.0, {}
     for estimator in ("reparam", "flipout", "local"):
@@ -194,7 +195,7 @@ def test_patches_make_a_convolution():
     kernel = params["params"]["kernel"]["mean"].reshape(3, 3, 2, 4)
     expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     np.testing.assert_allclose(layer.apply(params, x), expected, atol=1e-5)
-    np.testing.assert_allclose(layer.apply(params, ic.patches(x, 3, 2)), expected, atol=1e-5)
+    np.testing.assert_allclose(layer.apply(params, patches(x, 3, 2)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{"shared": True}, {"image_effects": True}, {"clusters": 1}])

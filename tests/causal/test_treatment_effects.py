@@ -53,8 +53,8 @@ def test_random_priorities_are_found_to_be_worth_nothing(full_compilation, recor
     assert inside >= 95
 
 
-@pytest.mark.parametrize("per_cluster", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.slow
+@pytest.mark.parametrize("per_cluster", [1, 4])
 def test_standard_errors_of_half_samples_equal_the_spread_over_data_sets(full_compilation, per_cluster):
     """Over 300 data sets with effects that go with the priority, and with errors shared by clusters."""
     cluster = te.Clusters(jnp.arange(N) // per_cluster, N // per_cluster)

@@ -97,8 +97,8 @@ def test_worlds_answer_interventions_by_their_own_mechanisms(make):
 
 def test_patches_are_undone():
     images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype(np.float32)
-    assert digits.patches(images).shape == (2, 14, 14, 4)
-    np.testing.assert_allclose(digits.images_of(digits.patches(images)), images, atol=1e-6)
+    assert digits.blocks_of(images).shape == (2, 14, 14, 4)
+    np.testing.assert_allclose(digits.images_of(digits.blocks_of(images)), images, atol=1e-6)
 
 
 def test_real_digits_are_scored_by_measurement():
