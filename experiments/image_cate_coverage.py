@@ -27,7 +27,7 @@ def coverage(config: Config, context: Context, pictures: Pictures) -> None:
     kept = halves(len(pictures.x), seeds)
     trained = only(runs, kept)
     train = Trainer(config, context, config.coverage_steps)
-    params = train.clusters("coverage", model, trained, seeds, train.prior(trained))
+    params = train.clusters("coverage", model, trained, seeds, train.prior(model, trained))
     find = jax.jit(lambda p, a, b: intervals(model, p, a, b))
     for i, seed in enumerate(seeds):
         parts = [te.Units(u.x, *(leaf[i] for leaf in u[1:])) for u in (trained, only(runs, ~kept))]

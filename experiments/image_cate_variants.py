@@ -10,7 +10,7 @@ from causal import image_cate as ic
 from causal import treatment_effects as te
 from experiments.image_cate_settings import Config
 from experiments.image_cate_simulated import Found, measure, of_clusters, plain
-from experiments.image_cate_worlds import SHARED_X, Pictures, Runs, Trainer, cluster_model, simulated, trunk
+from experiments.image_cate_worlds import Pictures, Runs, Trainer, cluster_model, simulated, trunk
 from experiments.system import Context
 
 PROPENSITY = 0.5
@@ -26,7 +26,9 @@ def baselines(config: Config, context: Context, pictures: Pictures) -> None:
     targets: dict[str, Callable[..., te.Target]] = {"DR-learner": te.dr_target, "R-learner": te.r_target}
     for name, target in targets.items():
         axes: Any = te.Target(None, 0, 0)
-        of_runs = jax.vmap(lambda u, m, target=target: target(u, m, PROPENSITY), in_axes=(SHARED_X, 0), out_axes=axes)
+        of_runs = jax.vmap(
+            lambda u, m, target=target: target(u, m, PROPENSITY), in_axes=(ic.SHARED_X, 0), out_axes=axes
+        )
         found[name] = train.effects(f"S1 {name}", te.Scalar(made), of_runs(runs.units, both), runs.seeds)
     for name, effects in found.items():
         measure(context, runs, "S1", name, plain(runs, effects))
@@ -69,7 +71,7 @@ def fitted(config: Config, context: Context, runs: Runs, name: str, variant: Var
     prior = None
     if variant.has_prior:
         few = runs.units._replace(x=runs.units.x[:2].astype(jnp.float32))
-        params = jax.vmap(model.init, in_axes=(None, SHARED_X))(jax.random.key(0), few)
-        prior = jax.vmap(ic.kernel_prior)(params) | train.prior(runs.units)
+        params = jax.vmap(model.init, in_axes=(None, ic.SHARED_X))(jax.random.key(0), few)
+        prior = jax.vmap(ic.kernel_prior)(params) | train.prior(model, runs.units)
     params = train.clusters(f"S1 {name}", model, runs.units, runs.seeds, prior, variant.balanced)
     return of_clusters(config, runs, model, params)

@@ -16,13 +16,10 @@ from causal import image_cate as ic
 from causal import treatment_effects as te
 from core.datasets import uganda
 from core.fit import fit
-from core.learner import Params, replicate_seeds, seed_keys, with_sampler
+from core.learner import Params, seed_keys
 from core.patches import patches
 from experiments.image_cate_settings import Config
 from experiments.system import Context
-
-SHARED_X = te.Units(None, 0, 0, 0)
-"""Runs with the same images and outcomes of their own."""
 
 
 class Pictures(NamedTuple):
@@ -109,21 +106,6 @@ def cluster_model(config: Config, clusters: int = 2, estimator: Any = "reparam",
     return ic.ClusterModel(made, draws=1 if estimator == "point" else config.draws, **settings)
 
 
-def optimiser(config: Config, steps: int) -> optax.GradientTransformation:
-    """Nadam, its rate falling to zero; the clusters' parameters move faster."""
-
-    def of_clusters(params: Params) -> Any:
-        return {"params": {k: jax.tree.map(lambda _: k == "clusters", v) for k, v in params["params"].items()}}  # noqa: B023
-
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-    return optax.chain(optax.nadam(rate), optax.masked(optax.scale(config.cluster_rate), of_clusters))
-
-
-def of_units(sample: Callable[..., Any]) -> Callable[..., Any]:
-    """A sampler of units as one of training data of the cluster model."""
-    return lambda data, key, step: data._replace(units=sample(data.units, key, step))
-
-
 class Trainer(NamedTuple):
     """How models are trained: all runs of a method as one program."""
 
@@ -138,6 +120,11 @@ class Trainer(NamedTuple):
             progress=self.context.progress(name),
         ).state.params  # fmt: skip
 
+    def estimator(self, model: ic.ClusterModel) -> ic.EffectClusters:
+        """The cluster model with this configuration's way of training."""
+        c = self.config
+        return ic.EffectClusters(model, self.steps, c.batch_images, c.learning_rate, c.cluster_rate)
+
     def clusters(
         self,
         name: str,
@@ -148,31 +135,23 @@ class Trainer(NamedTuple):
         balanced: bool = False,
     ) -> Params:
         """Effect cluster models of all runs; the prior is stacked by run, or None."""
-        axes = ic.Training(SHARED_X, None if prior is None else 0, None)
-        data = ic.Training(units, prior, (units.weight[0] > 0).sum().astype(jnp.float32))
-        learner, size = model.learner(optimiser(self.config, self.steps)), self.config.batch_images
-        if balanced:
-            sampled = with_sampler(learner, of_units(ic.sample_balanced_keys(2 * size)))
-            return self.fit(name, replicate_seeds(sampled, len(seeds), axes), data, seeds)
-        learner = ic.together(learner, of_units(ic.sample_images(size)), len(seeds), axes)
-        return self.fit(name, learner, data, seeds)
+        return self.estimator(model).train(
+            seed_keys(seeds), units, prior, balanced=balanced, workdir=self.context.workdir / name,
+            progress=self.context.progress(name),
+        )  # fmt: skip
 
-    def prior(self, units: te.Units) -> ic.Prior:
+    def prior(self, model: ic.ClusterModel, units: te.Units) -> ic.Prior:
         """Of the clusters' parameters, by run."""
-        size = 2 * self.config.batch_images
-
-        def of(t, y, weight):
-            return ic.cluster_prior(jax.random.key(0), te.Units(None, t, y, weight), size)
-
-        return jax.jit(jax.vmap(of))(units.t, units.y, units.weight)
+        return self.estimator(model).prior(units)
 
     def two_stages(
         self, name: str, model: ic.ClusterModel, units: te.Units, seeds: Sequence[int]
     ) -> tuple[Params, Params]:
         """Without a prior, then anew with the prior that the first fit gives; both fits are returned."""
-        first = self.clusters(f"{name} stage 1", model, units, seeds)
-        prior = jax.vmap(ic.empirical_prior)(first) | self.prior(units)
-        return first, self.clusters(f"{name} stage 2", model, units, seeds, prior)
+        names = (f"{name} stage 1", f"{name} stage 2")
+        return self.estimator(model).train_twice(
+            seed_keys(seeds), units, self.context.workdir, names=names, progress=self.context.progress
+        )
 
     def outcomes(self, name: str, module: nn.Module, units: te.Units, seeds: Sequence[int]) -> Float[Array, "runs n 2"]:
         """Both outcomes of every image by a network of all runs."""

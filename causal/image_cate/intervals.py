@@ -35,12 +35,24 @@ class Features(NamedTuple):
     baseline: Float[Array, "images width"]
 
 
-def last_layers(model: ClusterModel, params: Params, reference: Array) -> tuple[Heads, Features]:
-    """Output layers of a model of the first kind and what they see, at the posterior means."""
+def last_layers(
+    model: ClusterModel, params: Params, reference: Array, x: Array | None = None
+) -> tuple[Heads, Features]:
+    """Output layers of a model of the first kind and what they see, at the posterior means.
+
+    Args:
+      model: the model.
+      params: as trained.
+      reference: images whose features standardise all others': those of the training.
+      x: images whose features are returned; those of the reference if None.
+    """
     kept: Any = model.network.apply(params, reference.astype(jnp.float32), method="features", mutable=["population"])
+    seen: Any = kept[0]
+    if x is not None:
+        seen = model.network.apply({**params, **kept[1]}, x.astype(jnp.float32), method="features")
     own, q, effects = params["params"], posteriors(params["params"]), draw_effects(params)
     weights = [jnp.concatenate([q[(f"heads_{i}",)].mean, own[f"heads_{i}"]["bias"][None]]) for i in range(2)]
-    features = Features(kept[0][0], kept[0][-1])
+    features = Features(seen[0], seen[-1])
     heads = Heads(weights[0], weights[1][:, 0], effects.mu, jnp.log(effects.sigma0), jnp.log(effects.sigma1))
     return heads, features
 

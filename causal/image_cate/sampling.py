@@ -12,6 +12,8 @@ from causal.treatment_effects import Target, Units
 from core.learner import Learner, LearnerLike, replicate_seeds, with_sampler
 
 Rows = TypeVar("Rows", Units, Target)
+SHARED_X = Units(None, 0, 0, 0)
+"""Runs with the same images and outcomes of their own."""
 
 
 def by_image(
@@ -66,6 +68,11 @@ def sample_balanced_keys(batch_size: int):
         return Units(_pictures(units.x, row), t, y, jnp.ones_like(y))
 
     return sample
+
+
+def of_units(sample: Callable[..., Any]) -> Callable[..., Any]:
+    """A sampler of units as one of training data of the cluster model."""
+    return lambda data, key, step: data._replace(units=sample(data.units, key, step))
 
 
 def together(learner: LearnerLike, sample: Callable[..., Any], runs: int, axes: Any) -> Learner:

@@ -1,6 +1,8 @@
 """Heterogeneous treatment effects: networks and meta-learners that estimate them, and how estimates are judged."""
 
 from causal.treatment_effects.calibration import Calibration, calibration, group_effects, quantile_groups
+from causal.treatment_effects.estimators import Fitted, MetaLearner
+from causal.treatment_effects.evaluation import Evaluation, OutOfFold, evaluate
 from causal.treatment_effects.inference import (
     Clusters,
     Estimate,
@@ -39,7 +41,11 @@ __all__ = [
     "Calibration",
     "Clusters",
     "Estimate",
+    "Evaluation",
+    "Fitted",
+    "MetaLearner",
     "Mlp",
+    "OutOfFold",
     "Ranking",
     "Rate",
     "Regression",
@@ -59,6 +65,7 @@ __all__ = [
     "dr_scores",
     "dr_target",
     "effect_of",
+    "evaluate",
     "group_effects",
     "half_samples",
     "initialised",

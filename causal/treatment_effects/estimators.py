@@ -1,0 +1,255 @@
+"""Meta-learners for those who have arrays: ``fit``, then ``effect``, ``interval`` and out-of-fold ``evaluate``.
+
+A thin layer: every network is trained by :func:`core.fit.fit` from the losses of
+:mod:`causal.treatment_effects.networks` on the targets of :mod:`causal.treatment_effects.metalearners`. The fit to all
+units, those without each fold and those to resampled groups are one program per stage.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from causal.treatment_effects import inputs
+from causal.treatment_effects.evaluation import Evaluation, OutOfFold
+from causal.treatment_effects.inference import Estimate, resamples
+from causal.treatment_effects.metalearners import dr_target, effect_of, r_target, x_effect, x_targets
+from causal.treatment_effects.networks import (
+    Mlp,
+    Scalar,
+    SingleNet,
+    Target,
+    TarNet,
+    TNet,
+    Trunk,
+    Units,
+    outcome_learner,
+    regression_learner,
+    with_population,
+)
+from causal.treatment_effects.scores import dr_scores
+from core.batches import epoch_sampler
+from core.errors import ConfigError
+from core.fit import fit
+from core.learner import Params, replicate_seeds, with_sampler
+from core.workdir import fingerprint
+
+Kind = Literal["S", "T", "TARNet", "X", "DR", "R"]
+TWO_LAYERS: Trunk = functools.partial(Mlp, (100, 100))
+
+
+@flax.struct.dataclass
+class Fitted:
+    """A fitted :class:`MetaLearner`: a tree of arrays, to be passed to jit, mapped or stored."""
+
+    learner: "MetaLearner" = flax.struct.field(pytree_node=False)
+    params: Params
+    """Stacked: the fit to all units, then those to resampled groups."""
+    sd: Array
+    """Of the outcome."""
+    share: Array
+    """Mean propensity, the weight of the X-learner's two effects."""
+    out_of_fold: OutOfFold | None
+    """None where there is a single fold."""
+
+    def effect(self, x: Any) -> Float[Array, " n"]:
+        """Effects at x [n, ...], in units of the outcome."""
+        return self.sd * self.learner.effect(
+            jax.tree.map(lambda leaf: leaf[0], self.params), jnp.asarray(x), self.share
+        )
+
+    def estimate(self, x: Any) -> Estimate:
+        """Effects with the spread over resampled groups as standard errors.
+
+        They hold what the data and the training leave to chance, not the bias of a network that is too smooth.
+        """
+        x = jnp.asarray(x)
+        drawn = _runs(self.params, slice(1, None))
+        if len(jax.tree.leaves(drawn)[0]) < 2:
+            raise ConfigError("draws was 0 in fit, so that there is no interval; fit with draws=50 or more")
+        found = jax.lax.map(lambda p: self.learner.effect(p, x, self.share), drawn)
+        return Estimate(self.effect(x), self.sd * jnp.std(found, axis=0, ddof=1))
+
+    def interval(self, x: Any, level: float = 0.95) -> tuple[Array, Array]:
+        """Normal limits of the effect at each x, not of all at once."""
+        return self.estimate(x).interval(level)
+
+    def evaluate(self, key: Any, cost: float = 0.0) -> Evaluation:
+        """RATE, calibration and policy value, out of fold."""
+        if self.out_of_fold is None:
+            raise ConfigError("folds was 1, so that no effect is out of fold; fit with folds=5")
+        return self.out_of_fold.evaluate(key, cost)
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaLearner:
+    """How effects are estimated.
+
+    T-networks give X, DR and R their outcomes. For DR and R they are fitted without the unit's fold and, where effects
+    are out of fold, without the judged fold either; a resample reweights the last regression alone, for errors of the
+    outcomes matter to it only to second order.
+    """
+
+    kind: Kind = "DR"
+    trunk: Trunk = TWO_LAYERS
+    steps: int = 1_000
+    batch: int | None = None
+    """Units per step, in shuffled epochs; all if None."""
+    learning_rate: float = 3e-3
+    """Of Adam, falling to zero along a cosine."""
+    folds: int = 5
+    """Of whole groups; with one there are no out-of-fold effects."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"kind is {self.kind!r}; choose one of {', '.join(get_args(Kind))}")
+        least = 3 if self.is_cross_fitted else 1
+        if self.folds < least:
+            raise ConfigError(f"folds is {self.folds}; kind {self.kind} needs at least {least}")
+
+    @property
+    def is_cross_fitted(self) -> bool:
+        """Whether outcomes must come from other units."""
+        return self.kind in ("DR", "R")
+
+    @property
+    def network(self) -> nn.Module:
+        """Of both outcomes."""
+        return {"S": SingleNet, "TARNet": TarNet}.get(self.kind, TNet)(self.trunk)
+
+    def effect(self, params: Params, x: Array, share: Any) -> Float[Array, " n"]:
+        """Of one fit, in deviations of the outcome."""
+        if self.kind in ("S", "T", "TARNet"):
+            m: Any = self.network.apply(params, x)
+            return effect_of(m)
+        of: Any = lambda p: Scalar(self.trunk).apply(p, x)  # noqa: E731
+        if self.kind != "X":
+            return of(params)
+        of_controls, of_treated = jax.vmap(of)(params)
+        return x_effect(of_controls, of_treated, share)
+
+    def fit(
+        self, key: Any, x: Any, t: Any, y: Any, *, propensity: Any, groups: Any = None, draws: int = 0,
+        workdir: Path | str | None = None,
+    ) -> Fitted:  # fmt: skip
+        """Trains on arrays of n units.
+
+        Args:
+          key: of the fit to all units; folds, resamples and their fits have keys made from it.
+          x: [n, ...], what the trunk takes.
+          t: 0 or 1.
+          y: the outcome; networks see it standardised.
+          propensity: probability of treatment, one number or one per unit.
+          groups: labels of units that belong together; each unit alone if None.
+          draws: resamples of groups for intervals, from 50 on.
+          workdir: for checkpoints; none if None.
+
+        Raises:
+          ConfigError: where an array cannot be used; names it and the remedy.
+        """
+        x = jnp.asarray(inputs.finite("x", x), jnp.float32)
+        t, y, e = inputs.treatment(t, len(x)), inputs.outcome(y, len(x)), inputs.propensities(propensity, len(x))
+        cluster = inputs.clusters(groups, len(x), self.folds)
+        inputs.require_sizes(len(x), self.batch, draws)
+        fold_key, draw_key = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
+        fold = np.asarray(jax.random.permutation(fold_key, cluster.count))[cluster.index] % self.folds
+        judged = np.arange(self.folds if self.folds > 1 else 0)
+        weight = jnp.concatenate([
+            jnp.ones((1, len(x))), _without(fold, judged[:, None]), resamples(draw_key, cluster, draws),
+        ])  # fmt: skip
+        inputs.require_both_arms(weight, t)
+        units = Units(x, jnp.asarray(t), jnp.asarray((y - y.mean()) / y.std(), jnp.float32), weight)
+        stages = _Stages(self, key, workdir, jnp.asarray(e))
+        params, m = stages.cross_fitted(units, fold) if self.is_cross_fitted else stages.plain(units, fold)
+        kept = np.r_[0, 1 + len(judged) : len(weight)]
+        found = Fitted(self, _runs(params, kept), jnp.float32(y.std()), jnp.float32(e.mean()), None)
+        if not len(judged):
+            return found
+        of_folds = jax.lax.map(lambda p: self.effect(p, x, found.share), _runs(params, 1 + judged))
+        scores = dr_scores(units.t, units.y, m[:, 0], m[:, 1], stages.propensity)
+        effect = of_folds[fold, np.arange(len(x))]
+        own = OutOfFold(found.sd * effect, found.sd * scores, jnp.asarray(cluster.index), cluster.count)
+        return dataclasses.replace(found, out_of_fold=own)
+
+
+class _Stages(NamedTuple):
+    """Both stages of one fit; runs lie along the first axis of weights and parameters: all units, without each fold,
+    resamples.
+    """
+
+    learner: MetaLearner
+    key: Any
+    workdir: Path | str | None
+    propensity: Array
+
+    def plain(self, units: Units, fold: np.ndarray) -> tuple[Params, Float[Array, "n 2"]]:
+        """Effects of all runs, and outcomes of every unit by the run without its fold."""
+        params, m = self.outcomes(units)
+        own = m[1 + fold, np.arange(len(fold))] if self.learner.folds > 1 else m[0]
+        return (self.effects(units, m) if self.learner.kind == "X" else params), own
+
+    def cross_fitted(self, units: Units, fold: np.ndarray) -> tuple[Params, Float[Array, "n 2"]]:
+        """The same with outcomes fitted without the unit's fold and the run's."""
+        folds, n = self.learner.folds, len(fold)
+        first, second = np.triu_indices(folds)
+        pair = np.zeros((folds, folds), int)
+        pair[first, second] = pair[second, first] = np.arange(len(first))
+        weight = _without(fold, first[:, None], second[:, None])
+        inputs.require_both_arms(weight, units.t)
+        _, m = self.outcomes(units._replace(weight=weight))
+        judged = np.tile(fold, (len(units.weight), 1))
+        judged[1 : 1 + folds] = np.arange(folds)[:, None]
+        return self.effects(units, m[pair[fold, judged], np.arange(n)]), m[pair[fold, fold], np.arange(n)]
+
+    def outcomes(self, units: Units) -> tuple[Params, Float[Array, "runs n 2"]]:
+        """Networks of both outcomes, and what they say of every unit."""
+        module = self.learner.network
+        params = self.train("outcomes", outcome_learner, module, units, Units(None, None, None, 0))
+        return params, jax.lax.map(lambda p: module.apply(p, units.x), params)
+
+    def effects(self, units: Units, m: Float[Array, "runs n 2"]) -> Params:
+        """The second regressions; the X-learner's two lie along a further axis."""
+        make = {
+            "X": x_targets,
+            "DR": lambda u, m: dr_target(u, m, self.propensity),
+            "R": lambda u, m: r_target(u, m, self.propensity),
+        }[self.learner.kind]
+        is_x, axes = self.learner.kind == "X", Target(None, 0, 0)
+        found: Any = jax.vmap(make, (Units(None, None, None, 0), 0), (axes, axes) if is_x else axes)(units, m)
+        if is_x:
+            values, weights = (jnp.concatenate([a, b]) for a, b in zip(*(target[1:] for target in found), strict=True))
+            found = Target(units.x, values, weights)
+        params = self.train("effects", regression_learner, Scalar(self.learner.trunk), found, axes)
+        both = lambda leaf: jnp.moveaxis(leaf.reshape(2, -1, *leaf.shape[1:]), 0, 1)  # noqa: E731
+        return jax.tree.map(both, params) if is_x else params
+
+    def train(self, name: str, make: Any, module: nn.Module, data: Any, axes: Any) -> Params:
+        """Networks of all runs as one program, with the moments of all inputs where they standardise."""
+        own, runs = self.learner, len(data.weight)
+        learner = make(module, optax.adam(optax.cosine_decay_schedule(own.learning_rate, own.steps)))
+        if own.batch is not None:
+            learner = with_sampler(learner, epoch_sampler(own.batch))
+        keys = jax.vmap(lambda i: jax.random.fold_in(self.key, i))(jnp.arange(runs)).at[0].set(self.key)
+        folder = None if self.workdir is None else Path(self.workdir) / name
+        identity = {"learner": repr(own), "data": fingerprint(data)} if folder else None
+        many = replicate_seeds(learner, runs, axes)
+        params = fit(many, data, key=keys, steps=own.steps, chunk=250, workdir=folder, identity=identity).state.params
+        return jax.lax.map(lambda p: with_population(module, p, data.x), params)
+
+
+def _without(fold: np.ndarray, *left: np.ndarray) -> Float[Array, "runs n"]:
+    """Weights of one on average, zero in the folds left out."""
+    kept = np.all([fold != k for k in left], axis=0)
+    return jnp.asarray(kept / np.maximum(kept.mean(-1, keepdims=True), 1e-9), jnp.float32)
+
+
+def _runs(params: Params, chosen: Any) -> Params:
+    return jax.tree.map(lambda leaf: leaf[chosen], params)

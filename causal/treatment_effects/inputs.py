@@ -1,0 +1,118 @@
+"""What an experiment's arrays must be before anything is trained on them."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from causal.treatment_effects.inference import Clusters
+from core.errors import ConfigError
+
+
+def finite(name: str, values: Any) -> Num[np.ndarray, "..."]:
+    """An array without missing values.
+
+    Raises:
+      ConfigError: where a value is missing or infinite.
+    """
+    array = np.asarray(values)
+    bad = ~np.isfinite(np.asarray(array, np.float64))
+    if bad.any():
+        raise ConfigError(f"{name} has {int(bad.sum())} values that are NaN or infinite; drop or impute those units")
+    return array
+
+
+def of_length(name: str, values: Any, n: int) -> Num[np.ndarray, " n"]:
+    """A finite number for each of n units.
+
+    Raises:
+      ConfigError: where there are more or fewer.
+    """
+    array = finite(name, values)
+    if array.shape != (n,):
+        raise ConfigError(f"{name} has shape {array.shape}, but there are {n} units; pass one number per unit")
+    return array
+
+
+def treatment(values: Any, n: int) -> Float[np.ndarray, " n"]:
+    """Zeros and ones, both of them.
+
+    Raises:
+      ConfigError: where there is another value, or an arm without units.
+    """
+    t = of_length("t", values, n)
+    others = np.setdiff1d(t, (0, 1))
+    if others.size:
+        raise ConfigError(f"t holds {others[0]:g}; code controls as 0 and treated units as 1")
+    for arm, name in enumerate(("control", "treated")):
+        if not (t == arm).any():
+            raise ConfigError(f"t has no {name} unit; an effect needs units of both arms")
+    return t.astype(np.float32)
+
+
+def outcome(values: Any, n: int) -> Float[np.ndarray, " n"]:
+    """Numbers that are not all the same.
+
+    Raises:
+      ConfigError: where they are.
+    """
+    y = of_length("y", values, n).astype(np.float64)
+    if np.ptp(y) == 0:
+        raise ConfigError(f"y is {y[0]:g} for every unit; there is no effect to estimate")
+    return y
+
+
+def propensities(values: Any, n: int) -> Float[np.ndarray, " n"]:
+    """The probability of treatment of every unit, from one number or one for each.
+
+    Raises:
+      ConfigError: where it is not between 0 and 1.
+    """
+    e = of_length("propensity", np.broadcast_to(values, n) if np.ndim(values) == 0 else values, n)
+    bad = (e <= 0) | (e >= 1)
+    if bad.any():
+        raise ConfigError(
+            f"propensity is {e[bad][0]:g} for {int(bad.sum())} units; it must lie between 0 and 1,"
+            " so drop units that had no chance of one arm"
+        )
+    return e.astype(np.float32)
+
+
+def clusters(labels: Any, n: int, folds: int) -> Clusters:
+    """Groups by label, at least as many as folds; every unit a group of its own where there are no labels.
+
+    Raises:
+      ConfigError: where the labels are not one per unit, or name too few groups.
+    """
+    if labels is None:
+        labels = np.arange(n)
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ConfigError(f"groups has shape {labels.shape}, but there are {n} units; pass one label per unit")
+    found, index = np.unique(labels, return_inverse=True)
+    if len(found) < folds:
+        raise ConfigError(f"groups has {len(found)} groups, fewer than the {folds} folds; lower folds")
+    return Clusters(index.astype(np.int32), len(found))  # pyright: ignore[reportArgumentType]
+
+
+def require_sizes(n: int, batch: int | None, draws: int) -> None:
+    """A batch that n units fill, and enough resamples for a spread.
+
+    Raises:
+      ConfigError: where it is not so.
+    """
+    if batch is not None and not 1 <= batch <= n:
+        raise ConfigError(f"batch is {batch}, but there are {n} units; choose 1 to {n}, or None for all")
+    if draws < 0 or draws == 1:
+        raise ConfigError(f"draws is {draws}; pass 0 for no intervals, or 50 or more")
+
+
+def require_both_arms(weights: Any, t: Any) -> None:
+    """Weights [runs, n] leave units of both arms in every run.
+
+    Raises:
+      ConfigError: where they do not.
+    """
+    w, t = np.asarray(weights) > 0, np.asarray(t) > 0
+    if not ((w & t).any(-1) & (w & ~t).any(-1)).all():
+        raise ConfigError("t has a single arm without some fold or in a resample; use fewer folds or draws=0")
