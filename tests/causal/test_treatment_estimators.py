@@ -57,20 +57,23 @@ def a_fit():
     return fitted("T", draws=2)
 
 
-def by_hand(kind, make, module, batch, units, steps=3):
+def by_hand(make, module, batch, units, steps=3):
     """The same training from the functional core."""
     learner = make(module, optax.adam(optax.cosine_decay_schedule(3e-3, steps)))
     learner = with_sampler(learner, epoch_sampler(batch)) if batch else learner
     return fit(learner, units, key=KEY, steps=steps).state.params
 
 
-@pytest.mark.parametrize(("kind", "network", "batch"), [("T", te.TNet, 16), ("TARNet", te.TarNet, None)])
+BATCHES = pytest.param("T", te.TNet, 16, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("kind", "network", "batch"), [("TARNet", te.TarNet, None), BATCHES])
 def test_a_fit_to_all_units_is_that_of_the_functional_core(kind, network, batch):
     arrays, _ = table()
     x, t = (jnp.asarray(arrays[name], jnp.float32) for name in ("x", "t"))
     y = jnp.asarray((arrays["y"] - arrays["y"].mean()) / arrays["y"].std(), jnp.float32)
     units, module = te.Units(x, t, y, jnp.ones(len(x))), network(SMALL)
-    params = by_hand(kind, te.outcome_learner, module, batch, units)
+    params = by_hand(te.outcome_learner, module, batch, units)
     found = fitted(kind, steps=3, batch=batch, folds=1)
     assert found.out_of_fold is None
     expected = te.effect_of(module.apply(params, x)) * arrays["y"].std()
@@ -83,10 +86,8 @@ def test_the_x_learner_is_that_of_the_functional_core():
     x, t = (jnp.asarray(arrays[name], jnp.float32) for name in ("x", "t"))
     y = jnp.asarray((arrays["y"] - arrays["y"].mean()) / arrays["y"].std(), jnp.float32)
     units, module, scalar = te.Units(x, t, y, jnp.ones(len(x))), te.TNet(SMALL), te.Scalar(SMALL)
-    m = module.apply(by_hand("X", te.outcome_learner, module, None, units), x)
-    both = [
-        scalar.apply(by_hand("X", te.regression_learner, scalar, None, target), x) for target in te.x_targets(units, m)
-    ]
+    m = module.apply(by_hand(te.outcome_learner, module, None, units), x)
+    both = [scalar.apply(by_hand(te.regression_learner, scalar, None, target), x) for target in te.x_targets(units, m)]
     expected = te.x_effect(*both, arrays["propensity"].mean()) * arrays["y"].std()
     np.testing.assert_allclose(fitted("X", steps=3, folds=1).effect(x), expected, rtol=1e-4, atol=1e-5)
 
@@ -109,7 +110,7 @@ def test_a_linear_effect_is_recovered_in_fold_and_out_of_fold(full_compilation, 
     assert abs(float(evaluated.value.value) - best) < 4 * float(evaluated.value.se)
 
 
-def test_without_features_the_interval_is_that_of_a_difference_in_means(full_compilation):
+def test_without_features_the_interval_is_that_of_a_difference_in_means():
     """Errors are shared within groups of four: those of single units would be half as wide."""
     rng = np.random.default_rng(0)
     group = np.arange(240) // 4
@@ -145,6 +146,7 @@ def test_out_of_fold_means_without_the_groups_outcomes(kind):
     np.testing.assert_array_equal(own.group, groups)
 
 
+@pytest.mark.slow
 def test_effects_follow_the_outcomes_scale():
     arrays, _ = table()
     moved = fitted("T", draws=2, y=5 + 3 * arrays["y"])

@@ -161,6 +161,7 @@ CASES = {
     "12b": (claims.judge_salience_of_images, s1(EACH, 0.4), s1(EACH, 0.2)),
     "13a": (claims.judge_mean_field, *(coverage("mean-field", v) for v in (36, 10))),
     "13b": (claims.judge_sandwich, *(coverage("sandwich, other images", v) for v in (36, 40))),
+    "13c": (claims.judge_ensemble, *(coverage("ensemble, all images", v) for v in (36, 30))),
     "14a": (claims.judge_trial_ate, trial(), trial(ate=0.9)),
     "14b": (claims.judge_trial_rate, trial(), trial(autoc=0.1)),
     "14c": (claims.judge_common_ate, trial(method=claims.COMMON), trial(ate=0.9, method=claims.COMMON)),
