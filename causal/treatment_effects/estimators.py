@@ -8,39 +8,24 @@ units, those without each fold and those to resampled groups are one program per
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 from causal.treatment_effects import inputs
 from causal.treatment_effects.evaluation import Evaluation, OutOfFold
 from causal.treatment_effects.inference import Estimate, resamples
-from causal.treatment_effects.metalearners import dr_target, effect_of, r_target, x_effect, x_targets
-from causal.treatment_effects.networks import (
-    Mlp,
-    Scalar,
-    SingleNet,
-    Target,
-    TarNet,
-    TNet,
-    Trunk,
-    Units,
-    outcome_learner,
-    regression_learner,
-    with_population,
-)
+from causal.treatment_effects.metalearners import effect_of, x_effect
+from causal.treatment_effects.networks import Mlp, Scalar, SingleNet, TarNet, TNet, Trunk, Units
 from causal.treatment_effects.scores import dr_scores
-from core.batches import epoch_sampler
+from causal.treatment_effects.stages import Stages, without
 from core.errors import ConfigError
-from core.fit import fit
-from core.learner import Params, replicate_seeds, with_sampler
-from core.workdir import fingerprint
+from core.learner import Params
 
 Kind = Literal["S", "T", "TARNet", "X", "DR", "R"]
 TWO_LAYERS: Trunk = functools.partial(Mlp, (100, 100))
@@ -62,9 +47,7 @@ class Fitted:
 
     def effect(self, x: Any) -> Float[Array, " n"]:
         """Effects at x [n, ...], in units of the outcome."""
-        return self.sd * self.learner.effect(
-            jax.tree.map(lambda leaf: leaf[0], self.params), jnp.asarray(x), self.share
-        )
+        return self.sd * self.learner.effect(_runs(self.params, 0), jnp.asarray(x), self.share)
 
     def estimate(self, x: Any) -> Estimate:
         """Effects with the spread over resampled groups as standard errors.
@@ -121,6 +104,11 @@ class MetaLearner:
         return self.kind in ("DR", "R")
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint belongs to, beside the trunk, whose shapes it holds."""
+        return {name: value for name, value in vars(self).items() if name != "trunk"}
+
+    @property
     def network(self) -> nn.Module:
         """Of both outcomes."""
         return {"S": SingleNet, "TARNet": TarNet}.get(self.kind, TNet)(self.trunk)
@@ -163,11 +151,11 @@ class MetaLearner:
         fold = np.asarray(jax.random.permutation(fold_key, cluster.count))[cluster.index] % self.folds
         judged = np.arange(self.folds if self.folds > 1 else 0)
         weight = jnp.concatenate([
-            jnp.ones((1, len(x))), _without(fold, judged[:, None]), resamples(draw_key, cluster, draws),
+            jnp.ones((1, len(x))), without(fold, judged[:, None]), resamples(draw_key, cluster, draws),
         ])  # fmt: skip
         inputs.require_both_arms(weight, t)
         units = Units(x, jnp.asarray(t), jnp.asarray((y - y.mean()) / y.std(), jnp.float32), weight)
-        stages = _Stages(self, key, workdir, jnp.asarray(e))
+        stages = Stages(self, key, workdir, jnp.asarray(e))
         params, m = stages.cross_fitted(units, fold) if self.is_cross_fitted else stages.plain(units, fold)
         kept = np.r_[0, 1 + len(judged) : len(weight)]
         found = Fitted(self, _runs(params, kept), jnp.float32(y.std()), jnp.float32(e.mean()), None)
@@ -178,77 +166,6 @@ class MetaLearner:
         effect = of_folds[fold, np.arange(len(x))]
         own = OutOfFold(found.sd * effect, found.sd * scores, jnp.asarray(cluster.index), cluster.count)
         return dataclasses.replace(found, out_of_fold=own)
-
-
-class _Stages(NamedTuple):
-    """Both stages of one fit; runs lie along the first axis of weights and parameters: all units, without each fold,
-    resamples.
-    """
-
-    learner: MetaLearner
-    key: Any
-    workdir: Path | str | None
-    propensity: Array
-
-    def plain(self, units: Units, fold: np.ndarray) -> tuple[Params, Float[Array, "n 2"]]:
-        """Effects of all runs, and outcomes of every unit by the run without its fold."""
-        params, m = self.outcomes(units)
-        own = m[1 + fold, np.arange(len(fold))] if self.learner.folds > 1 else m[0]
-        return (self.effects(units, m) if self.learner.kind == "X" else params), own
-
-    def cross_fitted(self, units: Units, fold: np.ndarray) -> tuple[Params, Float[Array, "n 2"]]:
-        """The same with outcomes fitted without the unit's fold and the run's."""
-        folds, n = self.learner.folds, len(fold)
-        first, second = np.triu_indices(folds)
-        pair = np.zeros((folds, folds), int)
-        pair[first, second] = pair[second, first] = np.arange(len(first))
-        weight = _without(fold, first[:, None], second[:, None])
-        inputs.require_both_arms(weight, units.t)
-        _, m = self.outcomes(units._replace(weight=weight))
-        judged = np.tile(fold, (len(units.weight), 1))
-        judged[1 : 1 + folds] = np.arange(folds)[:, None]
-        return self.effects(units, m[pair[fold, judged], np.arange(n)]), m[pair[fold, fold], np.arange(n)]
-
-    def outcomes(self, units: Units) -> tuple[Params, Float[Array, "runs n 2"]]:
-        """Networks of both outcomes, and what they say of every unit."""
-        module = self.learner.network
-        params = self.train("outcomes", outcome_learner, module, units, Units(None, None, None, 0))
-        return params, jax.lax.map(lambda p: module.apply(p, units.x), params)
-
-    def effects(self, units: Units, m: Float[Array, "runs n 2"]) -> Params:
-        """The second regressions; the X-learner's two lie along a further axis."""
-        make = {
-            "X": x_targets,
-            "DR": lambda u, m: dr_target(u, m, self.propensity),
-            "R": lambda u, m: r_target(u, m, self.propensity),
-        }[self.learner.kind]
-        is_x, axes = self.learner.kind == "X", Target(None, 0, 0)
-        found: Any = jax.vmap(make, (Units(None, None, None, 0), 0), (axes, axes) if is_x else axes)(units, m)
-        if is_x:
-            values, weights = (jnp.concatenate([a, b]) for a, b in zip(*(target[1:] for target in found), strict=True))
-            found = Target(units.x, values, weights)
-        params = self.train("effects", regression_learner, Scalar(self.learner.trunk), found, axes)
-        both = lambda leaf: jnp.moveaxis(leaf.reshape(2, -1, *leaf.shape[1:]), 0, 1)  # noqa: E731
-        return jax.tree.map(both, params) if is_x else params
-
-    def train(self, name: str, make: Any, module: nn.Module, data: Any, axes: Any) -> Params:
-        """Networks of all runs as one program, with the moments of all inputs where they standardise."""
-        own, runs = self.learner, len(data.weight)
-        learner = make(module, optax.adam(optax.cosine_decay_schedule(own.learning_rate, own.steps)))
-        if own.batch is not None:
-            learner = with_sampler(learner, epoch_sampler(own.batch))
-        keys = jax.vmap(lambda i: jax.random.fold_in(self.key, i))(jnp.arange(runs)).at[0].set(self.key)
-        folder = None if self.workdir is None else Path(self.workdir) / name
-        identity = {"learner": repr(own), "data": fingerprint(data)} if folder else None
-        many = replicate_seeds(learner, runs, axes)
-        params = fit(many, data, key=keys, steps=own.steps, chunk=250, workdir=folder, identity=identity).state.params
-        return jax.lax.map(lambda p: with_population(module, p, data.x), params)
-
-
-def _without(fold: np.ndarray, *left: np.ndarray) -> Float[Array, "runs n"]:
-    """Weights of one on average, zero in the folds left out."""
-    kept = np.all([fold != k for k in left], axis=0)
-    return jnp.asarray(kept / np.maximum(kept.mean(-1, keepdims=True), 1e-9), jnp.float32)
 
 
 def _runs(params: Params, chosen: Any) -> Params:

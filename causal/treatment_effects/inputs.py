@@ -10,13 +10,18 @@ from core.errors import ConfigError
 
 
 def finite(name: str, values: Any) -> Num[np.ndarray, "..."]:
-    """An array without missing values.
+    """An array of numbers without missing values.
 
     Raises:
-      ConfigError: where a value is missing or infinite.
+      ConfigError: where a value is no number, missing or infinite.
     """
     array = np.asarray(values)
-    bad = ~np.isfinite(np.asarray(array, np.float64))
+    if array.dtype.kind not in "fiub":
+        try:
+            array = array.astype(float)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{name} holds values of type {array.dtype}; pass numbers") from error
+    bad = ~np.isfinite(array)
     if bad.any():
         raise ConfigError(f"{name} has {int(bad.sum())} values that are NaN or infinite; drop or impute those units")
     return array

@@ -195,6 +195,7 @@ def with_value(name, value, at=3):
 BAD = {
     "x has 1 values that are NaN": {"x": np.where(np.arange(180).reshape(60, 3) == 7, np.nan, 1.0)},
     "y has 1 values that are NaN": with_value("y", np.inf),
+    "y holds values of type": {"y": np.full(60, "much")},
     "y has shape": {"y": np.ones(59)},
     "y is 1 for every unit": {"y": np.ones(60)},
     "t holds 2; code controls as 0": with_value("t", 2.0),
@@ -215,7 +216,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_what_cannot_be_used_is_named_before_training(message, monkeypatch):
-    monkeypatch.setattr("causal.treatment_effects.estimators.fit", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("causal.treatment_effects.stages.fit", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=message):
         fitted(**BAD[message])
 
