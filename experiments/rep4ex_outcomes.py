@@ -109,6 +109,17 @@ def strength(w: np.ndarray, a: np.ndarray) -> rep.Strength:
         return jax.tree.map(np.asarray, _strength(*wide(w, a)))
 
 
+@jax.jit
+def _overidentified(w, a, y):
+    return rep.overidentification(rep.first_stage(w, a), w, a, y).p
+
+
+def overidentified(data: Data) -> float:
+    """The p-value of more actions than codes."""
+    with jax.enable_x64(True):
+        return float(_overidentified(*wide(*data)))
+
+
 def alternatives(config: Config, data: Data, actions: np.ndarray) -> dict[str, np.ndarray]:
     """E[Y | do(A = a)] from the same codes by the other regressions of step 2."""
     few = Data(*(part[:1_000] for part in data))
