@@ -8,7 +8,7 @@ import numpy as np
 from causal import rep4ex as rep
 from experiments.rep4ex_extrapolation import MSE, OUTER, mse
 from experiments.rep4ex_identification import FIRST_SEED, NAMES
-from experiments.rep4ex_outcomes import Data, interventional, overidentified, strength
+from experiments.rep4ex_outcomes import overidentified, second_step
 from experiments.rep4ex_settings import Config
 from experiments.rep4ex_training import Case, Choice, Trained, make_case, train
 from experiments.system import Context
@@ -69,12 +69,12 @@ def measured(
     case = trained.cases[trained.world[run]]
     outcomes, actions = rep.Outcomes(), rep.outside(0, config.actions, 2, case.world.design.gamma, outer)
     y = outcomes.draw(case.world, case.sample, case.seed)
-    data = Data(trained.codes(run, case.sample.x, case.sample.a), case.sample.a, y)
+    step = second_step(config, trained.codes(run, case.sample.x, case.sample.a), case.sample.a, y)
     truth = outcomes.simulated(case.world, case.fresh.v, actions)
     return {
         "R^2": float(trained.recovered(run).r2),
         "p of the constraint": trained.test(run, config.test_rows),
-        MSE: mse(interventional(config, data, basis(actions)), truth),
+        MSE: mse(step.effect(basis(actions)), truth),
     }
 
 
@@ -100,7 +100,8 @@ def dimension(config: Config, context: Context) -> None:
         trained = train(config, context, f"dimension-{d}", cases, config.steps, choice)
         for run, case in enumerate(cases):
             w = trained.codes(run, case.sample.x, case.sample.a)
-            report, found = strength(w, case.sample.a), {"R^2": float(trained.recovered(run).r2)}
+            report = rep.SecondStep(w, case.sample.a, np.zeros(len(w))).strength()
+            found = {"R^2": float(trained.recovered(run).r2)}
             values = {"relative": report.relative, "effect": report.effect, "noise": report.noise}
             for name, parts in values.items():
                 found |= {f"singular value {i + 1} ({name})": float(value) for i, value in enumerate(parts)}
@@ -189,7 +190,7 @@ def tested(context: Context, case: Case, method: str, w: np.ndarray | None) -> N
     """p-values of the over-identification test on codes, or on the latents."""
     for direct in (0.0, 0.2):
         y = rep.Outcomes(bent=0.0, direct=direct).draw(case.world, case.sample, case.seed)
-        p = overidentified(Data(case.sample.z if w is None else w, case.sample.a, y))
+        p = overidentified(case.sample.z if w is None else w, case.sample.a, y)
         note(context, case, method, "actions", f"direct effect {direct:g}", {"p of over-identification": p})
 
 

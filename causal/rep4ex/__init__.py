@@ -90,6 +90,7 @@ from causal.rep4ex.representation import (
     standardise,
     validated,
 )
+from causal.rep4ex.second_step import Ridge, SecondStep, wide
 
 __all__ = [
     "BATCH_AXES",
@@ -114,9 +115,11 @@ __all__ = [
     "Recovered",
     "Regression",
     "Rep4Ex",
+    "Ridge",
     "Rows",
     "Sample",
     "Scale",
+    "SecondStep",
     "Stage",
     "Standardised",
     "Strength",
@@ -177,4 +180,5 @@ __all__ = [
     "v_statistic",
     "validated",
     "whitened",
+    "wide",
 ]

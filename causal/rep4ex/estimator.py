@@ -1,7 +1,6 @@
 """Both steps as one estimator of arrays: ``Rep4Ex(coder).fit(key, x, a, y).effect(actions)``.
 
-The same program trains one encoder, those of bootstrap samples of the rows, and those of folds. Step 2 is a ridge on
-random Fourier features in float64, solved anew for every question, so that what is kept is a pytree of arrays.
+The same program trains one encoder, those of bootstrap samples of the rows, and those of folds.
 """
 
 import dataclasses
@@ -16,15 +15,6 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from causal.rep4ex.control import (
-    additive_ridge,
-    check_second_stage,
-    conditional,
-    first_stage,
-    interventional,
-    random_fourier,
-)
-from causal.rep4ex.diagnostics import Strength, bootstrap, outside_support, strength
 from causal.rep4ex.moments import Moments, Scale, v_statistic, whitened
 from causal.rep4ex.networks import Coder
 from causal.rep4ex.representation import (
@@ -37,6 +27,7 @@ from causal.rep4ex.representation import (
     standardise,
     validated,
 )
+from causal.rep4ex.second_step import Answers, Ridge, SecondStep
 from causal.treatment_effects import Estimate
 from core.errors import ConfigError
 from core.fit import fit
@@ -77,13 +68,9 @@ class Rep4Ex:
     learning_rate: float = 1e-3
     held_out: float = 0.1
     """Share of the rows by which restarts are chosen; step 2 is given them too."""
-    features: int = 300
-    """Of nu and of psi, in step 2."""
-    length: float = 2.5
-    """The features' length-scale, in deviations of V_phi."""
-    ridge: float = 1e-6
     moments: Moments = v_statistic
     scale: Scale = whitened
+    second: Ridge = dataclasses.field(default_factory=Ridge)
 
     def fit(self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector, **where: Any) -> "Fitted":
         """The estimate from all rows."""
@@ -104,10 +91,10 @@ class Rep4Ex:
         """For every fold the encoder of the other folds with step 2 on its own rows, for :func:`cross_fitted`."""
         data = self.checked(key, x, a, y)
         size = len(data.train) // max(folds, 1)
-        if folds < 2 or size <= 2 * self.features or size * (folds - 1) < self.batch:
+        if folds < 2 or size <= 2 * self.second.features or size * (folds - 1) < self.batch:
             raise ConfigError(
                 f"{folds} folds of {size} rows: there must be at least two, each with more rows than the"
-                f" {2 * self.features} coefficients of step 2, and a batch of {self.batch} in the others"
+                f" {2 * self.second.features} coefficients of step 2, and a batch of {self.batch} in the others"
             )
         own = data.train[: size * folds].reshape(folds, size)
         others = np.stack([np.delete(own, fold, axis=0).ravel() for fold in range(folds)])
@@ -149,68 +136,48 @@ class Rep4Ex:
         kept, _ = best(params, np.asarray(reconstruction + self.lam * Q).reshape(fits, -1))
         made = []
         for i, chosen in enumerate(own):
-            params, a, y = jax.tree.map(lambda leaf, i=i: leaf[i], kept), data.a[chosen], data.y[chosen]
+            params = jax.tree.map(lambda leaf, i=i: leaf[i], kept)
             w = np.asarray(_codes(self.coder, params, rows.x[chosen], rows.a[chosen]))
-            check_second_stage(w, a, y)
-            made.append(Fitted(self, params, rows.x_mean, rows.x_scale, rows.a_mean, w, a, y))
+            step = SecondStep(w, data.a[chosen], data.y[chosen], self.second)
+            step.check()
+            made.append(Fitted(self.coder, params, rows.x_mean, rows.x_scale, rows.a_mean, step))
         return made
 
 
 @flax.struct.dataclass
 class Fitted:
-    """What is kept of a fit."""
+    """What is kept of a fit: a pytree."""
 
-    method: Rep4Ex = flax.struct.field(pytree_node=False)
+    coder: Coder = flax.struct.field(pytree_node=False)
     params: Params
     x_mean: Float[np.ndarray, " m"]
     x_scale: float
     a_mean: Float[np.ndarray, " k"]
-    w: Float[np.ndarray, "n d"]
-    """Codes of the rows of step 2."""
-    a: Float[np.ndarray, "n k"]
-    y: Float[np.ndarray, " n"]
+    step: SecondStep
+    """On the codes, for intervals, support and strength."""
 
     def codes(self, x: Matrix, a: Matrix) -> Float[np.ndarray, "n d"]:
         """phi(x); actions are looked at by encoders that take them."""
-        x, a = ((part - mean) / scale for part, mean, scale in ((x, self.x_mean, self.x_scale), (a, self.a_mean, 1.0)))
-        return np.asarray(_codes(self.method.coder, self.params, *(jnp.asarray(part, jnp.float32) for part in (x, a))))
+        x, a = (x - self.x_mean) / self.x_scale, a - self.a_mean
+        return np.asarray(_codes(self.coder, self.params, *(jnp.asarray(part, jnp.float32) for part in (x, a))))
 
-    def effect(self, actions: Float[np.ndarray, "j k"]) -> Float[np.ndarray, " j"]:
+    def effect(self, actions: Float[np.ndarray, "j k"]) -> Answers:
         """E[Y | do(A = a)] for every action."""
-        return self._asked(_effect, actions)
+        return self.step.effect(actions)
 
-    def effect_given(self, x: Matrix, actions: Float[np.ndarray, "j k"]) -> Float[np.ndarray, " j"]:
+    def effect_given(self, x: Float[np.ndarray, "j m"], actions: Float[np.ndarray, "j k"]) -> Answers:
         """E[Y | X = x, do(A = a)] row by row."""
-        return self._asked(_effect_given, self.codes(x, actions), actions)
-
-    def interval(
-        self, key: Key[Array, ""], actions: Float[np.ndarray, "j k"], draws: int = 100, level: float = 0.95
-    ) -> tuple[Float[np.ndarray, " j"], Float[np.ndarray, " j"]]:
-        """Limits of E[Y | do(A = a)] by the bootstrap of step 2, with this encoder; see :func:`refit_interval`."""
-        return self._asked(partial(_limits, draws, level, key), actions)
-
-    def strength(self) -> Strength:
-        """How strongly the actions move the code."""
-        return self._asked(_strength)
-
-    def outside(self, actions: Float[np.ndarray, "j k"]) -> Float[np.ndarray, " j"]:
-        """The share of what an action leads to that lies outside of the codes seen, see :func:`outside_support`."""
-        return self._asked(_outside, actions)
-
-    def _asked(self, question: Any, *about: Any) -> Any:
-        with jax.enable_x64(True):
-            answer = question(self.method, *_wide(self.w, self.a, self.y, *about))
-            return jax.tree.map(np.asarray, answer)
+        return self.step.effect_given(self.codes(x, actions), actions)
 
 
-def cross_fitted(fits: Sequence[Fitted], actions: Float[np.ndarray, "j k"]) -> Float[np.ndarray, " j"]:
+def cross_fitted(fits: Sequence[Fitted], actions: Float[np.ndarray, "j k"]) -> Answers:
     """E[Y | do(A = a)], the mean over fits."""
     return np.mean([each.effect(actions) for each in fits], axis=0)
 
 
 def refit_interval(
     fitted: Fitted, refits: Sequence[Fitted], actions: Float[np.ndarray, "j k"], level: float = 0.95
-) -> tuple[Float[np.ndarray, " j"], Float[np.ndarray, " j"]]:
+) -> tuple[Answers, Answers]:
     """Limits of E[Y | do(A = a)] by the bootstrap of both steps.
 
     Normal limits, their standard error the spread over refits: it has in it what the encoder may have got wrong.
@@ -224,44 +191,7 @@ def _generator(key: Key[Array, ""]) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
 
 
-def _wide(*parts: Any) -> tuple[Array, ...]:
-    """In float64, under ``jax.enable_x64``."""
-    return tuple(jnp.asarray(part, jnp.float64) for part in parts)
-
-
 @partial(jax.jit, static_argnums=0)
 def _codes(coder: Coder, params: Params, x, a):
     coded: Any = coder.apply(params, x, a, jnp.zeros((len(x), coder.d)))
     return coded.code
-
-
-def _second(method: Rep4Ex, w, a, y):
-    stage = first_stage(w, a)
-    basis = random_fourier(jax.random.key(0), w.shape[1], method.features, method.length)
-    return stage, additive_ridge(stage, w, y, basis, basis, method.ridge)
-
-
-@partial(jax.jit, static_argnums=0)
-def _effect(method: Rep4Ex, w, a, y, actions):
-    return interventional(*_second(method, w, a, y), actions)
-
-
-@partial(jax.jit, static_argnums=0)
-def _effect_given(method: Rep4Ex, w, a, y, codes, actions):
-    return conditional(*_second(method, w, a, y), codes, actions)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 3))
-def _limits(draws: int, level: float, key, method: Rep4Ex, w, a, y, actions):
-    found = bootstrap(key, lambda *rows: interventional(*_second(method, *rows), actions), (w, a, y), draws)
-    return found.interval(level)
-
-
-@partial(jax.jit, static_argnums=0)
-def _strength(method: Rep4Ex, w, a, y):
-    return strength(first_stage(w, a), a)
-
-
-@partial(jax.jit, static_argnums=0)
-def _outside(method: Rep4Ex, w, a, y, actions):
-    return outside_support(first_stage(w, a), w, actions)

@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import jax
@@ -8,7 +9,9 @@ import pytest
 from causal import rep4ex as rep
 from core.errors import ConfigError
 
-METHOD = rep.Rep4Ex(rep.Autoencoder(2, 10, (8,)), restarts=2, steps=20, batch=64, held_out=0.2, features=20, ridge=1e-3)
+METHOD = rep.Rep4Ex(
+    rep.Autoencoder(2, 10, (8,)), restarts=2, steps=20, batch=64, held_out=0.2, second=rep.Ridge(20, ridge=1e-3)
+)
 ACTIONS = rep.outside(0, 12, 2, 1.0, 2.0)
 KEY = jax.random.key(0)
 
@@ -34,26 +37,28 @@ def test_effects_are_those_of_the_parts(world, fitted):
         return rep.interventional(stage, outcome, ACTIONS), rep.conditional(stage, outcome, w[:5], a[:5])
 
     with jax.enable_x64(True):
-        expected, given = by_parts(*(jnp.asarray(part, jnp.float64) for part in (fitted.w, fitted.a, fitted.y)))
+        expected, given = by_parts(
+            *(jnp.asarray(part, jnp.float64) for part in (fitted.step.w, fitted.step.a, fitted.step.y))
+        )
     np.testing.assert_allclose(fitted.effect(ACTIONS), expected, rtol=1e-8)
-    order = np.array([np.flatnonzero((world[1] == row).all(axis=1))[0] for row in fitted.a[:5]])
-    np.testing.assert_allclose(fitted.codes(world[0][order], fitted.a[:5]), fitted.w[:5], atol=1e-5)
-    np.testing.assert_allclose(fitted.effect_given(world[0][order], fitted.a[:5]), given, atol=1e-3)
+    order = np.array([np.flatnonzero((world[1] == row).all(axis=1))[0] for row in fitted.step.a[:5]])
+    np.testing.assert_allclose(fitted.codes(world[0][order], fitted.step.a[:5]), fitted.step.w[:5], atol=1e-5)
+    np.testing.assert_allclose(fitted.effect_given(world[0][order], fitted.step.a[:5]), given, atol=1e-3)
 
 
 def test_a_fit_is_a_tree_of_arrays(fitted):
     again = jax.tree.unflatten(jax.tree.structure(fitted), jax.tree.leaves(fitted))
     np.testing.assert_array_equal(again.effect(ACTIONS), fitted.effect(ACTIONS))
-    assert again.strength().least_f > 0
+    assert again.step.strength().least_f > 0
 
 
 def test_the_unit_of_the_outcome_is_that_of_its_effects(fitted):
-    other = fitted.replace(y=3 * fitted.y + 1)
+    other = dataclasses.replace(fitted.step, y=3 * fitted.step.y + 1)
     np.testing.assert_allclose(other.effect(ACTIONS), 3 * fitted.effect(ACTIONS) + 1, rtol=1e-6, atol=1e-6)
 
 
 def test_far_actions_lead_outside(fitted):
-    near, far = fitted.outside(np.array([[0.0, 0.0], [30.0, 30.0]]))
+    near, far = fitted.step.outside(np.array([[0.0, 0.0], [30.0, 30.0]]))
     assert near < 0.2
     assert far > 0.9
 
@@ -61,11 +66,11 @@ def test_far_actions_lead_outside(fitted):
 def test_refits_draw_rows_that_train_apart_from_rows_that_choose(world):
     data = METHOD.checked(KEY, *world)
     fits = METHOD.refit(KEY, *world, draws=2)
-    assert [len(each.y) for each in fits] == [400, 400]
+    assert [len(each.step.y) for each in fits] == [400, 400]
     for each in fits:
-        assert set(each.y[:320]) <= set(world[2][data.train])
-        assert set(each.y[320:]) <= set(world[2][data.held])
-        assert len(set(each.y)) < 300
+        assert set(each.step.y[:320]) <= set(world[2][data.train])
+        assert set(each.step.y[320:]) <= set(world[2][data.held])
+        assert len(set(each.step.y)) < 300
     low, high = rep.refit_interval(fits[0], fits, ACTIONS)
     half = 1.959964 * np.abs(fits[0].effect(ACTIONS) - fits[1].effect(ACTIONS)) / np.sqrt(2)
     np.testing.assert_allclose((high - low) / 2, half, rtol=1e-4)
@@ -74,13 +79,13 @@ def test_refits_draw_rows_that_train_apart_from_rows_that_choose(world):
 
 def test_folds_share_no_row_and_their_mean_is_the_estimate(world):
     fits = METHOD.cross_fit(KEY, *world, folds=2)
-    assert not set(fits[0].y) & set(fits[1].y)
+    assert not set(fits[0].step.y) & set(fits[1].step.y)
     both = np.mean([each.effect(ACTIONS) for each in fits], axis=0)
     np.testing.assert_allclose(rep.cross_fitted(fits, ACTIONS), both)
 
 
 def test_intervals_of_the_second_step_are_about_the_estimate(fitted):
-    low, high = fitted.interval(KEY, ACTIONS, draws=5)
+    low, high = fitted.step.interval(KEY, ACTIONS, draws=5)
     np.testing.assert_allclose((low + high) / 2, fitted.effect(ACTIONS), rtol=1e-5)
     assert (high > low).all()
 
