@@ -50,6 +50,26 @@ class Paired(NamedTuple):
         return self.low, self.high
 
 
+class Share(NamedTuple):
+    """How often something happened, and a 95 % interval for its probability."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Limits of the probability."""
+        return self.low, self.high
+
+
+def share(happened: int, trials: int, level: float = 0.95, method: Literal["wilson", "exact"] = "wilson") -> Share:
+    """The share of trials in which something happened; "exact" is Clopper and Pearson's interval, which is wider."""
+    found = stats.binomtest(happened, trials).proportion_ci(level, method=method)
+    return Share(happened / trials, float(found.low), float(found.high), trials)
+
+
 def within(interval: tuple[float, float], least: float = -math.inf, most: float = math.inf) -> bool | None:
     """Whether an interval lies between two limits; None where it holds one of them, for then nothing is decided.
 

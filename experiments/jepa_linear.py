@@ -14,20 +14,19 @@ The only randomness is that of starts and samples; ``replications`` of them run 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pandas as pd
 import scipy.stats
 
 from core.learner import seed_keys, with_sampler
-from core.stats import summary
-from experiments.frames import select
-from experiments.jepa_linear_figures import figures
-from experiments.system import Claim, Context, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict
+from experiments.jepa_linear_claims import CLAIMS
+from experiments.jepa_linear_cost import cost
+from experiments.jepa_linear_figures import OBJECTIVES, figures, tables
+from experiments.system import Context, System
 from latent.jepa_linear import (
     DeepLinear,
     Features,
@@ -49,8 +48,6 @@ from latent.jepa_linear import (
     trajectory,
 )
 
-OBJECTIVES: tuple[Objective, ...] = ("JEPA", "MAE")
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -58,7 +55,7 @@ class Config:
 
     depths: tuple[int, ...] = (1, 2, 3, 4)
     simulated_depths: tuple[int, ...] = (1, 3)
-    replications: int = 20
+    replications: int = 100
     """Random starts of each simulated setting."""
     eps: float = 0.05
     """Scale of the encoder at random starts."""
@@ -73,12 +70,16 @@ class Config:
     """Points along each axis of the phase diagram."""
     batch_size: int = 256
     ema_decay: float = 0.99
+    cost_steps: int = 10_000
+    """Of the program of a thousand configurations that is timed; none is if 0."""
 
 
 PRESETS = {
-    "smoke": Config(depths=(1, 3), simulated_depths=(3,), replications=3, until=200.0, until_mae=30.0, eps=0.2, grid=4),
+    "smoke": Config(
+        depths=(1, 3), simulated_depths=(3,), replications=3, until=200.0, until_mae=30.0, eps=0.2, grid=4, cost_steps=0
+    ),
     "small": Config(),
-    "paper": Config(simulated_depths=(1, 2, 3, 4), replications=100, dt=0.04, until=4000.0, until_mae=200.0, grid=31),
+    "paper": Config(simulated_depths=(1, 2, 3, 4), replications=400, dt=0.04, until=4000.0, until_mae=200.0, grid=31),
 }
 
 MIXED = Features(jnp.array([1.0, 1.2, 0.6, 0.4]), jnp.array([0.9, 0.4, 0.8, 0.3]))
@@ -102,6 +103,8 @@ def run(config: Config, context: Context) -> None:
         "ranks": rank_correlations,
         "bottleneck": bottleneck,
     }
+    if config.cost_steps:
+        parts["cost"] = cost
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"jepa_linear: {name}")
@@ -303,166 +306,6 @@ def note(
     context.record(dataset=dataset, method=method, metric=metric, seed=seed, value=float(value), **place)
 
 
-def values(frame: pd.DataFrame, metric: str, **where: Any) -> np.ndarray:
-    """Values of a metric at given columns, by seed."""
-    return select(frame, metric=metric, **where).sort_values("seed")["value"].to_numpy()
-
-
-def proportion(successes: np.ndarray) -> tuple[float, float]:
-    """Wilson's 95 % interval for a share of runs."""
-    interval = scipy.stats.binomtest(int(successes.sum()), len(successes)).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def judge_first_learned(frame: pd.DataFrame) -> Verdict:
-    """Item 8: at depth 3, the share of runs whose first feature is the expected one."""
-    at = {"dataset": "mixed", "L": 3, "variant": "population"}
-    jepa = values(frame, "first has largest rho", method="JEPA", **at)
-    mae = values(frame, "first has largest lambda", method="MAE", **at)
-    if min(len(jepa), len(mae)) < 10:
-        return Verdict(None)
-    low, high = proportion(mae)
-    text = (
-        f"JEPA: largest rho first in {jepa.mean():.0%} of {len(jepa)} runs; "
-        f"MAE: largest lambda first in {mae.mean():.0%} [{low:.0%}, {high:.0%}]"
-    )
-    return Verdict(bool(jepa.mean() >= 0.8 and mae.mean() >= 0.8), text, proportion(jepa))
-
-
-def judge_slow_and_fast(frame: pd.DataFrame) -> Verdict:
-    """Item 9: a slow feature first for JEPA at depth 3, a fast one for MAE; with equal noise both the same feature."""
-    at = {"L": 3, "variant": "population"}
-    slow = values(frame, "first is slow", dataset="dynamic", method="JEPA", **at)
-    fast = 1 - values(frame, "first is slow", dataset="dynamic", method="MAE", **at)
-    jepa, mae = (values(frame, "first learned", dataset="static", method=o, **at) for o in OBJECTIVES)
-    if min(map(len, (slow, fast, jepa, mae))) < 10 or len(jepa) != len(mae):
-        return Verdict(None)
-    agree = (jepa == mae).mean()
-    text = (
-        f"dynamic views: JEPA slow first in {slow.mean():.0%}, MAE fast first in {fast.mean():.0%}; "
-        f"static views: the same feature first in {agree:.0%} of {len(jepa)} runs"
-    )
-    return Verdict(bool(min(slow.mean(), fast.mean(), agree) >= 0.8), text, proportion(slow))
-
-
-def judge_minibatches(frame: pd.DataFrame) -> Verdict:
-    """Item 11: the same first feature with mini-batches as with the population, intervals of the two overlapping."""
-    at = {"dataset": "mixed", "method": "JEPA", "L": 3}
-    population, sampled = (
-        values(frame, "first has largest rho", variant=variant, **at) for variant in ("population", "mini-batches")
-    )
-    if min(len(population), len(sampled)) < 10:
-        return Verdict(None)
-    bounds = [proportion(population), proportion(sampled)]
-    overlap = max(low for low, _ in bounds) <= min(high for _, high in bounds)
-    text = f"largest rho first in {population.mean():.0%} (population) and {sampled.mean():.0%} (mini-batches) of runs"
-    return Verdict(bool(overlap), text, bounds[1])
-
-
-TESTS = "tests/latent/test_jepa_linear.py::"
-THEORY = "tests/latent/test_jepa_theory.py::"
-CLAIMS = (
-    Claim(
-        "1",
-        "From an aligned start, gradient descent follows the exact ODE for both losses and three depths, and the "
-        "difference halves with the step size",
-        ShownByTest(TESTS + "test_gradient_descent_follows_the_ode_with_an_error_of_first_order"),
-    ),
-    Claim(
-        "2",
-        "Features end at rho^L (JEPA) and rho^(L/(L+1)) (MAE), and the map on top stays the L-th root of the encoder",
-        ShownByTest(TESTS + "test_fixed_points_and_the_map_on_top"),
-    ),
-    Claim(
-        "3",
-        "Differences of Gram matrices of neighbouring layers are conserved, so that balanced starts stay balanced",
-        ShownByTest(TESTS + "test_differences_of_gram_matrices_are_conserved"),
-    ),
-    Claim(
-        "4",
-        "MAE learns the feature of larger covariance first at every depth; JEPA turns to the one of larger regression "
-        "coefficient between depth 3 and 4",
-        ShownByTest(THEORY + "test_critical_times_and_the_change_of_order_with_depth"),
-    ),
-    Claim(
-        "5",
-        "The small-start expansion of JEPA's critical time agrees with quadrature",
-        ShownByTest(THEORY + "test_the_expansion_approaches_the_quadrature"),
-    ),
-    Claim(
-        "6",
-        "At equal covariance the delay of a noisy feature grows with depth for JEPA and vanishes for MAE",
-        ShownByTest(THEORY + "test_jepa_delays_noisy_features_more_the_deeper_it_is"),
-    ),
-    Claim(
-        "7",
-        "Rotated data give the rotated solution, scaled data the same one in another time",
-        ShownByTest(TESTS + "test_rotated_and_scaled_data_give_the_rotated_and_retimed_solution"),
-    ),
-    Claim(
-        "8",
-        "From random orthogonal starts at depth 3, JEPA's first feature has the largest regression coefficient and "
-        "MAE's the largest covariance, in at least 80 % of runs each",
-        ShownByRecords("share of runs on mixed features, population flow, L = 3", judge_first_learned),
-    ),
-    Claim(
-        "9",
-        "Of slow weak and fast strong features MAE learns a fast one first and JEPA a slow one; with equal noise both "
-        "learn the same one first",
-        ShownByRecords("shares of runs on dynamic and static views, L = 3", judge_slow_and_fast),
-    ),
-    Claim(
-        "10",
-        "An averaged target without memory is the stop-gradient; with memory growth is slower in the same order",
-        ShownByTest(TESTS + "test_an_averaged_target_without_memory_is_the_stop_gradient_and_memory_slows_growth"),
-    ),
-    Claim(
-        "11",
-        "Mini-batches of 256 keep the order of item 8",
-        ShownByRecords("share of runs with mini-batches beside the population flow, L = 3", judge_minibatches),
-    ),
-    Claim(
-        "12b",
-        "Ten thousand steps of that program take less than 60 s on two cores",
-        NotShown("`relic bench jepa` times a tenth of the steps; the full length was not timed"),
-    ),
-    Claim(
-        "12a",
-        "A thousand configurations of width 8 and depth 3 are one compiled program per depth, with memory independent "
-        "of the number of steps",
-        ShownByTest(TESTS + "test_many_configurations_are_one_compilation_per_depth_with_memory_independent_of_steps"),
-    ),
-)
-
-PUBLISHED: tuple[Published, ...] = ()
-"""The paper's results are analytic; its statements are the claims."""
-
-
-SHOWN = (
-    "first has largest rho",
-    "first has largest lambda",
-    "first is slow",
-    "slow share kept",
-    "rank with 1/lambda",
-    "rank with 1/rho",
-)
-
-
-def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Means over random starts with 95 % intervals, a column per loss and depth."""
-    chosen = frame.loc[frame["metric"].isin(SHOWN)].copy()
-    if chosen.empty:
-        return {}
-    chosen["variant"] = chosen["variant"].fillna("population") if "variant" in chosen else "population"
-    rows: dict[tuple[str, str, str], dict[str, str]] = {}
-    for place, group in chosen.groupby(["dataset", "variant", "metric", "method", "L"]):
-        dataset, variant, metric, method, depth = cast(tuple[Any, ...], place)
-        value = summary(group["value"].to_numpy())
-        cells = rows.setdefault((dataset, variant, metric), {"views": dataset, "run": variant, "quantity": metric})
-        cells[f"{method}, L = {depth:g}"] = f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
-    return {"What is learned first, over random starts": pd.DataFrame(list(rows.values())).fillna("–")}
-
-
 SYSTEM = System(
     slug="jepa_linear",
     title="How JEPA avoids noisy features",
@@ -470,7 +313,6 @@ SYSTEM = System(
     paper="Littwin et al., NeurIPS 2024, arXiv 2407.03475",
     presets=PRESETS,
     run=run,
-    published=PUBLISHED,
     claims=CLAIMS,
     metrics=(),
     tables=tables,

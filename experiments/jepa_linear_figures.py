@@ -1,15 +1,40 @@
-"""The figures of ``jepa_linear``, drawn from its records."""
+"""The table and figures of ``jepa_linear``, from its records."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from core.stats import summary
 from experiments.frames import COLOURS, groups, select
+from latent.jepa_linear import Objective
 
-OBJECTIVES = ("JEPA", "MAE")
+OBJECTIVES: tuple[Objective, ...] = ("JEPA", "MAE")
+SHOWN = (
+    "first has largest rho",
+    "first has largest lambda",
+    "first is slow",
+    "slow share kept",
+    "rank with 1/lambda",
+    "rank with 1/rho",
+)
+
+
+def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Means over random starts with 95 % intervals, a column per loss and depth."""
+    chosen = frame.loc[frame["metric"].isin(SHOWN)].copy()
+    if chosen.empty:
+        return {}
+    chosen["variant"] = chosen["variant"].fillna("population") if "variant" in chosen else "population"
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for place, group in chosen.groupby(["dataset", "variant", "metric", "method", "L"]):
+        dataset, variant, metric, method, depth = cast(tuple[Any, ...], place)
+        value = summary(group["value"].to_numpy())
+        cells = rows.setdefault((dataset, variant, metric), {"views": dataset, "run": variant, "quantity": metric})
+        cells[f"{method}, L = {depth:g}"] = f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+    return {"What is learned first, over random starts": pd.DataFrame(list(rows.values())).fillna("–")}
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:

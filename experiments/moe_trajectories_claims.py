@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import all_of, paired, summary, within
+from core.stats import all_of, paired, share, summary, within
 from experiments.frames import groups, select, values
 from experiments.moe_trajectories_published import LOG_L, ONE_CLASS, OPENMX, TWO_CLASSES
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
@@ -129,9 +129,8 @@ def judge_coverage(frame: pd.DataFrame) -> Verdict:
     level = 1 - 0.05 / len(simulated)
     outside = []
     for s in simulated:
-        covered = scipy.stats.binomtest(round(s.coverage * s.replications), s.replications)
-        interval = covered.proportion_ci(level, method="wilson")
-        if interval.low > 0.97 or interval.high < 0.90:
+        covered = share(round(s.coverage * s.replications), s.replications, level)
+        if covered.low > 0.97 or covered.high < 0.90:
             outside.append(s.name)
     found = np.array([s.coverage for s in simulated])
     mean = summary(found)
@@ -229,11 +228,10 @@ def judge_forest(frame: pd.DataFrame) -> Verdict:
     for seed in seeds:
         ranked = select(rows, seed=seed).sort_values("value", ascending=False)["covariate"].tolist()
         hits.append(set(ranked[:4]) == {"ex1", "ex2", "gx1", "gx2"})
-    share = scipy.stats.binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     text = f"the four active covariates rank first in {sum(hits)} of {len(hits)} seeds"
     if len(seeds) < 5 and sum(hits) == len(hits):
         return Verdict(None, text + "; five seeds are needed")
-    return Verdict(sum(hits) >= 0.8 * len(hits), text, (float(share.low), float(share.high)))
+    return Verdict(sum(hits) >= 0.8 * len(hits), text, share(sum(hits), len(hits)).interval)
 
 
 def judge_batches(frame: pd.DataFrame) -> Verdict:

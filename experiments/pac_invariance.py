@@ -58,6 +58,9 @@ class Config:
     pool: int = 200
     """Further repeats, from which violation probabilities are taken."""
     dags: int = 20
+    """Random SEMs of comparisons with other methods."""
+    trend_dags: int = 80
+    """Random SEMs of trends."""
     d: int = 8
     """Nodes of the random SEMs of trends."""
     sites: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -79,11 +82,12 @@ class Config:
 PRESETS = {
     "smoke": Config(
         samples=(45_000,), sizes=(3, 11), repeats=2, radii=(0.02,), repeated=20, bound_sizes=(3, 11), pool=20,
-        dags=3, d=5, sites=(2,), trend_samples=(1_000, 30_000), trend_sizes=(3, 8), compared=(5,), irm_steps=300,
-        mixings=2, timed=(1_000, 100_000_000),
+        dags=3, trend_dags=3, d=5, sites=(2,), trend_samples=(1_000, 30_000), trend_sizes=(3, 8), compared=(5,),
+        irm_steps=300, mixings=2, timed=(1_000, 100_000_000),
     ),
     "small": Config(),
-    "paper": Config(repeats=100, repeated=20_000, pool=2_000, dags=200, compared=(8, 10, 12), mixings=100),
+    "paper": Config(repeats=100, repeated=20_000, pool=2_000, dags=200, trend_dags=200, compared=(8, 10, 12),
+        mixings=100),
 }  # fmt: skip
 
 
@@ -276,8 +280,8 @@ def trends(config: Config, context: Context) -> None:
 
         return jax.lax.map(lambda point: at(*point), (jax.random.split(key, len(points)), ms, ns, sites))
 
-    found = jax.device_get(jax.jit(lambda keys: jax.lax.map(one, keys))(seed_keys(range(config.dags))))
-    for dag, (i, (place, n)) in itertools.product(range(config.dags), enumerate(points)):
+    found = jax.device_get(jax.jit(lambda keys: jax.lax.map(one, keys))(seed_keys(range(config.trend_dags))))
+    for dag, (i, (place, n)) in itertools.product(range(config.trend_dags), enumerate(points)):
         where = {"part": "trends", **place, "N": n, "d": config.d}
         for metric, values in zip(("accepted", "falsely accepted", "generalization", "worst V"), found, strict=True):
             note(context, "random SEMs", "subsets", metric, dag, values[dag, i], where)

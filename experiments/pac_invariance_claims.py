@@ -2,9 +2,8 @@
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
-from core.stats import all_of, rank_correlation, summary, within
+from core.stats import all_of, rank_correlation, share, summary, within
 from experiments.frames import groups, select, values
 from experiments.system import Claim, Published, ShownByRecords, ShownByTest, Verdict
 
@@ -117,7 +116,7 @@ def judge_bound(frame: pd.DataFrame) -> Verdict:
         for times, repeats, limit in found[["value", "repeats", "bound"]].to_numpy() if len(found) else ():
             if repeats < 1000:
                 return Verdict(None)
-            upper = scipy.stats.binomtest(int(times), int(repeats)).proportion_ci(method="exact").high
+            upper = share(int(times), int(repeats), method="exact").high
             worst, cases = max(worst, times / repeats), cases + 1
             met &= bool(upper < limit)
     if cases < 6:
@@ -161,9 +160,8 @@ def judge_intercept(frame: pd.DataFrame) -> Verdict:
         found = values(frame, method=method, metric="accepted", N=N)
         if len(found) < 3 * REPEATS:
             return Verdict(None)
-        span = scipy.stats.binomtest(int(found.sum()), len(found)).proportion_ci(method="wilson")
         shares.append(found.mean())
-        spans.append((float(span.low), float(span.high)))
+        spans.append(share(int(found.sum()), len(found)).interval)
     text = f"accepted in {shares[0]:.0%} with an intercept, in {shares[1]:.0%} without"
     return Verdict(all_of([within(spans[0], 0.5), within(spans[1], most=0.5)]), text, spans[0])
 

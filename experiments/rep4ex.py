@@ -4,8 +4,8 @@ Paper: Saengkyongam, Rosenfeld, Ravikumar, Pfister, Peters, ICLR 2024, arXiv 231
 Claim: where actions move latents linearly, an autoencoder whose codes are linear in actions up to noise finds the
 latents up to an affine map; with a control function on its codes, E[Y | do(a)] is predicted far outside of the actions'
 support, in spite of hidden confounding.
-Command: ``relic run rep4ex --preset small --seeds 5``.
-Cost: no data; smoke ends in under a minute of CPU time, small in about twenty.
+Command: ``relic run rep4ex --preset small --seeds 10``.
+Cost: no data; smoke ends in under a minute of CPU time, small in about forty.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal import rep4ex as rep
-from experiments.rep4ex_outcomes import Data, conditional, direct, engression, interventional
+from experiments.rep4ex_outcomes import direct, engression, second_step
 from experiments.rep4ex_settings import Config
 from experiments.rep4ex_training import Case, Choice, make_case, recovered, train
 from experiments.system import Context
@@ -39,9 +39,9 @@ class Setting(NamedTuple):
         """Of the run."""
         return self.case.seed - FIRST_SEED
 
-    def data(self, code: Code) -> Data:
-        """The training rows' codes with their actions and outcomes."""
-        return Data(code(self.case.sample), self.case.sample.a, self.y)
+    def step(self, config: Config, code: Code) -> rep.SecondStep:
+        """Step 2 on the training rows' codes."""
+        return second_step(config, code(self.case.sample), self.case.sample.a, self.y)
 
 
 def settings(config: Config, context: Context) -> list[Setting]:
@@ -68,8 +68,7 @@ def extrapolation(config: Config, context: Context) -> None:
     for each, method, code in main_codes(config, context, worlds):
         found = judge(config, context, each, method, code)
         note_distances(context, each, method, found)
-        data = each.data(code)
-        note_curve(context, each, method, lambda a, data=data: interventional(config, data, a))
+        note_curve(context, each, method, each.step(config, code).effect)
 
 
 def rivals(config: Config, context: Context) -> None:
@@ -107,9 +106,9 @@ def components(case: Case) -> Code:
 
 def judge(config: Config, context: Context, each: Setting, method: str, code: Code) -> np.ndarray:
     """Notes the errors of step 2 on a code; returns E[Y | do(a)] for the test actions."""
-    fresh, data = each.case.fresh, each.data(code)
-    found = interventional(config, data, each.actions)
-    main = {MSE: mse(found, each.truth), CONDITIONAL: conditional_error(config, each, data, code)}
+    fresh, step = each.case.fresh, each.step(config, code)
+    found = step.effect(each.actions)
+    main = {MSE: mse(found, each.truth), CONDITIONAL: conditional_error(config, each, step, code)}
     if method != ORACLE:
         main["R^2"] = float(recovered(code(fresh), fresh.z).r2)
     for metric, value in main.items():
@@ -117,11 +116,10 @@ def judge(config: Config, context: Context, each: Setting, method: str, code: Co
     return found
 
 
-def conditional_error(config: Config, each: Setting, data: Data, code: Code) -> float:
+def conditional_error(config: Config, each: Setting, step: rep.SecondStep, code: Code) -> float:
     """Of E[Y | X, do(A = a)] over rows whose actions are outside of the support."""
     shifted = shifted_rows(config, each)
-    predicted = conditional(config, data, code(shifted), shifted.a)
-    return mse(predicted, expected_given_x(each, shifted))
+    return mse(step.effect_given(code(shifted), shifted.a), expected_given_x(each, shifted))
 
 
 def shifted_rows(config: Config, each: Setting) -> rep.Sample:

@@ -22,6 +22,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "The oracle by support and confounding: MSE of E[Y|do(a)]": oracle(frame),
         "Violated assumptions, d = 2, alpha = 2": by_kind(frame, "violated", ("R^2", "p of the constraint", MSE)),
         "Dimension of the code, d = 2": dimensions(frame),
+        "Four actions for two latents, linear Y: rejections of the over-identification test at 5 %": more(frame),
         "Ablations, d = 2, alpha = 2": ablations(frame),
         "MSE of E[Y|do(a)] by confounding": confounding(frame),
     }
@@ -80,6 +81,16 @@ def dimensions(frame: pd.DataFrame) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     for (metric, code), part in groups(chosen.dropna(subset=["encoder"]), "metric", "encoder"):
         rows.setdefault(metric, {"quantity": metric})[code] = f"{part['value'].median():.3g}"
+    return pd.DataFrame(list(rows.values())).fillna("–")
+
+
+def more(frame: pd.DataFrame) -> pd.DataFrame:
+    """How often, with and without a direct effect of the actions."""
+    chosen = select(frame, metric="p of over-identification")
+    rows: dict[str, dict[str, str]] = {}
+    for (what, method), part in groups(chosen, "actions", "method") if len(chosen) else ():
+        rejected = np.count_nonzero(part["value"].to_numpy() <= 0.05)
+        rows.setdefault(what, {"outcome": what})[method] = f"{rejected} of {len(part)}"
     return pd.DataFrame(list(rows.values())).fillna("–")
 
 

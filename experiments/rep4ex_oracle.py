@@ -5,7 +5,7 @@ import numpy as np
 
 from causal import rep4ex as rep
 from experiments.rep4ex_extrapolation import MSE, ORACLE, OUTER, mse
-from experiments.rep4ex_outcomes import Data, interventional
+from experiments.rep4ex_outcomes import second_step, uncontrolled
 from experiments.rep4ex_settings import Config
 from experiments.system import Context
 
@@ -27,11 +27,11 @@ def note_oracle(config: Config, context: Context, repeat: int, design: rep.Desig
     steep = outcomes == STEEP
     world, sample, y = rep.gen2(1_000 + repeat, config.rows if steep else config.outcome_rows, design, outcomes)
     actions = rep.outside(repeat, config.actions, design.d, design.gamma, 2.5 if steep else OUTER)
-    truth, data = outcomes.under_intervention(world, actions), Data(sample.z, sample.a, y)
+    truth, step = outcomes.under_intervention(world, actions), second_step(config, sample.z, sample.a, y)
     found = {
-        ORACLE: interventional(config, data, actions),
-        "oracle, no control function": interventional(config, data, actions, control=False),
-        "OLS on A": direct_linear(data, actions),
+        ORACLE: step.effect(actions),
+        "oracle, no control function": uncontrolled(step).effect(actions),
+        "OLS on A": direct_linear(sample.a, y, actions),
     }
     place = {"part": "oracle", "gamma": design.gamma, "alpha": design.alpha, "confounding": design.confounding}
     for method, value in found.items():
@@ -40,7 +40,7 @@ def note_oracle(config: Config, context: Context, repeat: int, design: rep.Desig
         )
 
 
-def direct_linear(data: Data, actions: np.ndarray) -> np.ndarray:
+def direct_linear(a: np.ndarray, y: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """Least squares of Y on (1, A)."""
-    rows = rep.Rows(jnp.asarray(data.a, jnp.float32), jnp.asarray(data.y, jnp.float32))
+    rows = rep.Rows(jnp.asarray(a, jnp.float32), jnp.asarray(y, jnp.float32))
     return np.asarray(rep.linear(rows, jnp.asarray(actions, jnp.float32)))

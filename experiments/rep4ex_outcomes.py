@@ -1,8 +1,9 @@
 """Step 2 of ``rep4ex`` on given codes, and the regressions that do without a representation."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,106 +17,37 @@ from core.loop import scan_steps
 from experiments.rep4ex_settings import Config
 
 
-class Data(NamedTuple):
-    """Codes (or latents), actions and outcomes of the training rows."""
-
-    w: np.ndarray
-    a: np.ndarray
-    y: np.ndarray
-
-
-def basis(config: Config, d: int) -> rep.Basis:
-    """The default features of nu and psi."""
-    return rep.random_fourier(jax.random.key(0), d, config.features, config.length)
+def second_step(config: Config, w: np.ndarray, a: np.ndarray, y: np.ndarray) -> rep.SecondStep:
+    """Step 2 as it is done where nothing else is said."""
+    step = rep.SecondStep(w, a, y, rep.Ridge(config.features, config.length, config.ridge))
+    step.check()
+    return step
 
 
-def ridge_outcome(config: Config, stage: rep.Stage, w, y, control: bool = True) -> rep.Outcome:
-    """The default regression; without the control function where that is asked for."""
-    made = basis(config, w.shape[1])
-    return rep.additive_ridge(stage, w, y, made, made if control else rep.NOTHING, config.ridge)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _interventional(config: Config, control: bool, w, a, y, actions):
-    stage = rep.first_stage(w, a)
-    return rep.interventional(stage, ridge_outcome(config, stage, w, y, control), actions)
-
-
-def interventional(config: Config, data: Data, actions: np.ndarray, control: bool = True) -> np.ndarray:
-    """E[Y | do(A = a)] by the random-Fourier ridge, in float64."""
-    rep.check_second_stage(*data)
-    with jax.enable_x64(True):
-        found = _interventional(config, control, *wide(*data), *wide(padded(actions, config.actions)))
-        return np.asarray(found)[: len(actions)]
-
-
-def padded(actions: np.ndarray, count: int) -> np.ndarray:
-    """With rows of 0 up to a count, so that one program serves any number of actions."""
-    return np.pad(actions, ((0, max(0, count - len(actions))), (0, 0)))
-
-
-def wide(*parts: Any):
-    """In float64, under ``jax.enable_x64``."""
-    return tuple(jnp.asarray(part, jnp.float64) for part in parts)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _conditional(config: Config, w, a, y, codes, actions):
-    stage = rep.first_stage(w, a)
-    return rep.conditional(stage, ridge_outcome(config, stage, w, y), codes, actions)
-
-
-def conditional(config: Config, data: Data, codes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """E[Y | X, do(A = a)] row by row."""
-    with jax.enable_x64(True):
-        return np.asarray(_conditional(config, *wide(*data), *wide(codes, actions)))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _interval(config: Config, w, a, y, actions):
-    def estimate(w, a, y):
-        stage = rep.first_stage(w, a)
-        return rep.interventional(stage, ridge_outcome(config, stage, w, y), actions)
-
-    return rep.bootstrap(jax.random.key(1), estimate, (w, a, y), config.bootstrap).interval()
-
-
-def interval(config: Config, data: Data, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % limits of E[Y | do(A = a)] by the bootstrap of step 2."""
-    with jax.enable_x64(True):
-        low, high = _interval(config, *wide(*data), *wide(actions))
-        return np.asarray(low), np.asarray(high)
+def uncontrolled(step: rep.SecondStep) -> rep.SecondStep:
+    """Without the control function."""
+    return dataclasses.replace(step, settings=dataclasses.replace(step.settings, control=False))
 
 
 @jax.jit
-def _support(w, a, actions):
-    return rep.outside_support(rep.first_stage(w, a), w, actions)
+def _overidentified(w, a, y):
+    return rep.overidentification(rep.first_stage(w, a), w, a, y).p
 
 
-@jax.jit
-def _strength(w, a):
-    return rep.strength(rep.first_stage(w, a), a)
-
-
-def support(data: Data, actions: np.ndarray) -> np.ndarray:
-    """The share of points outside of the training support, by action."""
+def overidentified(w: np.ndarray, a: np.ndarray, y: np.ndarray) -> float:
+    """The p-value of more actions than codes."""
     with jax.enable_x64(True):
-        return np.asarray(_support(*wide(data.w, data.a, actions)))
+        return float(_overidentified(*rep.wide(w, a, y)))
 
 
-def strength(w: np.ndarray, a: np.ndarray) -> rep.Strength:
-    """The first stage's report."""
-    with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, _strength(*wide(w, a)))
-
-
-def alternatives(config: Config, data: Data, actions: np.ndarray) -> dict[str, np.ndarray]:
+def alternatives(config: Config, step: rep.SecondStep, actions: np.ndarray) -> dict[str, np.ndarray]:
     """E[Y | do(A = a)] from the same codes by the other regressions of step 2."""
-    few = Data(*(part[:1_000] for part in data))
+    rows = step.w, step.a, step.y
+    few = (part[:1_000] for part in rows)
     with jax.enable_x64(True):
-        found = _alternatives(config, *wide(*data), *wide(*few), *wide(actions))
+        found = _alternatives(config, *rep.wide(*rows, *few, actions))
         by_name = {name: np.asarray(value) for name, value in found.items()}
-    return by_name | {"two networks": networks(config, data, actions)}
+    return by_name | {"two networks": networks(config, step, actions)}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -131,9 +63,9 @@ def _alternatives(config: Config, w, a, y, few_w, few_a, few_y, actions):
     return {name: rep.interventional(*each, actions) for name, each in fitted.items()}
 
 
-def networks(config: Config, data: Data, actions: np.ndarray) -> np.ndarray:
+def networks(config: Config, step: rep.SecondStep, actions: np.ndarray) -> np.ndarray:
     """Nu and psi as two networks."""
-    w, a, y = (jnp.asarray(part, jnp.float32) for part in data)
+    w, a, y = (jnp.asarray(part, jnp.float32) for part in (step.w, step.a, step.y))
     stage = rep.first_stage(w, a)
     batch = rep.Additive(stage.codes(w), stage.noise(), y - y.mean())
     params = fitted(rep.networks_learner(optimiser(config)), batch, config)

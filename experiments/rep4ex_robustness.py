@@ -8,7 +8,7 @@ import numpy as np
 from causal import rep4ex as rep
 from experiments.rep4ex_extrapolation import MSE, OUTER, mse
 from experiments.rep4ex_identification import FIRST_SEED, NAMES
-from experiments.rep4ex_outcomes import Data, interventional, strength
+from experiments.rep4ex_outcomes import overidentified, second_step
 from experiments.rep4ex_settings import Config
 from experiments.rep4ex_training import Case, Choice, Trained, make_case, train
 from experiments.system import Context
@@ -23,8 +23,11 @@ DESIGNS = {
 }
 
 
+REPAIRED = "non-linear effect of A, encoder given (A, A^2)"
+
+
 def assumptions(config: Config, context: Context) -> None:
-    """Representations and effects in worlds that violate one assumption each."""
+    """Representations and effects in worlds that violate one assumption each; one violation is mended too."""
     names = [name for name in DESIGNS for _ in context.seeds]
     cases = [
         make_case(config, FIRST_SEED + seed, design._replace(m=config.observed), config.rows)
@@ -36,6 +39,22 @@ def assumptions(config: Config, context: Context) -> None:
     for run, world in enumerate(trained.world):
         method = NAMES[trained.lam[run] > 0]
         note(context, cases[world], method, "violated", names[world], measured(config, trained, run, OUTER))
+    bent = [with_basis(case) for name, case in zip(names, cases, strict=True) if name == "non-linear effect of A"]
+    trained = train(config, context, "basis", bent, config.steps, choice)
+    for run, world in enumerate(trained.world):
+        method = NAMES[trained.lam[run] > 0]
+        note(context, bent[world], method, "violated", REPAIRED, measured(config, trained, run, OUTER, squares_too))
+
+
+def squares_too(a: np.ndarray) -> np.ndarray:
+    """t(A) = (A, A^2), in which the bent effect is linear."""
+    return np.hstack([a, a**2])
+
+
+def with_basis(case: Case) -> Case:
+    """The case with t(A) in the place of its actions, everywhere."""
+    sample, held, fresh = (part._replace(a=squares_too(part.a)) for part in (case.sample, case.held, case.fresh))
+    return case._replace(sample=sample, held=held, fresh=fresh, rows=rep.standardise(sample.x, sample.a))
 
 
 def coder(config: Config, d: int) -> rep.Autoencoder:
@@ -43,17 +62,19 @@ def coder(config: Config, d: int) -> rep.Autoencoder:
     return rep.Autoencoder(d, config.observed, config.hidden)
 
 
-def measured(config: Config, trained: Trained, run: int, outer: float) -> dict[str, float]:
+def measured(
+    config: Config, trained: Trained, run: int, outer: float, basis: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> dict[str, float]:
     """R^2, the constraint's p-value, and the error of E[Y | do(a)] outside of the support."""
     case = trained.cases[trained.world[run]]
     outcomes, actions = rep.Outcomes(), rep.outside(0, config.actions, 2, case.world.design.gamma, outer)
     y = outcomes.draw(case.world, case.sample, case.seed)
-    data = Data(trained.codes(run, case.sample.x, case.sample.a), case.sample.a, y)
+    step = second_step(config, trained.codes(run, case.sample.x, case.sample.a), case.sample.a, y)
     truth = outcomes.simulated(case.world, case.fresh.v, actions)
     return {
         "R^2": float(trained.recovered(run).r2),
         "p of the constraint": trained.test(run, config.test_rows),
-        MSE: mse(interventional(config, data, actions), truth),
+        MSE: mse(step.effect(basis(actions)), truth),
     }
 
 
@@ -79,7 +100,8 @@ def dimension(config: Config, context: Context) -> None:
         trained = train(config, context, f"dimension-{d}", cases, config.steps, choice)
         for run, case in enumerate(cases):
             w = trained.codes(run, case.sample.x, case.sample.a)
-            report, found = strength(w, case.sample.a), {"R^2": float(trained.recovered(run).r2)}
+            report = rep.SecondStep(w, case.sample.a, np.zeros(len(w))).strength()
+            found = {"R^2": float(trained.recovered(run).r2)}
             values = {"relative": report.relative, "effect": report.effect, "noise": report.noise}
             for name, parts in values.items():
                 found |= {f"singular value {i + 1} ({name})": float(value) for i, value in enumerate(parts)}
@@ -151,7 +173,29 @@ def placebo(config: Config, context: Context, cases: list[Case]) -> None:
         note(context, cases[world], method, "ablation", "permuted actions", {"R^2": float(trained.recovered(run).r2)})
 
 
+def more_actions(config: Config, context: Context) -> None:
+    """Four actions for two latents: the over-identification test with and without a direct effect on a linear Y."""
+    design = rep.Design(2, config.observed, more=2)
+    cases = [make_case(config, FIRST_SEED + seed, design, config.rows) for seed in context.seeds]
+    choice = Choice((config.lam,), coder(config, 2), restarts=1)
+    trained = train(config, context, "more-actions", cases, config.steps, choice)
+    for run, case in enumerate(cases):
+        note(context, case, "AE-MMR", "actions", "four actions", {"R^2": float(trained.recovered(run).r2)})
+        tested(context, case, "AE-MMR", trained.codes(run, case.sample.x, case.sample.a))
+    for repeat in range(min(100, config.tests)):
+        tested(context, make_case(config, 1_000 + repeat, design, config.rows), "oracle", None)
+
+
+def tested(context: Context, case: Case, method: str, w: np.ndarray | None) -> None:
+    """p-values of the over-identification test on codes, or on the latents."""
+    for direct in (0.0, 0.2):
+        y = rep.Outcomes(bent=0.0, direct=direct).draw(case.world, case.sample, case.seed)
+        p = overidentified(case.sample.z if w is None else w, case.sample.a, y)
+        note(context, case, method, "actions", f"direct effect {direct:g}", {"p of over-identification": p})
+
+
 PARTS: dict[str, Callable[[Config, Context], None]] = {
     "dimension": dimension,
     "assumptions": assumptions,
+    "more actions": more_actions,
 }

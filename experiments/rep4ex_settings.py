@@ -12,7 +12,7 @@ class Config:
     dimensions: tuple[int, ...] = (2, 4)
     strengths_wide: tuple[float, ...] = (1.0, 2.0)
     """The same where there are more than two latents."""
-    worlds: int = 8
+    worlds: int = 20
     """Seeds of identification, beside which ``--seeds`` is that of the rest."""
     observed: int = 10
     """Coordinates of X."""
@@ -25,7 +25,7 @@ class Config:
     hidden: tuple[int, ...] = (64, 64)
     learning_rate: float = 1e-3
     lam: float = 10.0
-    restarts: int = 2
+    restarts: int = 3
     """Encoders per representation, of which the one of least validation loss is kept."""
     outcome_rows: int = 8_000
     outcome_steps: int = 2_250
@@ -39,6 +39,14 @@ class Config:
     network_steps: int = 2_000
     """Of the networks that regress Y."""
     bootstrap: int = 25
+    """Draws of rows for intervals from step 2."""
+    refits: int = 20
+    """Draws for intervals from both steps, each with encoders of its own."""
+    refit_restarts: int = 2
+    refit_worlds: int = 5
+    """Of the extrapolation's, those which have such intervals."""
+    folds: int = 2
+    """Of cross-fitting: encoders from some, step 2 on the others."""
     supports: tuple[float, ...] = (0.5, 1.0, 1.5)
     """gamma: half the width of the actions' support."""
     oracle_seeds: int = 8
@@ -62,14 +70,16 @@ PRESETS = {
     "smoke": Config(
         strengths=(0.0, 2.0), dimensions=(2,), worlds=1, rows=1_000, fresh=500, validation=300, steps=50, batch=256,
         hidden=(32, 32), restarts=1, outcome_rows=1_000, outcome_steps=50, features=50, actions=60, network_steps=50,
-        bootstrap=5, supports=(0.5, 1.0), oracle_seeds=2, tests=10, plain_worlds=1, test_rows=300, thorough=False,
+        bootstrap=5, refits=2, refit_restarts=1, refit_worlds=1, supports=(0.5, 1.0), oracle_seeds=2, tests=10,
+        plain_worlds=1, test_rows=300, thorough=False,
         image_steps=0, cost_repeats=0,
     ),
     "small": Config(),
     "paper": Config(
         strengths=(0.0, 0.5, 1.0, 2.0, 4.0), dimensions=(2, 4, 10), strengths_wide=(0.0, 0.5, 1.0, 2.0, 4.0),
         worlds=20, rows=10_000, steps=20_000, restarts=4, outcome_rows=10_000, outcome_steps=20_000,
-        network_steps=20_000, bootstrap=500, oracle_seeds=100, lambdas=(0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0),
+        network_steps=20_000, bootstrap=500, refits=200, refit_restarts=4, refit_worlds=20, oracle_seeds=100,
+        lambdas=(0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0),
         image_steps=5_000, image_seeds=10, cost_repeats=10,
     ),
 }  # fmt: skip

@@ -9,7 +9,6 @@ import numpy as np
 import optax
 
 from causal import rep4ex as rep
-from core.errors import ConfigError
 from core.fit import fit
 from core.learner import Params
 from core.loop import runs_at_once
@@ -136,26 +135,22 @@ def train(config: Config, context: Context, name: str, cases: Sequence[Case], st
 
 def chosen(choice: Choice, cases: Sequence[Case], world, lam, restarts: int, params: Params) -> Trained:
     """Of the restarts of every run that of least L on held rows; of the constrained ones that of least Q."""
-    held = stacked([(c.rows.like(c.held.x), c.held.a - c.rows.a_mean, c.rows.bandwidth) for c in cases])
+    x, a, bandwidth = stacked([(c.rows.like(c.held.x), c.held.a - c.rows.a_mean, c.rows.bandwidth) for c in cases])
     fresh = stacked([(c.rows.like(c.fresh.x), c.fresh.a - c.rows.a_mean, c.fresh.z) for c in cases])
+    held, of_run = rep.Batch(x, a, jnp.zeros(len(cases)), bandwidth), jnp.asarray(np.repeat(world, restarts))
+    judged = rep.validated(choice.coder, params, held, of_run, choice.moments, choice.scale)
 
-    def judge(each):
+    def r2(each):
         params, index = each
-        x, a, bandwidth = (part[index] for part in held)
-        batch = rep.Batch(x, a, jnp.float32(0), bandwidth)
-        metrics = rep.objective(choice.coder, params, jax.random.key(0), batch, choice.moments, choice.scale)[1]
         x, a, z = (part[index] for part in fresh)
-        r2 = rep.recovered(encode(choice.coder, params, x, a), z).r2
-        return metrics["reconstruction"], metrics["restriction"], r2
+        return rep.recovered(encode(choice.coder, params, x, a), z).r2
 
-    found = jax.lax.map(jax.jit(judge), (params, jnp.asarray(np.repeat(world, restarts))))
-    reconstruction, restriction, r2 = (np.asarray(part).reshape(-1, restarts) for part in found)
+    others = np.asarray(jax.lax.map(jax.jit(r2), (params, of_run))).reshape(-1, restarts)
+    reconstruction, restriction = (np.asarray(part).reshape(-1, restarts) for part in judged)
     loss = restriction if choice.limits is not None else reconstruction + lam[:, None] * restriction
-    if not np.isfinite(loss).all():
-        raise ConfigError("an encoder's validation loss is not finite; lower learning_rate or lam")
-    at = np.arange(len(loss)), loss.argmin(axis=1)
-    kept = jax.tree.map(lambda leaf: leaf[at[0] * restarts + at[1]], params)
-    return Trained(choice.coder, cases, world, lam, kept, reconstruction[at], restriction[at], r2)
+    kept, which = rep.best(params, loss)
+    at = np.arange(len(loss)), which
+    return Trained(choice.coder, cases, world, lam, kept, reconstruction[at], restriction[at], others)
 
 
 def stacked(parts: Sequence[tuple[Any, ...]]) -> tuple[jax.Array, ...]:

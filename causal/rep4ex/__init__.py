@@ -32,7 +32,6 @@ from causal.rep4ex.control import (
     networks_learner,
     polynomial,
     random_fourier,
-    two_stage,
 )
 from causal.rep4ex.diagnostics import (
     ConstraintTest,
@@ -44,6 +43,7 @@ from causal.rep4ex.diagnostics import (
     outside_support,
     strength,
 )
+from causal.rep4ex.estimator import Fitted, Rep4Ex, cross_fitted, refit_interval
 from causal.rep4ex.generators import (
     Design,
     Outcomes,
@@ -57,6 +57,7 @@ from causal.rep4ex.generators import (
     observed,
     outside,
 )
+from causal.rep4ex.instruments import Overidentification, overidentification, two_stage
 from causal.rep4ex.moments import (
     Moments,
     Regression,
@@ -79,6 +80,7 @@ from causal.rep4ex.representation import (
     Batch,
     Pool,
     Standardised,
+    best,
     constrained,
     cutoff,
     largest_lambda,
@@ -86,7 +88,9 @@ from causal.rep4ex.representation import (
     pool_learner,
     representation_learner,
     standardise,
+    validated,
 )
+from causal.rep4ex.second_step import Ridge, SecondStep, wide
 
 __all__ = [
     "BATCH_AXES",
@@ -100,29 +104,36 @@ __all__ = [
     "Coder",
     "ConstraintTest",
     "Design",
+    "Fitted",
     "ImageAutoencoder",
     "Mlp",
     "Moments",
     "Outcome",
     "Outcomes",
+    "Overidentification",
     "Pool",
     "Recovered",
     "Regression",
+    "Rep4Ex",
+    "Ridge",
     "Rows",
     "Sample",
     "Scale",
+    "SecondStep",
     "Stage",
     "Standardised",
     "Strength",
     "Vae",
     "World",
     "additive_ridge",
+    "best",
     "bootstrap",
     "check_second_stage",
     "conditional",
     "confounder",
     "constrained",
     "constraint_test",
+    "cross_fitted",
     "cutoff",
     "draw",
     "engression_learner",
@@ -149,6 +160,7 @@ __all__ = [
     "observed",
     "outside",
     "outside_support",
+    "overidentification",
     "polynomial",
     "polynomial_statistic",
     "pool_learner",
@@ -156,6 +168,7 @@ __all__ = [
     "random_fourier",
     "raw",
     "recovered",
+    "refit_interval",
     "regress",
     "regression_learner",
     "representation_learner",
@@ -165,5 +178,7 @@ __all__ = [
     "two_stage",
     "u_statistic",
     "v_statistic",
+    "validated",
     "whitened",
+    "wide",
 ]

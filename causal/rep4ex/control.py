@@ -225,25 +225,6 @@ def network_outcome(
     )
 
 
-def two_stage(stage: Stage, w: Points, a: Float[Array, "n k"], y: Float[Array, " n"], degree: int = 1) -> Outcome:
-    """Two-stage least squares of Y on polynomials of the codes, with those of the actions as instruments."""
-    if a.shape[1] < w.shape[1]:
-        raise ConfigError(f"{a.shape[1]} actions cannot be instruments of {w.shape[1]} codes")
-    basis, z, v = polynomial(degree), stage.codes(w), stage.noise()
-    regressors, instruments = basis.features(z), basis.features(a / a.std(axis=0))
-    mean = regressors.mean(axis=0)
-    instruments = instruments - instruments.mean(axis=0)
-    fitted = instruments @ jnp.linalg.lstsq(instruments, regressors - mean)[0]
-    coef = jnp.linalg.lstsq(fitted, y - y.mean())[0]
-    average = basis.shifted(v)
-    return Outcome(
-        lambda x: (basis.features(x) - mean) @ coef,
-        lambda x: jnp.zeros(len(x), x.dtype),
-        lambda t: (average(t) - mean) @ coef,
-        y.mean(),
-    )
-
-
 def check_second_stage(w: np.ndarray, a: np.ndarray, y: np.ndarray) -> None:
     """Raises :class:`core.errors.ConfigError` where step 2 cannot be fitted."""
     if not (len(w) == len(a) == len(y)) or np.ndim(y) != 1:

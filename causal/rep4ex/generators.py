@@ -2,12 +2,12 @@
 
     Z = alpha M0 A + V,    X = g0(Z),    Y = l(Z) + U,    (U, V) independent of A
 
-A is uniform on [-gamma, gamma]^d and V ~ N(0, Sigma). Every draw comes from ``numpy.random.default_rng`` in a fixed
+A is uniform on [-gamma, gamma]^k and V ~ N(0, Sigma). Every draw comes from ``numpy.random.default_rng`` in a fixed
 order, so that a world is a function of its seed.
 """
 
 import itertools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -36,26 +36,37 @@ class Design(NamedTuple):
     """Of X, in its standard deviations; 0 is the assumption that Z is a function of X."""
     confounding: float = 1.5
     """c in U = c d^(-1/2) sum_j V_j + 0.3 N(0, 1)."""
+    more: int = 0
+    """Actions beyond as many as latents, k - d."""
+
+    @property
+    def k(self) -> int:
+        """Number of actions."""
+        return self.d + self.more
 
 
 class World(NamedTuple):
     """The parameters of a drawn world."""
 
     design: Design
-    M0: Float[np.ndarray, "d d"]
+    M0: Float[np.ndarray, "d k"]
     Sigma: Float[np.ndarray, "d d"]
     layers: tuple[Float[np.ndarray, "inputs outputs"], ...]
     """Of g0; none for images."""
 
-    def mean(self, a: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    def mean(self, a: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n d"]:
         """E[Z | do(A = a)]."""
         return self.design.alpha * (a + self.design.bend * a**2) @ self.M0.T
+
+    def idle(self) -> Float[np.ndarray, " k"]:
+        """A direction of unit length in which actions do not move the latents; there is one where k > d."""
+        return np.linalg.svd(self.M0)[2][-1]
 
 
 class Sample(NamedTuple):
     """Rows of a world; X alone with A (and Y) is observed."""
 
-    a: Float[np.ndarray, "n d"]
+    a: Float[np.ndarray, "n k"]
     v: Float[np.ndarray, "n d"]
     z: Float[np.ndarray, "n d"]
     x: Float[np.ndarray, "n m"]
@@ -70,8 +81,8 @@ def gen1(seed: int, n: int, design: Design) -> tuple[World, Sample]:
     check(n, design)
     rng, d = np.random.default_rng(seed), design.d
     rng.uniform(-2, 2, (d, d))
-    left, right = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
-    M0 = left * rng.uniform(0.8, 1.6, d) @ right
+    left, right = (np.linalg.qr(rng.standard_normal((side, side)))[0] for side in (d, design.k))
+    M0 = left * rng.uniform(0.8, 1.6, d) @ right[:d]
     L = rng.standard_normal((d, d))
     Sigma = L @ L.T / d + 0.5 * np.eye(d)
     widths = (d, design.m, design.m, design.m)
@@ -91,8 +102,10 @@ def gen3(seed: int, n: int, design: Design) -> tuple[World, Sample]:
 
 def check(n: int, design: Design) -> None:
     """Raises :class:`core.errors.ConfigError` where no world can be drawn."""
-    if n < 1 or design.d < 1 or design.gamma <= 0 or design.noise < 0:
-        raise ConfigError(f"a world needs rows, latents, a support and noise >= 0, not n = {n} of {design}")
+    if n < 1 or design.d < 1 or design.more < 0 or design.gamma <= 0 or design.noise < 0:
+        raise ConfigError(
+            f"a world needs rows, latents, as many actions, a support and noise >= 0, not n = {n} of {design}"
+        )
     if design.m < design.d:
         raise ConfigError(f"{design.d} latents are not a function of {design.m} observed coordinates; raise m")
     if design.law not in ("normal", "laplace", "bounded"):
@@ -104,11 +117,11 @@ def _layer(rng: np.random.Generator, inputs: int, outputs: int) -> Float[np.ndar
     return left * rng.uniform(0.7, 1.3, min(inputs, outputs)) @ right
 
 
-def draw(world: World, rng: np.random.Generator, n: int, a: Float[np.ndarray, "n d"] | None = None) -> Sample:
+def draw(world: World, rng: np.random.Generator, n: int, a: Float[np.ndarray, "n k"] | None = None) -> Sample:
     """``n`` rows; A uniform on its support where it is not given."""
     design = world.design
     if a is None:
-        a = rng.uniform(-design.gamma, design.gamma, (n, design.d))
+        a = rng.uniform(-design.gamma, design.gamma, (n, design.k))
     v = _standard(rng, design.law, (n, design.d)) @ np.linalg.cholesky(world.Sigma).T
     z = world.mean(a) + v
     x = observed(world, z)
@@ -143,33 +156,43 @@ def bumps(z: Float[np.ndarray, "n 2"], size: int = 32, scale: float = 1.8, width
 
 
 class Outcomes(NamedTuple):
-    """Y = d^(-1/2) sum_j (0.3 Z_j + bent sin(frequency Z_j)) + U."""
+    """Y = d^(-1/2) sum_j (0.3 Z_j + bent sin(frequency Z_j)) + direct <A, idle direction> + U."""
 
     bent: float = 2.0
     frequency: float = 0.6
+    direct: float = 0.0
+    """An effect of actions on Y beside that through Z, which instruments must not have; only where k > d."""
 
     def structural(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         """l(z)."""
         return (0.3 * z + self.bent * np.sin(self.frequency * z)).sum(axis=1) / np.sqrt(z.shape[1])
 
-    def under_intervention(self, world: World, a: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    def under_intervention(self, world: World, a: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
         """E[Y | do(A = a)] in closed form, for normal V: a sine's mean shrinks by exp(-frequency^2 Sigma_jj / 2)."""
         if world.design.law != "normal":
             raise ConfigError(f"the mean of Y is in closed form for normal V only, not {world.design.law}")
         mean, shrunk = world.mean(a), np.exp(-(self.frequency**2) * np.diag(world.Sigma) / 2)
         terms = 0.3 * mean + self.bent * np.sin(self.frequency * mean) * shrunk
-        return terms.sum(axis=1) / np.sqrt(world.design.d)
+        return terms.sum(axis=1) / np.sqrt(world.design.d) + self._beside(world, a)
+
+    def _beside(self, world: World, a: Float[np.ndarray, "j k"]) -> Any:
+        if not self.direct:
+            return 0.0
+        if not world.design.more:
+            raise ConfigError("a direct effect beside the latents needs more actions than latents; raise Design.more")
+        return self.direct * (a @ world.idle())
 
     def simulated(
-        self, world: World, v: Float[np.ndarray, "n d"], a: Float[np.ndarray, "j d"]
+        self, world: World, v: Float[np.ndarray, "n d"], a: Float[np.ndarray, "j k"]
     ) -> Float[np.ndarray, " j"]:
         """E[Y | do(A = a)] as a mean over draws of V, for any law."""
-        return np.array([self.structural(mean + v).mean() for mean in world.mean(a)])
+        through = np.array([self.structural(mean + v).mean() for mean in world.mean(a)])
+        return through + self._beside(world, a)
 
     def draw(self, world: World, sample: Sample, seed: int) -> Float[np.ndarray, " n"]:
         """Y; its own noise comes from ``default_rng(seed + 999)``."""
         own = 0.3 * np.random.default_rng(seed + 999).standard_normal(len(sample.z))
-        return self.structural(sample.z) + confounder(world, sample) + own
+        return self.structural(sample.z) + self._beside(world, sample.a) + confounder(world, sample) + own
 
 
 def confounder(world: World, sample: Sample) -> Float[np.ndarray, " n"]:
@@ -188,7 +211,7 @@ def gen2(
     return world, sample, outcomes.draw(world, sample, seed)
 
 
-def outside(seed: int, count: int, d: int, inner: float, outer: float) -> Float[np.ndarray, "kept d"]:
-    """Actions uniform on [-outer, outer]^d, those of [-inner, inner]^d left out."""
-    drawn = np.random.default_rng(seed).uniform(-outer, outer, (count, d))
+def outside(seed: int, count: int, k: int, inner: float, outer: float) -> Float[np.ndarray, "kept k"]:
+    """Actions uniform on [-outer, outer]^k, those of [-inner, inner]^k left out."""
+    drawn = np.random.default_rng(seed).uniform(-outer, outer, (count, k))
     return drawn[np.abs(drawn).max(axis=1) > inner]

@@ -150,6 +150,42 @@ def pool_learner(single: Any, runs: int, batch_size: int, at_once: int | None = 
     return learner._replace(init=jax.jit(learner.init))
 
 
+def validated(
+    coder: Coder, params: Params, held: Batch, world: Int[Array, " runs"], moments: Moments, scale: Scale
+) -> tuple[Float[Array, " runs"], Float[Array, " runs"]]:
+    """Reconstruction error and restriction of every run on rows that were held out.
+
+    Args:
+      coder: the networks.
+      params: of all runs, stacked.
+      held: rows by world, stacked; ``lam`` is not looked at.
+      world: of every run.
+      moments: as trained with.
+      scale: as trained with.
+    """
+
+    def judge(each):
+        params, index = each
+        batch = Batch(held.x[index], held.a[index], jnp.float32(0), held.bandwidth[index])
+        metrics = objective(coder, params, jax.random.key(0), batch, moments, scale)[1]
+        return metrics["reconstruction"], metrics["restriction"]
+
+    return jax.lax.map(jax.jit(judge), (params, world))
+
+
+def best(params: Params, loss: Float[np.ndarray, "runs restarts"]) -> tuple[Params, Int[np.ndarray, " runs"]]:
+    """The restart of least loss of every run, and which one it is; restarts of a run are neighbours in ``params``.
+
+    Raises:
+      ConfigError: where a loss is not finite.
+    """
+    if not np.isfinite(loss).all():
+        raise ConfigError("an encoder's validation loss is not finite; lower the learning rate or lambda")
+    chosen = loss.argmin(axis=1)
+    at = np.arange(len(loss)) * loss.shape[1] + chosen
+    return jax.tree.map(lambda leaf: leaf[at], params), chosen
+
+
 class Standardised(NamedTuple):
     """Rows less their means, X over one common scale, and how fresh rows are treated alike."""
 

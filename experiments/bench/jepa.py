@@ -6,39 +6,28 @@ ours in float32 as one program. NumPy is run on fewer configurations, and both a
 
 import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from core.bench import BenchResult, device_name, first_call
-from latent.jepa_linear import DeepLinear, Features, aligned, encoder_norms, learner, record
+from experiments.jepa_linear_cost import CONFIGURATIONS, DEPTH, DT, WIDTH, compiled, configurations
 
-WIDTH, DEPTH, CONFIGURATIONS, STEPS, DT = 8, 3, 1000, 1000, 0.02
-PEER_CONFIGURATIONS = 50
+STEPS, PEER_CONFIGURATIONS = 1_000, 50
 
 
 def run() -> list[BenchResult]:
     """Seconds for all configurations; the peer's are those of its share, scaled up."""
-    rng = np.random.default_rng(0)
-    eps = rng.uniform(0.05, 0.2, CONFIGURATIONS)
-    lam, rho = rng.uniform(0.3, 1.5, (CONFIGURATIONS, WIDTH)), rng.uniform(0.2, 0.95, (CONFIGURATIONS, WIDTH))
-    model = DeepLinear(WIDTH, DEPTH)
-
-    def single(eps, lam, rho):
-        moments = Features(lam, rho).moments()
-        gd = learner("JEPA", model, optax.sgd(DT), aligned(model, eps))
-        start = gd.init(jax.random.key(0), moments)
-        return record(gd, encoder_norms(model), STEPS, STEPS // 10)(start, moments)[1]
-
-    arguments = [jnp.asarray(column, jnp.float32) for column in (eps, lam, rho)]
+    runs = configurations()
     start = time.perf_counter()
-    compiled = jax.jit(jax.vmap(single)).lower(*arguments).compile()
+    call = compiled(runs, STEPS)
     compile_s = time.perf_counter() - start
     ours, peer = [], []
     for _ in range(3):
-        ours.append(first_call(lambda: compiled(*arguments)))
-        peer.append(first_call(lambda: [_descend(*c) for c in zip(eps[:PEER_CONFIGURATIONS], lam, rho, strict=False)]))
+        ours.append(first_call(call))
+        peer.append(
+            first_call(
+                lambda: [_descend(*c) for c in zip(*(column[:PEER_CONFIGURATIONS] for column in runs), strict=True)]
+            )
+        )
     scale = CONFIGURATIONS / PEER_CONFIGURATIONS
     note = f"{CONFIGURATIONS} configurations x {STEPS} steps; NumPy timed on {PEER_CONFIGURATIONS} of them"
     ours_s, peer_s = float(np.median(ours)), float(np.median(peer)) * scale

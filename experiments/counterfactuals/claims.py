@@ -4,9 +4,8 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
-from core.stats import all_of, paired, summary, within
+from core.stats import all_of, paired, share, summary, within
 from experiments.counterfactuals import digits
 from experiments.counterfactuals.scores import DATASET
 from experiments.counterfactuals.strokes import DIFFAE, LABELS, MAIN, PROPAGATED, WEAK_GAMMA
@@ -159,17 +158,19 @@ def judge_real_intensity(frame: pd.DataFrame) -> Verdict:
 def judge_real_digits(frame: pd.DataFrame, question: str, least: float) -> Verdict:
     """Item 9: the share of digits read as before, with Wilson's interval."""
     at = {"dataset": digits.DATASET, "method": MAIN}
-    share, count = values(frame, metric=f"digits kept, {question}", **at), values(frame, metric="digits, do(i)", **at)
+    fractions, count = (
+        values(frame, metric=f"digits kept, {question}", **at),
+        values(frame, metric="digits, do(i)", **at),
+    )
     accuracy = values(frame, dataset=digits.DATASET, metric="accuracy")
-    if missing(share, count, accuracy):
+    if missing(fractions, count, accuracy):
         return Verdict(None)
-    kept, n = round(float((share * count).sum())), round(float(count.sum()))
-    found = scipy.stats.binomtest(kept, n).proportion_ci(method="wilson")
+    kept, n = round(float((fractions * count).sum())), round(float(count.sum()))
     text = (
         f"{kept / n:.0%} of {n} digits under {question}; the classifier reads {accuracy.mean():.1%} of originals right"
     )
-    low, high = float(found.low), float(found.high)
-    return Verdict(within((low, high), least), text, (low, high))
+    interval = share(kept, n).interval
+    return Verdict(within(interval, least), text, interval)
 
 
 TESTS, METRICS = "tests/causal/test_causal_diffae.py::", "tests/causal/test_disentanglement.py::"

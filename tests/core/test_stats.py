@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from core.stats import all_of, holm, paired, rank_correlation, summary, within
+from core.stats import all_of, holm, paired, rank_correlation, share, summary, within
 
 SLEEP_DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SLEEP_DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -128,3 +128,18 @@ def test_rank_correlation_is_that_of_ranks_and_nothing_where_one_is_constant():
     assert rank_correlation(x, np.exp(x)) == pytest.approx(1.0)
     assert rank_correlation(x, -x) == pytest.approx(-1.0)
     assert rank_correlation(x, np.ones(4)) == 0.0
+
+
+@pytest.mark.parametrize(("happened", "trials"), [(0, 5), (3, 10), (90, 100)])
+def test_shares_have_the_limits_of_their_formulas(happened, trials):
+    z, p = 1.959963984540054, happened / trials
+    middle, half = p + z**2 / (2 * trials), z * np.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    found = share(happened, trials)
+    np.testing.assert_allclose(
+        found.interval, np.array([middle - half, middle + half]) / (1 + z**2 / trials), atol=1e-12
+    )
+    exact = share(happened, trials, method="exact")
+    assert (exact.value, exact.n) == (p, trials)
+    np.testing.assert_allclose(stats.binom.cdf(happened, trials, exact.high), 0.025, rtol=1e-6)
+    if happened:
+        np.testing.assert_allclose(stats.binom.sf(happened - 1, trials, exact.low), 0.025, rtol=1e-6)

@@ -3,10 +3,11 @@ import pandas as pd
 import pytest
 
 from experiments import registry, runs
-from experiments.jepa_linear import SYSTEM, judge_first_learned, judge_minibatches, judge_slow_and_fast
+from experiments.jepa_linear import SYSTEM
+from experiments.jepa_linear_claims import judge_cost, judge_first_learned, judge_minibatches, judge_slow_and_fast
 from experiments.runner import execute
 
-TINY = ("depths=1", "simulated_depths=3", "replications=2", "until=8", "until_mae=4", "grid=2")
+TINY = ("depths=1", "simulated_depths=3", "replications=2", "until=8", "until_mae=4", "grid=2", "cost_steps=10")
 PARTS = {
     "curves",
     "critical times",
@@ -16,6 +17,7 @@ PARTS = {
     "order static",
     "ranks",
     "bottleneck",
+    "cost",
 }
 
 
@@ -50,18 +52,20 @@ def test_a_second_run_has_nothing_to_do(run):
 
 
 def frame(**shares) -> pd.DataFrame:
-    """Twenty runs per (dataset, method, variant, metric) with the given share of ones."""
+    """A hundred runs per (dataset, method, variant, metric) with the given share of ones."""
     rows = []
     for name, share in shares.items():
         dataset, method, variant, metric = name.split("__")
-        for seed in range(20):
-            value = float(seed < round(20 * share))
+        for seed in range(100):
+            value = float(seed < round(100 * share))
             place = {"dataset": dataset, "method": method, "variant": variant.replace("_", "-"), "L": 3}
             rows.append({**place, "metric": metric.replace("_", " "), "seed": seed, "value": value})
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize(("jepa", "mae", "met"), [(0.9, 0.8, True), (0.9, 0.75, False), (0.75, 1.0, False)])
+@pytest.mark.parametrize(
+    ("jepa", "mae", "met"), [(0.95, 0.9, True), (0.9, 0.8, None), (0.9, 0.6, False), (0.6, 1.0, False)]
+)
 def test_the_first_feature_is_judged_by_the_shares_of_both_losses(jepa, mae, met):
     verdict = judge_first_learned(
         frame(mixed__JEPA__population__first_has_largest_rho=jepa, mixed__MAE__population__first_has_largest_lambda=mae)
@@ -85,10 +89,17 @@ def test_slow_and_fast_need_all_three_findings():
 
 def test_minibatches_need_overlapping_intervals():
     name = "mixed__JEPA__{}__first_has_largest_rho"
-    assert judge_minibatches(frame(**{name.format("population"): 0.8, name.format("mini_batches"): 0.7})).met is True
+    assert judge_minibatches(frame(**{name.format("population"): 0.8, name.format("mini_batches"): 0.75})).met is True
     assert judge_minibatches(frame(**{name.format("population"): 1.0, name.format("mini_batches"): 0.1})).met is False
 
 
-@pytest.mark.parametrize("judge", [judge_first_learned, judge_slow_and_fast, judge_minibatches])
+@pytest.mark.parametrize(("seconds", "met"), [(20.0, True), (61.0, False)])
+def test_the_cost_is_that_of_the_full_length_only(seconds, met):
+    place = {"part": "cost", "configurations": 1_000, "metric": "seconds", "seed": 0, "value": seconds}
+    assert judge_cost(pd.DataFrame([{**place, "steps": 10_000}])).met is met
+    assert judge_cost(pd.DataFrame([{**place, "steps": 1_000}])).met is None
+
+
+@pytest.mark.parametrize("judge", [judge_first_learned, judge_slow_and_fast, judge_minibatches, judge_cost])
 def test_without_records_nothing_is_judged(judge):
     assert judge(pd.DataFrame({"metric": [], "seed": [], "value": []})).met is None

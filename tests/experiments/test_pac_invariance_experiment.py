@@ -11,8 +11,8 @@ pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default
 
 TINY = (
     "samples=45000", "sizes=3,11", "repeats=2", "radii=0.02", "repeated=20", "bound_sizes=3,11", "pool=20", "dags=2",
-    "d=5", "sites=2", "trend_samples=1000,30000", "trend_sizes=3,8", "compared=5", "irm_steps=20", "mixings=2",
-    "timed=1000",
+    "trend_dags=2", "d=5", "sites=2", "trend_samples=1000,30000", "trend_sizes=3,8", "compared=5", "irm_steps=20",
+    "mixings=2", "timed=1000",
 )  # fmt: skip
 
 

@@ -1,0 +1,126 @@
+"""Step 2 on arrays, whatever the codes came from: a ridge on random Fourier features in float64, and its questions.
+
+It is solved anew for every question, so that what is kept is a pytree of arrays. Numbers of actions are rounded up to a
+power of two, each of which is compiled once.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from causal.rep4ex.control import (
+    NOTHING,
+    Outcome,
+    Stage,
+    additive_ridge,
+    check_second_stage,
+    conditional,
+    first_stage,
+    interventional,
+    random_fourier,
+)
+from causal.rep4ex.diagnostics import Strength, bootstrap, outside_support, strength
+
+Answers = Float[np.ndarray, " j"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ridge:
+    """Settings of the regression."""
+
+    features: int = 300
+    """Of nu and of psi each."""
+    length: float = 2.5
+    """Their length-scale, in deviations of V_phi."""
+    ridge: float = 1e-6
+    """In units of the number of rows."""
+    control: bool = True
+    """Whether there is a control function; without it confounding is left in."""
+
+    def fit(self, w: Float[Array, "n d"], a: Float[Array, "n k"], y: Float[Array, " n"]) -> tuple[Stage, Outcome]:
+        """The first stage and the regression of Y."""
+        stage = first_stage(w, a)
+        basis = random_fourier(jax.random.key(0), w.shape[1], self.features, self.length)
+        return stage, additive_ridge(stage, w, y, basis, basis if self.control else NOTHING, self.ridge)
+
+
+@flax.struct.dataclass
+class SecondStep:
+    """Rows and how Y is regressed on them; a pytree."""
+
+    w: Float[np.ndarray, "n d"]
+    """Codes, or true latents."""
+    a: Float[np.ndarray, "n k"]
+    y: Float[np.ndarray, " n"]
+    settings: Ridge = flax.struct.field(pytree_node=False, default=Ridge())
+
+    def check(self) -> None:
+        """Raises :class:`core.errors.ConfigError` where nothing can be fitted."""
+        check_second_stage(self.w, self.a, self.y)
+
+    def effect(self, actions: Float[np.ndarray, "j k"]) -> Answers:
+        """E[Y | do(A = a)] for every action."""
+        return self._asked(_effect, actions)
+
+    def effect_given(self, codes: Float[np.ndarray, "j d"], actions: Float[np.ndarray, "j k"]) -> Answers:
+        """E[Y | X = x, do(A = a)] row by row, from the codes of x."""
+        return self._asked(_effect_given, codes, actions)
+
+    def interval(
+        self, key: Key[Array, ""], actions: Float[np.ndarray, "j k"], draws: int = 100, level: float = 0.95
+    ) -> tuple[Answers, Answers]:
+        """Limits of E[Y | do(A = a)] by the bootstrap, with these codes."""
+        return self._asked(partial(_interval, draws, level, key), actions)
+
+    def outside(self, actions: Float[np.ndarray, "j k"]) -> Answers:
+        """The share of what an action leads to that lies outside of the codes seen, see :func:`outside_support`."""
+        return self._asked(_outside, actions)
+
+    def strength(self) -> Strength:
+        """How strongly actions move the codes."""
+        with jax.enable_x64(True):
+            return jax.tree.map(np.asarray, _strength(*wide(self.w, self.a)))
+
+    def _asked(self, question: Any, *about: np.ndarray) -> Any:
+        count = len(about[0])
+        size = 1 << max(count - 1, 1).bit_length()
+        with jax.enable_x64(True):
+            padded = (np.pad(part, ((0, size - count), (0, 0))) for part in about)
+            answer = question(self.settings, *wide(self.w, self.a, self.y, *padded))
+            return jax.tree.map(lambda each: np.asarray(each)[:count], answer)
+
+
+def wide(*parts: Any) -> tuple[Array, ...]:
+    """In float64, under ``jax.enable_x64``."""
+    return tuple(jnp.asarray(part, jnp.float64) for part in parts)
+
+
+@partial(jax.jit, static_argnums=0)
+def _effect(settings: Ridge, w, a, y, actions):
+    return interventional(*settings.fit(w, a, y), actions)
+
+
+@partial(jax.jit, static_argnums=0)
+def _effect_given(settings: Ridge, w, a, y, codes, actions):
+    return conditional(*settings.fit(w, a, y), codes, actions)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 3))
+def _interval(draws: int, level: float, key, settings: Ridge, w, a, y, actions):
+    return bootstrap(key, lambda *rows: interventional(*settings.fit(*rows), actions), (w, a, y), draws).interval(level)
+
+
+@partial(jax.jit, static_argnums=0)
+def _outside(settings: Ridge, w, a, y, actions):
+    return outside_support(first_stage(w, a), w, actions)
+
+
+@jax.jit
+def _strength(w, a):
+    return strength(first_stage(w, a), a)
