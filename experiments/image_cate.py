@@ -4,7 +4,7 @@ Paper: Jerzak, Johansson, Daoud, Image-based treatment effect heterogeneity, CLe
 Claim: a Bayesian convolutional network finds a few clusters of images whose units share a distribution of effects, and
 estimates effects better than the average and than networks with an unrestricted effect.
 Command: ``relic run image_cate --preset small --seeds 5``.
-Cost: smoke takes about a minute of processor time, most of it compilation; small about a quarter of an hour.
+Cost: smoke takes about a minute of processor time, most of it compilation; small about half an hour.
 Expect: PEHE 0.37 for the effect clusters on a planted spot, 0.46 for TARNet with the same trunk, 0.82 for the average.
 
 Satellite images, the Ugandan trial and IHDP are used where the data directory holds them; textures with planted spots

@@ -16,10 +16,10 @@ from experiments.system import Context
 
 LEVEL = 0.9
 ENSEMBLE = "ensemble, all images"
-MEMBERS = 8
+MEMBERS = 6
 """Refits of each data set."""
-SETS_AT_ONCE = 5
-"""Data sets whose members are one program; all at once would need eight times the memory."""
+SETS_AT_ONCE = 8
+"""Data sets whose members are one program; all at once would need five times the memory."""
 
 
 def coverage(config: Config, context: Context, pictures: Pictures) -> None:

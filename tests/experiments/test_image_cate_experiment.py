@@ -15,7 +15,7 @@ from experiments.runner import execute
 
 TINY = (
     "images=24", "steps=2", "coverage_steps=2", "trial_steps=2", "batch_images=4", "null_sets=2", "predictive_draws=2",
-    "salience_draws=1", "salience_images=2", "clusters=1,2", "coverage_sets=6", "half_samples=8", "fold_seeds=1",
+    "salience_draws=1", "salience_images=2", "clusters=1,2", "coverage_sets=9", "half_samples=8", "fold_seeds=1",
     "folds=2", "replications=1", "tabular_steps=2",
 )  # fmt: skip
 
