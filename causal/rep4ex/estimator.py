@@ -33,6 +33,7 @@ from core.errors import ConfigError
 from core.fit import fit
 from core.learner import Params
 from core.loop import runs_at_once
+from core.workdir import fingerprint
 
 Matrix = Float[np.ndarray, "n p"]
 Vector = Float[np.ndarray, " n"]
@@ -129,11 +130,13 @@ class Rep4Ex:
         tx = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
         single = representation_learner(self.coder, tx, self.moments, self.scale)
         learner = pool_learner(single, pool.runs, self.batch, runs_at_once())
-        params = fit(learner, pool, key=key, steps=self.steps, chunk=50, **where).state.params
+        named = {name: getattr(self, name) for name in ("lam", "steps", "batch", "learning_rate")}
+        identity = {**named, "rows": fingerprint(pool)} if where.get("workdir") else None
+        done = fit(learner, pool, key=key, steps=self.steps, chunk=50, identity=identity, **where)
         x, a = (np.broadcast_to(part[data.held], (fits, len(data.held), part.shape[1])) for part in (rows.x, rows.a))
         held = Batch(jnp.asarray(x), jnp.asarray(a), jnp.zeros(fits), bandwidth)
-        reconstruction, Q = validated(self.coder, params, held, world, self.moments, self.scale)
-        kept, _ = best(params, np.asarray(reconstruction + self.lam * Q).reshape(fits, -1))
+        reconstruction, Q = validated(self.coder, done.state.params, held, world, self.moments, self.scale)
+        kept, _ = best(done.state.params, np.asarray(reconstruction + self.lam * Q).reshape(fits, -1))
         made = []
         for i, chosen in enumerate(own):
             params = jax.tree.map(lambda leaf, i=i: leaf[i], kept)

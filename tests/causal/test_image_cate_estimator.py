@@ -8,7 +8,7 @@ import scipy.stats
 
 from causal import image_cate as ic
 from causal import treatment_effects as te
-from core.errors import ConfigError
+from core.errors import CheckpointError, ConfigError
 from core.fit import fit
 from core.learner import seed_keys
 
@@ -174,3 +174,10 @@ def test_what_cannot_be_used_is_named_before_training(message):
 def test_an_ensemble_needs_two_members():
     with pytest.raises(ConfigError, match="members is 1"):
         estimator().ensemble(KEY, **arrays(), members=1)
+
+
+@pytest.mark.slow
+def test_a_workdir_is_refused_for_other_units(tmp_path):
+    estimator().fit(KEY, **arrays(), workdir=tmp_path)
+    with pytest.raises(CheckpointError, match="units is"):
+        estimator().fit(KEY, **arrays(seed=1), workdir=tmp_path)

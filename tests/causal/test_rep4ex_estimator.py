@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from causal import rep4ex as rep
-from core.errors import ConfigError
+from core.errors import CheckpointError, ConfigError
 
 METHOD = rep.Rep4Ex(
     rep.Autoencoder(2, 10, (8,)), restarts=2, steps=20, batch=64, held_out=0.2, second=rep.Ridge(20, ridge=1e-3)
@@ -183,3 +183,13 @@ def test_more_actions_leave_the_stream_of_the_others_as_it_was():
     assert (world.M0.shape, sample.a.shape, world.design.k) == ((2, 3), (5, 3), 3)
     np.testing.assert_allclose(world.M0 @ world.idle(), 0, atol=1e-12)
     np.testing.assert_allclose(sample.z, 2 * sample.a @ world.M0.T + sample.v)
+
+
+@pytest.mark.slow
+def test_a_workdir_gives_the_same_fit_again_and_is_refused_for_other_rows(world, fitted, tmp_path):
+    for _ in range(2):
+        found = METHOD.fit(KEY, *world, workdir=tmp_path)
+        np.testing.assert_array_equal(found.effect(ACTIONS), fitted.effect(ACTIONS))
+    x, a, y = world
+    with pytest.raises(CheckpointError, match="rows is"):
+        METHOD.fit(KEY, x + a[:, :1], a, y, workdir=tmp_path)
