@@ -14,6 +14,7 @@ from experiments import rep4ex_extrapolation as extrapolation
 from experiments import rep4ex_identification as identification
 from experiments import rep4ex_robustness as robustness
 from experiments.rep4ex_claims import CLAIMS
+from experiments.rep4ex_confirmation import confirmation
 from experiments.rep4ex_cost import cost
 from experiments.rep4ex_figures import figures, tables
 from experiments.rep4ex_oracle import oracle
@@ -33,6 +34,7 @@ def run(config: Config, context: Context) -> None:
     if config.thorough:
         parts |= {**robustness.PARTS, "uncertainty": uncertainty, "other codes": extrapolation.rivals}
         parts |= {"ablations": robustness.ablations, "images": identification.images}
+        parts["confirmation"] = confirmation
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"rep4ex: {name}")

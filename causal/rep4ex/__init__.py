@@ -90,7 +90,7 @@ from causal.rep4ex.representation import (
     standardise,
     validated,
 )
-from causal.rep4ex.second_step import Ridge, SecondStep, wide
+from causal.rep4ex.second_step import Ridge, SecondStep, best_at_outer_actions, wide
 
 __all__ = [
     "BATCH_AXES",
@@ -127,6 +127,7 @@ __all__ = [
     "World",
     "additive_ridge",
     "best",
+    "best_at_outer_actions",
     "bootstrap",
     "check_second_stage",
     "conditional",

@@ -5,6 +5,7 @@ power of two, each of which is compiled once.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from causal.rep4ex.control import (
     random_fourier,
 )
 from causal.rep4ex.diagnostics import Strength, bootstrap, outside_support, strength
+from core.errors import ConfigError
 
 Answers = Float[np.ndarray, " j"]
 
@@ -124,3 +126,28 @@ def _outside(settings: Ridge, w, a, y, actions):
 @jax.jit
 def _strength(w, a):
     return strength(first_stage(w, a), a)
+
+
+def best_at_outer_actions(step: SecondStep, choices: Sequence[Ridge], share: float = 0.5) -> SecondStep:
+    """The step with those settings which, fitted to rows of inner actions, best predict the outcomes of outer ones.
+
+    What is asked of the step is to extrapolate, so that is what settings are chosen by: outer are the ``share`` of rows
+    whose actions lie farthest from the mean (Mahalanobis), and the error there is that of E[Y | do(A = a)] against Y.
+    Errors of the code and noise in Y make the same error for all settings on average.
+
+    Raises:
+      ConfigError: where there is nothing to choose from, or too few rows on either side.
+    """
+    n, k = step.a.shape
+    inner = n - round(share * n)
+    if not choices or min(inner, n - inner) <= k + step.w.shape[1] + 1:
+        raise ConfigError(f"{len(choices)} settings and {inner} inner of {n} rows do not suffice for a choice")
+    centred = step.a - step.a.mean(axis=0)
+    distance = np.einsum("nk,kl,nl->n", centred, np.linalg.inv(centred.T @ centred / n), centred)
+    order = np.argsort(distance, kind="stable")
+    near, far = order[:inner], order[inner:]
+    errors = [
+        np.mean((step.y[far] - SecondStep(step.w[near], step.a[near], step.y[near], each).effect(step.a[far])) ** 2)
+        for each in choices
+    ]
+    return dataclasses.replace(step, settings=choices[int(np.argmin(errors))])

@@ -90,6 +90,19 @@ def test_intervals_of_the_second_step_are_about_the_estimate(fitted):
     assert (high > low).all()
 
 
+def test_settings_are_those_that_predict_outer_actions_best():
+    """A smooth outcome of true latents: a ridge that shrinks everything away loses to one that does not."""
+    _, sample, y = rep.gen2(1, 400, rep.Design())
+    step = rep.SecondStep(sample.z, sample.a, y)
+    heavy, light = rep.Ridge(20, 3.0, 10.0), rep.Ridge(20, 3.0, 1e-3)
+    chosen = rep.best_at_outer_actions(step, [heavy, light])
+    assert chosen.settings == light
+    turned = rep.SecondStep(sample.z, sample.a @ np.array([[1.0, 2.0], [0.0, 3.0]]), y)
+    assert rep.best_at_outer_actions(turned, [heavy, light]).settings == light
+    with pytest.raises(ConfigError, match="do not suffice"):
+        rep.best_at_outer_actions(step, [])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -91,6 +91,22 @@ def test_ours_is_judged_beside_ols_and_the_plain_autoencoder(ours, met):
         assert judge(made).met is met
 
 
+def fresh(method, numbers):
+    return rows(numbers, dataset=claims.FRESH, method=method, metric=claims.MSE)
+
+
+@pytest.mark.parametrize(("chosen", "met"), [(0.2, True), (0.9, False)])
+def test_chosen_settings_are_judged_on_fresh_worlds_alone(chosen, met):
+    made = [
+        fresh(claims.CHOSEN, chosen * np.exp(NOISE)), fresh("OLS on A", np.exp(NOISE)),
+        fresh(claims.OURS, 0.5 * np.exp(NOISE)),
+    ]  # fmt: skip
+    others = frame(errors(claims.CHOSEN, NOISE), errors("OLS on A", NOISE), errors(claims.OURS, NOISE))
+    for judge in (claims.judge_chosen_error, claims.judge_chosen_half_of_ols, claims.judge_choice):
+        assert judge(frame(*made)).met is met
+        assert judge(others).met is None
+
+
 def oracle(method, error, d=2, **place):
     return rows(error * np.exp(NOISE), dataset=f"oracle, d = {d}", method=method, metric=claims.MSE, **place)
 
