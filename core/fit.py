@@ -95,7 +95,7 @@ def fit(
       CheckpointError: where the workdir cannot be used or belongs to another run, or a checkpoint cannot be written.
       Preempted: where SIGTERM or Ctrl-C asked to stop; the state was saved.
     """
-    folder = Path(workdir) if workdir is not None else None
+    folder = Path(workdir).absolute() if workdir is not None else None
     host = data if isinstance(data, HostBatches) else None
     chunks = _Chunks.plan(steps, chunk, checkpoint_every, evaluate_every)
     with contextlib.ExitStack() as stack:

@@ -134,6 +134,13 @@ def test_seeds_in_one_program_resume_to_the_same_bits(tmp_path):
     assert len(whole.history[0]["loss"]) == 3
 
 
+def test_a_workdir_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        quick(10, workdir="run")
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
 def test_sharded_state_is_restored_with_its_sharding(tmp_path):
     example = regression()
     rules = [("Dense_0/kernel$", jax.sharding.PartitionSpec(None, "model"))]
