@@ -5,7 +5,7 @@ Claim: where actions move latents linearly, an autoencoder whose codes are linea
 latents up to an affine map; with a control function on its codes, E[Y | do(a)] is predicted far outside of the actions'
 support, in spite of hidden confounding.
 Command: ``relic run rep4ex --preset small --seeds 10``.
-Cost: no data; smoke ends in under a minute of CPU time, small in about forty.
+Cost: no data; smoke ends in under a minute of CPU time, small in about fifty.
 """
 
 from collections.abc import Callable
