@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
-from core.stats import all_of, paired, within
+from core.stats import all_of, paired, share, within
 from experiments import judging
 from experiments.frames import by_seed, groups, select, values
 from experiments.judging import Quantity
@@ -67,7 +66,7 @@ def judge_null(frame: pd.DataFrame) -> Verdict:
     if len(value) < 20 or len(value) != len(se):
         return Verdict(None)
     holds = int((np.abs(value) <= 1.96 * se).sum())
-    return Verdict(holds >= 0.9 * len(value), f"{holds} of {len(value)} data sets", wilson(holds, len(value)))
+    return Verdict(holds >= 0.9 * len(value), f"{holds} of {len(value)} data sets", share(holds, len(value)).interval)
 
 
 def judge_spread(frame: pd.DataFrame) -> Verdict:
@@ -86,12 +85,6 @@ def judge_salience_of_images(frame: pd.DataFrame) -> Verdict:
     return decided(Quantity("rank correlation", of_s1(frame, "salience correlation of images"), least=0.3))
 
 
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    found = scipy.stats.binomtest(hits, trials).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
-
-
 def covered(frame: pd.DataFrame, method: str) -> list[tuple[int, int]]:
     """(times the truth was held, data sets) of each cluster's effect."""
     chosen = select(frame, dataset="S1 coverage", method=method, metric="covered")
@@ -105,7 +98,7 @@ def judge_coverage(frame: pd.DataFrame, method: str) -> Verdict:
     if len(found) < 2 or min(n for _, n in found) < 40:
         return Verdict(None)
     text = "; ".join(f"cluster {k}: {hits} of {n}" for k, (hits, n) in enumerate(found))
-    pooled = wilson(sum(hits for hits, _ in found), sum(n for _, n in found))
+    pooled = share(sum(hits for hits, _ in found), sum(n for _, n in found)).interval
     return Verdict(all(0.8 <= hits / n <= 0.98 for hits, n in found), text, pooled)
 
 
