@@ -87,7 +87,7 @@ def test_ours_is_judged_beside_ols_and_the_plain_autoencoder(ours, met):
         errors(claims.OURS, ours * np.exp(NOISE)), errors("OLS on A", np.exp(NOISE)),
         errors(claims.VANILLA, 0.5 * np.exp(NOISE)),
     )  # fmt: skip
-    for judge in (claims.judge_error, claims.judge_half_of_ols, claims.judge_plain_is_worse):
+    for judge in (claims.judge_error, claims.judge_ratio, claims.judge_plain_is_worse):
         assert judge(made).met is met
 
 
@@ -102,7 +102,7 @@ def test_chosen_settings_are_judged_on_fresh_worlds_alone(chosen, met):
         fresh(claims.OURS, 0.5 * np.exp(NOISE)),
     ]  # fmt: skip
     others = frame(errors(claims.CHOSEN, NOISE), errors("OLS on A", NOISE), errors(claims.OURS, NOISE))
-    for judge in (claims.judge_chosen_error, claims.judge_chosen_half_of_ols, claims.judge_choice):
+    for judge in (claims.judge_chosen_error, claims.judge_chosen_ratio, claims.judge_choice):
         assert judge(frame(*made)).met is met
         assert judge(others).met is None
 
