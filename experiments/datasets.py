@@ -1,5 +1,6 @@
 """Data sets for the command line: what there is, where it was found, and its preparation."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +18,26 @@ from core.datasets import (
     morphomnist,
     sachs,
     shakespeare,
+    tables,
     uci,
     uganda,
 )
 from core.datasets.implicit import BUILDERS, ImplicitBuilder
 from core.errors import DataError
 
-OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
+Locate = Callable[[Path | None], Path | None]
+
+
+def _of_table(origin: tables.Origin, file: Locate) -> tuple[str, str, Locate]:
+    """A line of the list for what has builders of tables."""
+    return (
+        origin.title,
+        f"{origin.licence}\n{origin.homepage}",
+        lambda explicit: path.parent if (path := file(explicit)) else None,
+    )
+
+
+OTHERS: dict[str, tuple[str, str, Locate]] = {
     "mnist": (
         "MNIST: 70,000 handwritten digits of 28 x 28 pixels; downloaded when needed",
         "CC BY-SA 3.0 (Y. LeCun, C. Cortes)\nhttps://www.tensorflow.org/datasets/catalog/mnist",
@@ -69,21 +83,9 @@ OTHERS: dict[str, tuple[str, str, Callable[[Path | None], Path | None]]] = {
         "GPL-2 or later (R package ERP)\nhttps://cran.r-project.org/package=ERP",
         lambda explicit: path.parent if (path := erp.locate("erp_impulsivity", explicit)) else None,
     ),
-    "uganda_yop_images": (
-        "Youth Opportunities Program, northern Uganda: 2,082 people of a trial and 1,420 satellite images",
-        "GPL-3 (cjerzak/causalimages-software)\nhttps://github.com/cjerzak/causalimages-software",
-        lambda explicit: path.parent if (path := uganda.locate(explicit)) else None,
-    ),
-    "ihdp10": (
-        "IHDP: 747 children's covariates with ten simulations of treatment effects",
-        "no licence stated (AMLab-Amsterdam/CEVAE)\nhttps://github.com/AMLab-Amsterdam/CEVAE",
-        lambda explicit: path.parent if (path := ihdp.locate(explicit)) else None,
-    ),
-    "sachs_interventions": (
-        "Sachs et al. 2005: 11 proteins in 7,466 cells under nine conditions",
-        "CC0 1.0 (cmu-phil/example-causal-datasets)\nhttps://github.com/cmu-phil/example-causal-datasets",
-        lambda explicit: path.parent if (path := sachs.locate(explicit)) else None,
-    ),
+    "uganda_yop_images": _of_table(tables.UGANDA, lambda explicit: uganda.locate(explicit)),
+    "ihdp10": _of_table(tables.IHDP, lambda explicit: ihdp.locate(explicit)),
+    "sachs_interventions": _of_table(tables.SACHS, lambda explicit: sachs.locate(explicit)),
 }
 """What is read without a builder of interactions: title, licence and page, and where it was found."""
 
@@ -131,7 +133,16 @@ def prepare(name: str, explicit: Path | None) -> str:
     Raises:
       DataError: where it is unknown, nowhere to be had, or not as it should be.
     """
+    chosen = [table for table in tables.TABLES.values() if name in (table.folder, table.name)]
+    if chosen:
+        return "\n".join(map(functools.partial(_prepared, explicit=explicit), chosen))
     if name not in BUILDERS:
-        raise DataError(f"there is no data set {name!r}; possible: {', '.join(BUILDERS)}")
+        possible = [*BUILDERS, *dict.fromkeys(table.folder for table in tables.TABLES.values())]
+        raise DataError(f"there is no data set {name!r} to prepare; possible: {', '.join(possible)}")
     counts = interactions.load(name, data_dir=explicit).statistics()
     return f"{name}: " + ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in counts.items())
+
+
+def _prepared(table: tables.Table, explicit: Path | None) -> str:
+    splits = tables.builder(table, explicit).info.splits
+    return f"{table.name}: " + ", ".join(f"{split} {info.num_examples:,}" for split, info in splits.items())
