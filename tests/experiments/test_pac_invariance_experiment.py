@@ -7,8 +7,6 @@ from experiments import registry, runs
 from experiments.pac_invariance import SYSTEM
 from experiments.runner import execute
 
-pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
-
 TINY = (
     "samples=45000", "sizes=3,11", "repeats=2", "radii=0.02", "repeated=20", "bound_sizes=3,11", "pool=20", "dags=2",
     "trend_dags=2", "d=5", "sites=2", "trend_samples=1000,30000", "trend_sizes=3,8", "compared=5", "irm_steps=20",
@@ -114,7 +112,10 @@ def test_trends_are_judged_by_rank_correlations_over_sems(sign):
     assert claims.judge_environments(made).met is (sign > 0)
 
 
-@pytest.mark.parametrize(("with_", "without", "met"), [(1.0, 0.0, True), (1.0, 0.5, False), (0.5, 0.0, False)])
+@pytest.mark.parametrize(
+    ("with_", "without", "met"),
+    [(1.0, 0.0, True), (1.0, 0.5, None), (0.5, 0.0, None), (1.0, 0.9, False), (0.1, 0.0, False)],
+)
 def test_the_intercept_must_make_the_difference(with_, without, met):
     made = frame(
         [
