@@ -11,8 +11,6 @@ import scipy.stats
 from causal import pac_invariance as pac
 from causal.linear_sems import environments, linear_sem, moments_of, sample, shift
 
-pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
-
 
 @pytest.fixture(autouse=True)
 def double():
@@ -45,6 +43,7 @@ def found():
     return moments, sets, tests
 
 
+@pytest.mark.slow
 def test_p_values_sets_and_intervals_equal_those_of_causalicp():
     theirs = pytest.importorskip("causalicp").fit(data(), 2, alpha=0.05)
     moments, sets, tests = found()
@@ -82,6 +81,7 @@ def test_welch_and_f_equal_scipy():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_chunks_of_subsets_give_the_same_tests():
     moments, sets, tests = found()
     chunked = pac.icp(moments, 2, sets, chunk=3)

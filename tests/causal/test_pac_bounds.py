@@ -10,8 +10,6 @@ import pytest
 from causal import pac_invariance as pac
 from causal.linear_sems import linear_sem, population, sample_moments
 
-pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
-
 
 @pytest.fixture(autouse=True)
 def double():
@@ -113,6 +111,7 @@ def test_end_to_end_takes_the_better_bound_and_adds_both_radii():
     assert few.environments == pac.environments_vc(1, 0.1, 0.025) < pac.environments_finite(10**300, 0.1, 0.025)
 
 
+@pytest.mark.slow
 def test_irrelevant_nodes_change_neither_the_bound_nor_the_violations(record_property):
     small = pac.figure_sem()
     B = np.zeros((107, 107))

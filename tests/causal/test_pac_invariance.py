@@ -23,8 +23,6 @@ from causal.linear_sems import (
     soft,
 )
 
-pytestmark = pytest.mark.slow  # minutes of compilation: beyond what the default tests may take
-
 HARD = [{0}, {1}, {0, 1}, {3}, {0, 3}, {1, 3}, {0, 1, 3}]
 SOFT = [{1, 3} | a | b for b in (set(), {5}, {5, 6}) for a in (set(), {0}, {2}, {0, 2})]
 RADEMACHER = [{1, 3} | a for a in (set(), {0}, {2}, {5}, {0, 2}, {0, 5}, {2, 5}, {0, 2, 5})]
@@ -89,6 +87,7 @@ def separated():
     return jax.jit(jax.vmap(one, in_axes=(None, None, None, 0)))
 
 
+@pytest.mark.slow
 def test_d_separation_and_moments_agree_on_random_dags(record_property):
     sem = pac.figure_sem()
     found = separated()(sem.B != 0, pac.figure_sites(), jnp.arange(7) == pac.TARGET, masks())
@@ -239,10 +238,12 @@ def test_anchor_regression_is_least_squares_at_one_and_ignores_shifts_in_the_lim
     mask = jnp.array([True, False, True])
     free = pac.anchor(moments, 1, mask, 1.0)
     np.testing.assert_allclose(free, pac.pooled(moments, 1, mask), atol=1e-9)
-    slopes = [float(pac.anchor(moments, 1, mask, gamma)[2]) for gamma in (1.0, 10.0, 1e6)]
-    spread = [np.std(moments.mean @ (jnp.array([0, 1.0, 0]) - pac.anchor(moments, 1, mask, g))) for g in (1.0, 1e6)]
-    assert spread[1] < 1e-3 * np.std(moments.mean[:, 1])
-    assert len(set(slopes)) == 3
+    child = jnp.array([False, False, True])  # X_2 = 2 X_1 + e: without shift between environments only at 1/2
+    slopes = [float(pac.anchor(moments, 1, child, gamma)[2]) for gamma in (1.0, 10.0, 1e6)]
+    spread = [np.std(moments.mean @ (jnp.array([0, 1.0, 0]) - pac.anchor(moments, 1, child, g))) for g in (1.0, 1e6)]
+    assert slopes[0] < slopes[1] < slopes[2]
+    np.testing.assert_allclose(slopes[2], 0.5, atol=1e-6)
+    assert spread[1] < 1e-3 * spread[0]
 
 
 def test_irm_without_penalty_is_least_squares_and_with_it_drops_the_unstable_feature():
@@ -259,10 +260,10 @@ def test_irm_without_penalty_is_least_squares_and_with_it_drops_the_unstable_fea
     weights = 1 / M[:, target, target]
     mean = jnp.einsum("e,eij->ij", weights / weights.sum(), M)
     best = pac.on_subset(mean, target, jnp.arange(4) < 3).best()
-    plain, penalised = fit(0.0), fit(1e4)
+    plain, penalised = fit(0.0), fit(100.0)
     np.testing.assert_allclose(plain[:3], best[:3], atol=2e-3)
-    assert abs(penalised[2]) < abs(plain[2])
-    np.testing.assert_allclose(penalised[:2], [1, 1], atol=0.1)
+    assert abs(penalised[2]) < 0.1 * abs(plain[2])
+    np.testing.assert_allclose(penalised[:2], [1, 1], atol=1e-4)
 
 
 def test_the_safest_subset_is_the_accepted_one_of_least_error_or_else_the_steadiest():
