@@ -83,9 +83,9 @@ OTHERS: dict[str, tuple[str, str, Locate]] = {
         "GPL-2 or later (R package ERP)\nhttps://cran.r-project.org/package=ERP",
         lambda explicit: path.parent if (path := erp.locate("erp_impulsivity", explicit)) else None,
     ),
-    "uganda_yop_images": _of_table(tables.UGANDA, lambda explicit: uganda.locate(explicit)),
-    "ihdp10": _of_table(tables.IHDP, lambda explicit: ihdp.locate(explicit)),
-    "sachs_interventions": _of_table(tables.SACHS, lambda explicit: sachs.locate(explicit)),
+    "uganda_yop_images": _of_table(tables.UGANDA, uganda.locate),
+    "ihdp10": _of_table(tables.IHDP, ihdp.locate),
+    "sachs_interventions": _of_table(tables.SACHS, sachs.locate),
 }
 """What is read without a builder of interactions: title, licence and page, and where it was found."""
 

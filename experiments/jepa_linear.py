@@ -104,7 +104,7 @@ def run(config: Config, context: Context) -> None:
         "bottleneck": bottleneck,
     }
     if config.cost_steps:
-        parts["cost"] = cost
+        parts["cost"] = lambda config, context: cost(context, config.cost_steps)
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"jepa_linear: {name}")

@@ -1,7 +1,7 @@
 """What many configurations of ``jepa_linear`` cost as one program."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,6 @@ from experiments.system import Context
 from latent.jepa_linear import DeepLinear, Features, aligned, encoder_norms, learner, record
 
 WIDTH, DEPTH, CONFIGURATIONS, DT = 8, 3, 1_000, 0.02
-
-
-class Settings(Protocol):
-    """What is read of the configuration."""
-
-    @property
-    def cost_steps(self) -> int:
-        """Steps of the program."""
-        ...
 
 
 class Configurations(NamedTuple):
@@ -55,9 +46,8 @@ def compiled(runs: Configurations, steps: int) -> Callable[[], Any]:
     return lambda: program(*arguments)
 
 
-def cost(config: Settings, context: Context) -> None:
+def cost(context: Context, steps: int) -> None:
     """Seconds of one call."""
-    steps = config.cost_steps
     place = {"part": "cost", "steps": steps, "configurations": CONFIGURATIONS}
     seconds = first_call(compiled(configurations(), steps))
     context.record(dataset="cost", method="JEPA", metric="seconds", seed=0, value=seconds, **place)

@@ -56,7 +56,7 @@ class Trained(NamedTuple):
         """phi(x)."""
         rows = self.cases[self.world[run]].rows
         params = jax.tree.map(lambda leaf: leaf[run], self.params)
-        return np.asarray(encode(self.coder, params, rows.like(x), (a - rows.a_mean).astype(np.float32)))
+        return np.asarray(rep.encode(self.coder, params, rows.like(x), (a - rows.a_mean).astype(np.float32)))
 
     def recovered(self, run: int) -> rep.Recovered:
         """How much of the latents its code holds, on fresh rows."""
@@ -89,12 +89,6 @@ def tested(w: np.ndarray, a: np.ndarray) -> float:
     """The p-value of the constraint on codes, by 128 random features of the kernel."""
     w, a = ((part - part.mean(axis=0)).astype(np.float32) for part in (w, a))
     return float(_tested(jax.random.key(0), jnp.asarray(w), jnp.asarray(a), rep.median_bandwidth(a)))
-
-
-def encode(coder: rep.Coder, params: Params, x: Any, a: Any):
-    """Codes of standardised rows."""
-    coded: Any = coder.apply(params, x, a, jnp.zeros((len(x), coder.d)))
-    return coded.code
 
 
 class Choice(NamedTuple):
@@ -143,7 +137,7 @@ def chosen(choice: Choice, cases: Sequence[Case], world, lam, restarts: int, par
     def r2(each):
         params, index = each
         x, a, z = (part[index] for part in fresh)
-        return rep.recovered(encode(choice.coder, params, x, a), z).r2
+        return rep.recovered(rep.encode(choice.coder, params, x, a), z).r2
 
     others = np.asarray(jax.lax.map(jax.jit(r2), (params, of_run))).reshape(-1, restarts)
     reconstruction, restriction = (np.asarray(part).reshape(-1, restarts) for part in judged)

@@ -4,12 +4,10 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
 from causal import rep4ex as rep
-from causal import treatment_effects as te
 from experiments.rep4ex_extrapolation import DATASET, ORACLE, OURS, Setting, main_codes, mse, settings
 from experiments.rep4ex_outcomes import alternatives, uncontrolled
 from experiments.rep4ex_settings import Config
@@ -85,9 +83,7 @@ def both_steps(config: Config, context: Context, each: Setting, step: rep.Second
         jax.random.key(each.case.seed), sample.x, sample.a, each.y, config.refits,
         workdir=context.workdir / f"refits-{each.seed}", progress=context.progress(f"rep4ex: refits {each.seed}"),
     )  # fmt: skip
-    found = np.stack([fitted.effect(each.actions) for fitted in refits])
-    centre, se = step.effect(each.actions), found.std(axis=0, ddof=1)
-    low, high = te.Estimate(jnp.asarray(centre), jnp.asarray(se)).interval()
+    low, high = rep.refit_interval(step.effect(each.actions), refits, each.actions)
     covered = np.mean((low <= each.truth) & (each.truth <= high))
     note(context, each, OURS, "coverage of 95 % intervals, both steps", covered)
     note(context, each, OURS, "mean width of intervals, both steps", np.mean(high - low))

@@ -74,7 +74,7 @@ from causal.rep4ex.moments import (
     v_statistic,
     whitened,
 )
-from causal.rep4ex.networks import Autoencoder, Coded, Coder, ImageAutoencoder, Mlp, Vae
+from causal.rep4ex.networks import Autoencoder, Coded, Coder, ImageAutoencoder, Mlp, Vae, encode
 from causal.rep4ex.representation import (
     BATCH_AXES,
     Batch,
@@ -137,6 +137,7 @@ __all__ = [
     "cross_fitted",
     "cutoff",
     "draw",
+    "encode",
     "engression_learner",
     "engression_mean",
     "first_stage",

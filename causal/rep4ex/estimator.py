@@ -5,7 +5,6 @@ The same program trains one encoder, those of bootstrap samples of the rows, and
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -16,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from causal.rep4ex.moments import Moments, Scale, v_statistic, whitened
-from causal.rep4ex.networks import Coder
+from causal.rep4ex.networks import Coder, encode
 from causal.rep4ex.representation import (
     Batch,
     Pool,
@@ -179,14 +178,14 @@ def cross_fitted(fits: Sequence[Fitted], actions: Float[np.ndarray, "j k"]) -> A
 
 
 def refit_interval(
-    fitted: Fitted, refits: Sequence[Fitted], actions: Float[np.ndarray, "j k"], level: float = 0.95
+    estimate: Answers, refits: Sequence[Fitted], actions: Float[np.ndarray, "j k"], level: float = 0.95
 ) -> tuple[Answers, Answers]:
-    """Limits of E[Y | do(A = a)] by the bootstrap of both steps.
+    """Limits of E[Y | do(A = a)] about an estimate by the bootstrap of both steps.
 
     Normal limits, their standard error the spread over refits: it has in it what the encoder may have got wrong.
     """
     spread = np.std([each.effect(actions) for each in refits], axis=0, ddof=1)
-    low, high = Estimate(fitted.effect(actions), spread).interval(level)  # pyright: ignore[reportArgumentType]
+    low, high = Estimate(jnp.asarray(estimate), jnp.asarray(spread)).interval(level)
     return np.asarray(low), np.asarray(high)
 
 
@@ -194,7 +193,4 @@ def _generator(key: Key[Array, ""]) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
 
 
-@partial(jax.jit, static_argnums=0)
-def _codes(coder: Coder, params: Params, x, a):
-    coded: Any = coder.apply(params, x, a, jnp.zeros((len(x), coder.d)))
-    return coded.code
+_codes = jax.jit(encode, static_argnums=0)

@@ -1,12 +1,13 @@
 """Autoencoders: any networks x -> phi(x) in R^d -> x will do, for the restriction sees codes and actions only."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.learner import Params
 from core.patches import patches, unpatched
 
 
@@ -124,3 +125,9 @@ class Vae(nn.Module):
 
 Coder = Autoencoder | ImageAutoencoder | Vae
 """``apply(params, x, a, noise)`` gives :class:`Coded`; actions and noise are for those that use them."""
+
+
+def encode(coder: Coder, params: Params, x: Array, a: Array) -> Float[Array, "n d"]:
+    """Codes of standardised rows; no noise is drawn."""
+    coded: Any = coder.apply(params, x, a, jnp.zeros((len(x), coder.d)))
+    return coded.code

@@ -133,7 +133,7 @@ def best_at_outer_actions(step: SecondStep, choices: Sequence[Ridge], share: flo
 
     What is asked of the step is to extrapolate, so that is what settings are chosen by: outer are the ``share`` of rows
     whose actions lie farthest from the mean (Mahalanobis), and the error there is that of E[Y | do(A = a)] against Y.
-    Errors of the code and noise in Y make the same error for all settings on average.
+    Noise in Y adds the same to all on average.
 
     Raises:
       ConfigError: where there is nothing to choose from, or too few rows on either side.

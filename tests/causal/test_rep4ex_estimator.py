@@ -71,7 +71,7 @@ def test_refits_draw_rows_that_train_apart_from_rows_that_choose(world):
         assert set(each.step.y[:320]) <= set(world[2][data.train])
         assert set(each.step.y[320:]) <= set(world[2][data.held])
         assert len(set(each.step.y)) < 300
-    low, high = rep.refit_interval(fits[0], fits, ACTIONS)
+    low, high = rep.refit_interval(fits[0].effect(ACTIONS), fits, ACTIONS)
     half = 1.959964 * np.abs(fits[0].effect(ACTIONS) - fits[1].effect(ACTIONS)) / np.sqrt(2)
     np.testing.assert_allclose((high - low) / 2, half, rtol=1e-4)
     np.testing.assert_allclose((high + low) / 2, fits[0].effect(ACTIONS), rtol=1e-4)
