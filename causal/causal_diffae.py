@@ -218,7 +218,8 @@ def learner(
     def init(key, batch):
         return model.init(key, batch["x"][:1], jnp.zeros(1))
 
-    return gradient_learner(init, objective(model, levels, dropped=dropped), tx, key_of=step_key)
+    loss = objective(model, levels, dropped=dropped)
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=BATCH_AXES)
 
 
 BATCH_AXES = {"x": 0, "labels": 0, "labelled": 0, "gamma": None}

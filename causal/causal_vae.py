@@ -148,4 +148,4 @@ def learner(
         mask = jnp.sum((linear - z) ** 2, axis=(1, 2))
         return jnp.mean(total + fit + mask) + 3 * h + h**2 / 2, {"acyclicity": h}
 
-    return gradient_learner(init, loss, tx, key_of=step_key)
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)

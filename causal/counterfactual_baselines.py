@@ -95,7 +95,7 @@ def learner(
         regression = jnp.mean((found - labels) ** 2)
         return denoising + regression, {"denoising": denoising, "regression": regression}
 
-    return gradient_learner(init, loss, tx, key_of=step_key)
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)
 
 
 def by_labels(

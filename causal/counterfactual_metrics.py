@@ -60,7 +60,7 @@ def predictor_learner(
             return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(found.output, batch[target])), {}
         return jnp.mean((found.output - batch[target]) ** 2), {}
 
-    return gradient_learner(lambda key, batch: model.init(key, batch["x"][:1]), loss, tx)
+    return gradient_learner(lambda key, batch: model.init(key, batch["x"][:1]), loss, tx, batch_axes=0)
 
 
 def composition(null: Callable[[Any], Any], x: Any, times: Sequence[int] = (1, 10)) -> dict[int, float]:

@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from core.errors import CheckpointError
+from core.parallel import any_process
 from core.workdir import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class Restored(NamedTuple):
     state: PyTree
     extra: Any
     """What was saved beside the state: JSON values or bytes."""
+    evaluation: dict[str, Any] | None
+    """What was measured of this state, if anything, as JSON values."""
 
 
 class Checkpoints:
@@ -49,7 +52,7 @@ class Checkpoints:
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None
 
-    def save(self, step: int, state: PyTree, extra: Any = None) -> None:
+    def save(self, step: int, state: PyTree, extra: Any = None, evaluation: dict[str, Any] | None = None) -> None:
         """Begins to save a state; returns once it is copied from the device, so that it may be donated.
 
         Raises:
@@ -57,7 +60,8 @@ class Checkpoints:
         """
         self.wait()
         path = self.path(step)
-        beside = json.dumps({"step": step, "leaves": _describe(state), "extra": _to_json(extra)})
+        described = {"step": step, "leaves": _describe(state), "extra": _to_json(extra), "evaluation": evaluation}
+        beside = json.dumps(described)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
@@ -76,14 +80,16 @@ class Checkpoints:
         pending, self._pending = self._pending, None
         if pending is None:
             return
+        failure: Exception | None = None
         try:
             pending.result()
         except (OSError, ValueError, RuntimeError) as error:
-            raise self._cannot_write(self.folder, error) from error
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
-            multihost_utils.sync_global_devices("checkpoint")
+            failure = error
+        failed = any_process(failure is not None)
+        if failure:
+            raise self._cannot_write(self.folder, failure) from failure
+        if failed:
+            raise CheckpointError(f"another process of the run cannot write to {self.folder}; its message says why")
 
     def close(self) -> None:
         """Waits, and frees the threads."""
@@ -119,7 +125,8 @@ class Checkpoints:
                 continue
             self._require_same(manifest["leaves"], _describe(like), step)
             leaves = self._orbax.restore(self.path(step), _abstract(like))
-            return Restored(step, _with_leaves(like, leaves), _from_json(manifest["extra"]))
+            evaluation = manifest.get("evaluation")
+            return Restored(step, _with_leaves(like, leaves), _from_json(manifest["extra"]), evaluation)
         return None
 
     def clean(self) -> None:

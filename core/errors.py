@@ -13,6 +13,10 @@ class ConfigError(RelicError):
     """A setting is unknown, of the wrong type or out of range; names what is possible."""
 
 
+class UnequalShares(ConfigError):  # noqa: N818 - it names what is so, and a smaller number of devices may do
+    """A batch cannot be shared equally by so many devices."""
+
+
 class CheckpointError(RelicError):
     """A checkpoint cannot be written, read or belongs to another run."""
 

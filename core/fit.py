@@ -1,4 +1,8 @@
-"""The training loop: chunks of steps, metrics once per chunk, checkpoints in the background, exact resume."""
+"""The training loop: chunks of steps, metrics once per chunk, checkpoints in the background, exact resume.
+
+A run uses all devices of all its processes (:mod:`core.layout`), and its folder belongs to it alone: to its data, its
+initial state, its update and its key.
+"""
 
 import contextlib
 import copy
@@ -14,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from core import digest
 from core.checkpoint import Checkpoints, is_key
-from core.errors import ConfigError, NonFiniteError, Preempted
+from core.errors import CheckpointError, ConfigError, NonFiniteError, Preempted
 from core.history import History, Row
+from core.layout import Laid, lay_out, on_device
 from core.learner import LearnerLike
-from core.loop import Loop, scan_steps
+from core.parallel import any_process, require_same_everywhere
 from core.workdir import claimed
 
 EXIT_PREEMPTED = 75
@@ -26,6 +32,10 @@ EXIT_PREEMPTED = 75
 
 SAVE_SECONDS = 60.0
 """Time between checkpoints where no number of steps is given: a kill costs so much work at most, and a chunk."""
+
+
+Evaluate = Callable[[Any], Mapping[str, Any]]
+"""What is measured of a state, on the host: numbers, or arrays with one for each run of a pool."""
 
 
 @runtime_checkable
@@ -63,86 +73,114 @@ def fit(
     chunk: int = 50,
     checkpoint_every: int | None = None,
     keep: int = 2,
-    evaluate: Callable[[Any], Mapping[str, Any]] | None = None,
+    evaluate: Evaluate | None = None,
     evaluate_every: int | None = None,
-    loop: Loop = "scan",
     identity: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     tensorboard: bool = False,
 ) -> Fit:
     """Trains a learner; given the same arguments again, goes on where it stopped and ends in the same bits.
 
+    All devices of all processes share the work, along whichever axes the learner's :class:`core.learner.Layout` states.
+    The result is that of one device, up to rounding.
+
     Args:
       learner: any learner.
-      data: what every step is given (a learner with its own sampler, or full-batch training), or batches drawn on the
-        host, one per step.
+      data: what every step is given (a learner with its own sampler, or full-batch training), the same in every
+        process; or batches drawn on the host, one per step, of which every process draws its share of the examples.
       key: the run's key; ``n`` stacked keys for :func:`core.learner.replicate_seeds`.
       steps: updates in all.
-      workdir: a folder of the run's own for checkpoints and metrics; None keeps everything in memory.
+      workdir: a folder of the run's own for checkpoints and metrics, the same for all processes; None keeps everything
+        in memory. A folder of another run is refused: one whose data, initial state, update (loss, optimiser, sampler
+        and their settings) or key differ. More steps of the same run go on from it.
       chunk: at most so many updates are dispatched at once; see :func:`chunk_length`.
       checkpoint_every: steps between checkpoints, which are taken at the end of a chunk; one a minute if None. The end
         of the run is always saved.
       keep: number of checkpoints kept.
-      evaluate: ``state -> metrics``, called on the host every ``evaluate_every`` steps and at the end.
+      evaluate: ``state -> metrics``, called on the host every ``evaluate_every`` steps and at the end; a function of
+        the state alone. Where a run goes on from a step that was evaluated, it must give what it gave there before.
       evaluate_every: steps between evaluations; only at the end if None.
-      loop: how a chunk is run; "host" for pmapped learners and for convolutional nets on the CPU.
-      identity: what the run is, in JSON values; a workdir of another identity or key is refused.
+      identity: what else the run is, in JSON values.
       progress: called with (steps done, steps in all).
       tensorboard: whether to write TensorBoard files into the workdir too.
 
+    Returns:
+      The final state, as arrays of this process's first device unless the learner was laid over devices already, and
+      the metrics.
+
     Raises:
+      ConfigError: where a number is out of range, or batches of several processes cannot be laid out as one.
       NonFiniteError: where the loss or the state stops being finite; names step, metric and last good checkpoint.
       CheckpointError: where the workdir cannot be used or belongs to another run, or a checkpoint cannot be written.
       Preempted: where SIGTERM or Ctrl-C asked to stop; the state was saved.
     """
     folder = Path(workdir).absolute() if workdir is not None else None
-    host = data if isinstance(data, HostBatches) else None
     chunks = _Chunks.plan(steps, chunk, checkpoint_every, evaluate_every)
+    run = _Run(learner, data, key)
     with contextlib.ExitStack() as stack:
-        stop, checkpoints = _StopRequest(), None
+        stop = _StopRequest()
         if folder:
-            stack.enter_context(claimed(folder, {**(identity or {}), "key": _key_words(key)}))
+            stack.enter_context(claimed(folder, run.identity(key) | dict(identity or {})))
             stack.enter_context(stop)
-            checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", keep)))
-        history = stack.enter_context(contextlib.closing(History(folder, tensorboard=tensorboard)))
-        run = _Run(learner, None if host else _on_device(data), host, loop, history, checkpoints)
-        run.start(key, steps)
+            run.checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", keep)))
+        run.history = stack.enter_context(contextlib.closing(History(folder, tensorboard=tensorboard)))
+        run.start(steps, evaluate, evaluate_every)
         while run.step < steps and not stop.agreed():
             before, due = run.step, chunks.after(run.step)
             run.advance(due - before)
             if progress:
                 progress(due, steps)
             if evaluate and (due == steps or _crosses(before, due, evaluate_every)):
-                run.settle()
-                history.add(due, evaluate(run.state))
+                run.measure(evaluate)
             if due == steps or run.is_save_due(before, checkpoint_every):
                 run.save()
-        if checkpoints:
-            checkpoints.wait()
+        if run.checkpoints:
+            run.checkpoints.wait()
         if stop.agreed():
             run.save()
             raise Preempted(f"asked to stop: saved step {run.step} of {steps} in {folder}")
-    return Fit(run.state, history.rows)
+    return Fit(run.local_state(), run.history.rows)
 
 
 class _Run:
     """The moving parts of one call: the state, the step reached and the chunk whose metrics are still on the device."""
 
-    def __init__(self, learner, data, host: HostBatches | None, loop: Loop, history, checkpoints: Checkpoints | None):
-        self.learner, self.data, self.host = learner, data, host
-        self.loop: Loop = loop
-        self.history, self.checkpoints = history, checkpoints
-        self.state: Any = None
+    def __init__(self, learner: LearnerLike, data: PyTree | HostBatches, key: jax.Array):
+        self.host = data if isinstance(data, HostBatches) else None
+        self.history: History
+        self.checkpoints: Checkpoints | None = None
         self.step = 0
+        self._learner, self._given = learner, on_device(self._first_batch() if self.host else data)
+        self._started_at = copy.deepcopy(self.host.get_state()) if self.host else None
+        if not self.host and jax.process_count() > 1:
+            require_same_everywhere(digest.of_arrays(data), "the data of a run")
+        initial = learner.init(key, self._given)
+        self._laid: Laid = lay_out(learner, initial, self._given, host=self.host is not None)
+        self.state: Any = self._laid.place_state(_owned(initial))
+        self._data = None if self.host else self._laid.place_data(self._given)
         self._saved: int | None = None
         self._saved_at = time.monotonic()
         self._never_finite: frozenset[str] = frozenset()
         self._updates: dict[int, Callable] = {}
         self._unread: tuple[int, int, Any] | None = None
+        self._evaluation: dict[str, Any] | None = None
 
-    def start(self, key: jax.Array, steps: int) -> None:
-        """A new state, or that of the newest good checkpoint."""
-        self.state = _owned(self.learner.init(key, self._first_batch()))
+    def identity(self, key: jax.Array) -> dict[str, Any]:
+        """What determines the result, as digests: data, initial state and update; and the key."""
+        shapes = jax.eval_shape(lambda tree: tree, (self.state, self._given))
+        try:
+            initial = digest.of_program(self._learner.init, key, self._given)
+        except TypeError:  # it computes on the host
+            initial = digest.of_arrays(self.state)
+        return {
+            "data": _short(digest.of_arrays([self._given, str(self._started_at)])),
+            "initial state": _short(initial),
+            "update": _short(digest.of_program(self._learner.update, *shapes)),
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+        }
+
+    def start(self, steps: int, evaluate: Evaluate | None, every: int | None) -> None:
+        """Goes to the newest good checkpoint, if there is one."""
         self._never_finite = frozenset(non_finite(self.state))  # by design: a best loss so far, say
         restored = self.checkpoints.restore(self.state) if self.checkpoints else None
         if self.checkpoints:
@@ -158,12 +196,18 @@ class _Run:
         if self.host:
             self.host.set_state(restored.extra)
         self.history.resume(self.step)
+        if evaluate and (restored.evaluation or self.step == steps or (every and self.step % every == 0)):
+            self._take_up(evaluate, every, restored.evaluation)
+
+    def local_state(self) -> Any:
+        """The state as arrays of this process."""
+        return self._laid.local(self.state)
 
     def advance(self, k: int) -> None:
         """Dispatches ``k`` updates, then reads the metrics of the chunk before."""
-        unread = self._unread
-        update = self._updates.get(k) or self._updates.setdefault(k, self._compile(k))
-        self.state, metrics = update(self.state, self._next_batches(k) if self.host else self.data)
+        unread, self._evaluation = self._unread, None
+        update = self._updates.get(k) or self._updates.setdefault(k, self._laid.program(k, self.host is not None))
+        self.state, metrics = update(self.state, self._next_batches(k) if self.host else self._data)
         self._unread = (self.step, k, metrics)
         self.step += k
         if unread:
@@ -175,6 +219,12 @@ class _Run:
         if unread:
             self._read(*unread)
 
+    def measure(self, evaluate: Evaluate) -> None:
+        """Notes what is found of the present state."""
+        self.settle()
+        self._evaluation = {name: np.asarray(value).tolist() for name, value in evaluate(self.local_state()).items()}
+        self.history.add(self.step, self._evaluation)
+
     def save(self) -> None:
         """Makes sure that the state is finite and, with a workdir, begins a checkpoint of it unless there is one."""
         self.settle()
@@ -185,7 +235,8 @@ class _Run:
             raise self._non_finite(self.step, f"{bad[0]} of the state")
         if self.checkpoints:
             self.history.sync()
-            self.checkpoints.save(self.step, self.state, self.host.get_state() if self.host else None)
+            position = self.host.get_state() if self.host else None
+            self.checkpoints.save(self.step, self.state, position, self._evaluation)
         self._saved, self._saved_at = self.step, time.monotonic()
 
     def is_save_due(self, before: int, every: int | None) -> bool:
@@ -194,22 +245,40 @@ class _Run:
             return False
         if every:
             return _crosses(before, self.step, every)
-        return _any_process(time.monotonic() - self._saved_at >= SAVE_SECONDS)
+        return any_process(time.monotonic() - self._saved_at >= SAVE_SECONDS)
 
-    def _compile(self, k: int) -> Callable:
-        update = scan_steps(self.learner, k, stacked=self.host is not None, loop=self.loop).update
-        return update if self.loop == "host" else jax.jit(update, donate_argnums=0)
+    def _take_up(self, evaluate: Evaluate, every: int | None, then: dict[str, Any] | None) -> None:
+        """Evaluates the state gone back to, and compares: a folder holds the results of one evaluation.
+
+        Raises:
+          CheckpointError: where those in the folder are of another one, or are missing.
+        """
+        self.measure(evaluate)
+        now = self._evaluation or {}
+        rows = {row["step"]: row for row in self.history.rows}
+        for name, value in now.items():
+            if then is not None and not (name in then and _close(value, then[name])):
+                raise CheckpointError(
+                    f"the workdir holds results of another evaluation: {name} of step {self.step} is "
+                    f"{then.get(name, 'absent')} there and {value} here; use another workdir or delete this one"
+                )
+            for step in range(every or self.step, self.step, every or self.step):
+                if name not in rows.get(step, {}):
+                    raise CheckpointError(
+                        f"the workdir holds no {name} of step {step}, which was not evaluated; use another workdir or "
+                        "delete this one"
+                    )
 
     def _first_batch(self) -> PyTree:
-        if not self.host:
-            return self.data
+        assert self.host is not None
         here = copy.deepcopy(self.host.get_state())
         batch = self._next_batch()
         self.host.set_state(here)
         return batch
 
     def _next_batches(self, k: int) -> PyTree:
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *[self._next_batch() for _ in range(k)])
+        batches = [self._next_batch() for _ in range(k)]
+        return self._laid.place_batches(jax.tree.map(lambda *leaves: np.stack(leaves), *batches))
 
     def _next_batch(self) -> PyTree:
         assert self.host is not None
@@ -236,11 +305,6 @@ class _Run:
         return NonFiniteError(
             f"{what} is not finite at step {step}; {last}; try a lower learning rate or clip gradients"
         )
-
-
-def _on_device(data: PyTree) -> PyTree:
-    """Arrays of the host go to the device once and for all; those of a mesh stay where they are."""
-    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), data)
 
 
 @jax.jit
@@ -309,8 +373,14 @@ def _crosses(before: int, after: int, interval: int | None) -> bool:
     return interval is not None and before // interval < after // interval
 
 
-def _key_words(key: jax.Array) -> list:
-    return np.asarray(jax.random.key_data(key)).tolist()
+def _close(a: Any, b: Any) -> bool:
+    """Whether two evaluations agree up to what another device or compiler rounds otherwise."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return a.shape == b.shape and np.allclose(a, b, 1e-3, 1e-6, equal_nan=True)
+
+
+def _short(text: str) -> str:
+    return text[:16]
 
 
 class _StopRequest:
@@ -331,17 +401,9 @@ class _StopRequest:
 
     def agreed(self) -> bool:
         """Whether any process of the run was asked to stop."""
-        return _any_process(self._asked)
+        return any_process(self._asked)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True
-
-
-def _any_process(flag: bool) -> bool:
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

@@ -22,7 +22,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from core.errors import ConfigError, UnequalShares
+
 DATA_AXIS = "data"
+RUNS_AXIS = "runs"
 
 Params = PyTree[Array]
 Batch = PyTree[Any]
@@ -44,11 +47,33 @@ class State(NamedTuple):
     """What the method itself carries, if anything."""
 
 
+class Layout(NamedTuple):
+    """Which axes of a learner may be spread over devices; :func:`core.layout.lay_out` spreads them.
+
+    The functions that make and compose learners fill it in. A learner that states nothing is computed alike on every
+    device: right, and no faster than on one.
+    """
+
+    examples: BatchAxes = None
+    """Prefix of the update's batch: 0 marks the leaves that hold examples, along axis 0 of each run's slice."""
+    draws: bool = False
+    """Whether it draws its examples itself, and takes its share of them where the data axis is bound."""
+    runs: int = 0
+    """Independent runs along axis 0 of all leaves of state and metrics; 0 where there is no such axis."""
+    run_axes: BatchAxes = None
+    """Prefix of the update's batch: 0 marks the leaves with a slice for each run."""
+    placed: bool = False
+    """Whether it is laid over devices already (:mod:`core.parallel`)."""
+    mesh: Any = None
+    """The mesh that it is laid over, if it is one."""
+
+
 class Learner(NamedTuple):
-    """A training step as a pair of pure functions."""
+    """A training step as a pair of pure functions, and which of its axes may be spread over devices."""
 
     init: Callable[[Any, Batch], Any]
     update: Callable[[Any, Batch], tuple[Any, Metrics]]
+    layout: Layout = Layout()
 
 
 class GradientLearner(NamedTuple):
@@ -58,6 +83,7 @@ class GradientLearner(NamedTuple):
     update: Callable[[State, Batch], tuple[State, Metrics]]
     gradients: Callable[[State, Batch], tuple[Params, Metrics]]
     apply: Callable[[State, Params], State]
+    layout: Layout = Layout()
 
 
 LearnerLike = Learner | GradientLearner
@@ -116,6 +142,7 @@ def gradient_learner(
     tx: optax.GradientTransformation,
     *,
     key_of: Callable[[State], Any] = replica_key,
+    batch_axes: BatchAxes = None,
 ) -> GradientLearner:
     """A learner which descends ``loss`` with ``tx``.
 
@@ -124,6 +151,8 @@ def gradient_learner(
       loss: ``(params, key, batch) -> (scalar, metrics)``, a mean over the batch's examples.
       tx: the optimiser.
       key_of: which key a step's loss is given, :func:`replica_key` or :func:`step_key`.
+      batch_axes: prefix of the batch telling :func:`core.fit.fit` which leaves hold examples along axis 0, so that
+        they may be spread over devices; none where it is None. :func:`with_sampler` needs no such statement.
 
     Returns:
       A :class:`GradientLearner`. Its metrics are the loss's own and ``loss``, all averaged over replicas.
@@ -144,38 +173,52 @@ def gradient_learner(
         params = optax.apply_updates(state.params, updates)
         return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
 
-    return _from_parts(jax.jit(init), gradients, apply)
+    return _from_parts(jax.jit(init), gradients, apply, Layout(batch_axes))
 
 
-def _from_parts(init, gradients, apply) -> GradientLearner:
+def _from_parts(init, gradients, apply, layout: Layout) -> GradientLearner:
     def update(state, batch):
         grads, metrics = gradients(state, batch)
         return apply(state, grads), mean_over_devices(metrics)
 
-    return GradientLearner(init, update, gradients, apply)
+    return GradientLearner(init, update, gradients, apply, layout)
 
 
 def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = 0) -> GradientLearner:
     """The same step in ``n`` passes over ``1/n`` of the batch each: the memory of a small batch, the gradient of all.
 
-    Exact where the loss is a mean over examples (not for losses across examples, such as contrastive ones).
+    Exact where the loss is a mean over examples (not for losses across examples, such as contrastive ones); a loss
+    that draws noise draws other noise for each pass. Pass i takes the examples i, i + n, i + 2n, ..., so that each
+    device of a mesh finds its share of every pass among the examples that it holds.
 
     Args:
-      learner: a gradient learner.
+      learner: a gradient learner; with ``n = 1`` it is returned as it is.
       n: number of passes; must divide the batch size.
       batch_axes: prefix of the batch telling which leaves hold examples along axis 0 (0) or are shared (None).
+
+    Raises:
+      ConfigError: where ``n`` is below 1 or does not divide the number of examples.
     """
+    if n < 1:
+        raise ConfigError(f"gradients are accumulated over at least 1 pass, not {n}")
+    if n == 1:
+        return learner
+
+    def every_nth(leaf, index):
+        if leaf.shape[0] % n:
+            raise ConfigError(f"{leaf.shape[0]} examples do not divide into {n} passes; use a multiple of {n}")
+        return jnp.reshape(leaf, (-1, n, *leaf.shape[1:]))[:, index]
 
     def gradients(state: State, batch: Batch) -> tuple[Params, Metrics]:
         def part(index):
-            micro = map_examples(lambda leaf: jnp.reshape(leaf, (n, -1, *leaf.shape[1:]))[index], batch, batch_axes)
+            micro = map_examples(lambda leaf: every_nth(leaf, index), batch, batch_axes)
             return learner.gradients(state._replace(key=jax.random.fold_in(state.key, index)), micro)
 
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part, 0))
         total = jax.lax.fori_loop(0, n, lambda i, carry: jax.tree.map(jnp.add, carry, part(i)), zeros)
         return jax.tree.map(lambda leaf: leaf / n, total)
 
-    return _from_parts(learner.init, gradients, learner.apply)
+    return _from_parts(learner.init, gradients, learner.apply, learner.layout)
 
 
 class EmaState(NamedTuple):
@@ -218,7 +261,7 @@ def with_ema(learner: LearnerLike, decay: float) -> Learner:
         ema = jax.tree.map(lambda old, new: old + weight.astype(old.dtype) * (new - old), state.ema, inner.params)
         return EmaState(inner, ema), metrics
 
-    return Learner(init, update)
+    return Learner(init, update, learner.layout)
 
 
 def with_sampler(learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch], batch_axes: BatchAxes = 0) -> Learner:
@@ -243,7 +286,7 @@ def with_sampler(learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch],
     def update(state, data):
         return learner.update(state, draw(data, state.key, state.step))
 
-    return Learner(init, update)
+    return Learner(init, update, Layout(draws=True))
 
 
 def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, at_once: int | None = None) -> Learner:
@@ -263,12 +306,13 @@ def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, 
 
     def over_runs(fn, first, batch):
         if at_once is None:
-            return jax.vmap(fn, in_axes=(0, batch_axes), axis_size=n)(first, batch)
+            return jax.vmap(fn, in_axes=(0, batch_axes))(first, batch)
 
         def one(each):
             return fn(each[0], map_examples(lambda leaf: leaf[each[1]], batch, batch_axes))
 
-        return jax.lax.map(one, (first, jnp.arange(n)), batch_size=at_once)
+        here = jax.tree.leaves(first)[0].shape[0]  # on several devices, those of one of them
+        return jax.lax.map(one, (first, jnp.arange(here)), batch_size=at_once)
 
     def init(key, batch):
         keys = key if jnp.ndim(key) else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
@@ -277,7 +321,17 @@ def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, 
     def update(state, batch):
         return over_runs(learner.update, state, batch)
 
-    return Learner(init, update)
+    inner = learner.layout
+    return Learner(init, update, Layout(inner.examples, inner.draws, n, batch_axes, inner.placed, inner.mesh))
+
+
+def of_first_run(leaf: Array) -> Array:
+    """The entry of a pool's first run, of an array with one for each run, the same on all devices of the pool.
+
+    For what all runs of a pool share, such as the draws of a sampler around :func:`replicate_seeds`.
+    """
+    first = jnp.ravel(leaf)[0]
+    return jax.lax.all_gather(first, RUNS_AXIS)[0] if axis_is_bound(RUNS_AXIS) else first
 
 
 def seed_keys(seeds) -> Key[Array, " seeds"]:
@@ -299,17 +353,26 @@ def local_share(batch: Batch, batch_axes: BatchAxes = 0, axis_name: str = DATA_A
     """This replica's equal share of a global batch, inside a bound axis.
 
     Raises:
-      ValueError: where the batch size is not a multiple of the number of replicas.
+      UnequalShares: where the batch size is not a multiple of the number of replicas.
     """
     devices, index = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
 
     def share(leaf):
-        if leaf.shape[0] % devices:
-            raise ValueError(
-                f"a batch of {leaf.shape[0]} examples cannot be shared equally by {devices} devices; "
-                f"use a batch size that is a multiple of {devices}"
-            )
-        size = leaf.shape[0] // devices
+        size = equal_share(leaf.shape[0], devices)
         return jax.lax.dynamic_slice_in_dim(leaf, index * size, size)
 
     return map_examples(share, batch, batch_axes)
+
+
+def equal_share(examples: int, devices: int) -> int:
+    """Examples per device.
+
+    Raises:
+      UnequalShares: where the devices cannot have equally many.
+    """
+    if examples % devices:
+        raise UnequalShares(
+            f"a batch of {examples} examples cannot be shared equally by {devices} devices; "
+            f"use a batch size that is a multiple of {devices}"
+        )
+    return examples // devices

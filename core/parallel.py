@@ -1,8 +1,10 @@
 """Many devices: jit over a mesh, pmap over replicas, and one program over many hosts."""
 
+import hashlib
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +14,19 @@ from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from core.errors import ConfigError
-from core.learner import DATA_AXIS, Batch, BatchAxes, Learner, LearnerLike, Metrics, map_examples
+from core import errors
+from core.errors import ConfigError, RelicError
+from core.learner import (
+    DATA_AXIS,
+    Batch,
+    BatchAxes,
+    Layout,
+    Learner,
+    LearnerLike,
+    Metrics,
+    equal_share,
+    map_examples,
+)
 
 P = PartitionSpec
 Rules = Sequence[tuple[str, PartitionSpec]]
@@ -59,7 +72,7 @@ def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = 0, r
         state, metrics = learner.update(state, batch)
         return jax.lax.with_sharding_constraint(state, state_sharding(state)), metrics
 
-    return Learner(init, jax.jit(update, donate_argnums=0))
+    return Learner(init, jax.jit(update, donate_argnums=0), Layout(batch_axes, placed=True, mesh=mesh))
 
 
 def shard_batch(batch: Batch, mesh: Mesh, batch_axes: BatchAxes = 0) -> Batch:
@@ -122,19 +135,63 @@ def pmap_parallel(learner: LearnerLike, batch_axes: BatchAxes = 0) -> Learner:
         return state, unreplicate(metrics)
 
     def split(leaf):
-        if leaf.shape[0] % devices:
-            raise ConfigError(
-                f"a batch of {leaf.shape[0]} examples cannot be shared equally by {devices} devices; "
-                f"use a batch size that is a multiple of {devices}"
-            )
-        return jnp.reshape(leaf, (devices, leaf.shape[0] // devices, *leaf.shape[1:]))
+        return jnp.reshape(leaf, (devices, equal_share(leaf.shape[0], devices), *leaf.shape[1:]))
 
-    return Learner(init, update)
+    return Learner(init, update, Layout(batch_axes, placed=True))
 
 
 def unreplicate(tree: PyTree) -> PyTree:
     """The first replica of a pmapped state or of its metrics."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def agreed(decide: Callable[[], Any]) -> Any:
+    """What the first process decides, a JSON value, in every process of the run; or the error that it meets.
+
+    Raises:
+      RelicError: in all processes, where ``decide`` raises one in the first; of its class and message.
+    """
+    if jax.process_count() == 1:
+        return decide()
+    from jax.experimental import multihost_utils
+
+    message = b""
+    if is_primary():
+        try:
+            message = json.dumps({"value": decide()}).encode()
+        except RelicError as error:
+            message = json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
+    length = int(multihost_utils.broadcast_one_to_all(np.asarray(len(message))))
+    padded = np.frombuffer(message.ljust(length), np.uint8) if is_primary() else np.zeros(length, np.uint8)
+    answer = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).decode())
+    if "error" in answer:
+        raise getattr(errors, answer["error"], RelicError)(answer["message"])
+    return answer["value"]
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process of the run; all get the answer, and wait for each other."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def require_same_everywhere(text: str, what: str) -> None:
+    """Compares a short text, such as a digest, between the processes of a run.
+
+    Raises:
+      ConfigError: in all processes, where it differs.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    everyones = np.asarray(multihost_utils.process_allgather(digest))
+    if (everyones != everyones[0]).any():
+        raise ConfigError(f"the processes of this run differ in {what}; give all of them the same")
 
 
 def is_primary() -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import PyTree
 
 from core.errors import CheckpointError
+from core.parallel import agreed
 
 
 @contextlib.contextmanager
@@ -32,8 +30,7 @@ def claimed(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         lock = open(folder / f".lock-{jax.process_index()}", "w")  # noqa: SIM115 - held until the run ends
     with lock:
         _take(lock, folder)
-        with _writing(folder):
-            _require_identity(folder / "identity.json", json.loads(json.dumps(identity)))
+        agreed(lambda: _require_identity(folder, json.loads(json.dumps(identity))))
         yield
 
 
@@ -67,22 +64,13 @@ def _take(lock: Any, folder: Path) -> None:
         pass  # some network file systems have no locks
 
 
-def fingerprint(tree: PyTree) -> str:
-    """SHA-256 of the structure, types, shapes and values of a tree of arrays."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
-        total.update(array.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
-
-
-def _require_identity(path: Path, ours: dict[str, Any]) -> None:
-    if not path.exists():
-        if jax.process_index() == 0:
+def _require_identity(folder: Path, ours: dict[str, Any]) -> None:
+    path = folder / "identity.json"
+    with _writing(folder):
+        if not path.exists():
             write_atomically(path, json.dumps(ours, indent=1))
-        return
-    theirs = json.loads(path.read_text())
+            return
+        theirs = json.loads(path.read_text())
     differing = [
         f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
         for name in sorted(theirs.keys() | ours.keys())

@@ -157,15 +157,16 @@ class System:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A learner at small size with what it is fed: what the tests of every learner run on.
-
-    ``batch_axes`` is the prefix of ``batch`` which marks the leaves that hold examples along axis 0.
-    """
+    """A learner at small size with what it is fed: what the tests of every learner run on."""
 
     learner: Any
     batch: Any
-    batch_axes: Any = 0
     key: jax.Array = dataclasses.field(default_factory=lambda: jax.random.key(0))
+
+    @property
+    def batch_axes(self) -> Any:
+        """The prefix of ``batch`` which marks the leaves that hold examples along axis 0, as the learner states it."""
+        return self.learner.layout.examples
 
 
 def rows(records: Iterable[Record], **where: Scalar) -> list[Record]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from core.datasets.interactions import Interactions
+from core.learner import mean_over_devices
 from core.sparse import Graph, row_sums, sddmm, spmm, transpose_weights
 
 Nodes = tuple[Float[Array, "users d"], Float[Array, "items d"]]
@@ -75,9 +76,9 @@ def _symmetric_product(pattern: Graph, weights, transposed_weights, users, items
 
 
 def _pull_back(residuals, cotangents: Nodes):
-    """Abar is its own transpose, so its weights are at hand in both orders."""
+    """Abar is its own transpose, so its weights are at hand in both orders; replicas share the work, as of products."""
     pattern, weights, transposed_weights, users, items = residuals
-    to_users, to_items = cotangents
+    to_users, to_items = mean_over_devices(cotangents)
     to_weights = sddmm(pattern, to_users, items), sddmm(pattern.T, to_items, users)
     return None, *to_weights, *_symmetric_product(pattern, weights, transposed_weights, to_users, to_items)
 

@@ -64,16 +64,17 @@ def regression() -> Example:
         residual = module.apply(params, batch["x"]) - batch["y"] + batch["offset"]
         return jnp.mean(residual**2), {"mae": jnp.mean(jnp.abs(residual))}
 
-    learner = gradient_learner(lambda key, batch: module.init(key, batch["x"]), loss, optax.adam(1e-2))
+    axes = {"x": 0, "y": 0, "offset": None}
+    learner = gradient_learner(lambda key, batch: module.init(key, batch["x"]), loss, optax.adam(1e-2), batch_axes=axes)
     x = jax.random.normal(jax.random.key(1), (16, 3))
     batch = {"x": x, "y": x[:, 0] ** 2, "offset": jnp.float32(0.1)}
-    return Example(learner, batch, {"x": 0, "y": 0, "offset": None})
+    return Example(learner, batch)
 
 
 def recommender(learner: Callable[..., LearnerLike], **settings) -> Example:
     """A recommender which draws its own triples from a small simulated graph."""
     data, _ = simulate(0, users=40, items=30)
-    return Example(learner(dim=8, batch_size=32, **settings), RecData.build(data), None)
+    return Example(learner(dim=8, batch_size=32, **settings), RecData.build(data))
 
 
 def self_distillation(objective: jepa.Objective, decay: float | None = None) -> Example:
@@ -82,8 +83,8 @@ def self_distillation(objective: jepa.Objective, decay: float | None = None) -> 
     model = jepa.DeepLinear(2, 2, reconstructs=objective == "MAE")
     start, tx = jepa.orthogonal(model, 0.3), optax.sgd(0.1)
     if decay is not None:
-        return Example(jepa.ema_target_learner(model, tx, decay, start), features.moments(), None)
-    return Example(jepa.learner(objective, model, tx, start), features.moments(), None)
+        return Example(jepa.ema_target_learner(model, tx, decay, start), features.moments())
+    return Example(jepa.learner(objective, model, tx, start), features.moments())
 
 
 def classifier():
@@ -110,7 +111,7 @@ def ekfac_stage(kind: str) -> Example:
             ekfac.top(3, 2, lambda p, batch: ekfac.pairwise(found, task, p, prepared, batch)), params,
         ),
     }[kind]()  # fmt: skip
-    return Example(learner, jax.tree.map(jnp.asarray, ekfac.whole(at, examples)), ekfac.BATCH_AXES)
+    return Example(learner, jax.tree.map(jnp.asarray, ekfac.whole(at, examples)))
 
 
 def denoising(network: nn.Module, x: jax.Array, cond: jax.Array) -> Example:
@@ -123,7 +124,7 @@ def denoising(network: nn.Module, x: jax.Array, cond: jax.Array) -> Example:
     def loss(params, key, batch):
         return losses(params, key, batch["x"], cs.plain(batch["cond"]))[0].mean(), {}
 
-    learner = gradient_learner(init, loss, optax.sgd(1e-2), key_of=step_key)
+    learner = gradient_learner(init, loss, optax.sgd(1e-2), key_of=step_key, batch_axes=0)
     return Example(learner, {"x": x, "cond": cond})
 
 
@@ -139,7 +140,7 @@ def learned_schedule() -> Example:
         return bound(params, key, x).total.mean(), {}
 
     x = 1.0 + 0.5 * jax.random.normal(jax.random.key(1), (16, 3))
-    return Example(gradient_learner(init, loss, optax.sgd(1e-3), key_of=step_key), x)
+    return Example(gradient_learner(init, loss, optax.sgd(1e-3), key_of=step_key, batch_axes=0), x)
 
 
 def points() -> Example:
@@ -173,7 +174,7 @@ def invariant_code(coder: rep.Coder, moments: rep.Moments, limit: float | None =
     x, a = (jax.random.normal(jax.random.key(i), (16, c)) for i, c in ((1, 4), (2, 2)))
     learner = rep.representation_learner(coder, optax.sgd(1e-2), moments)
     batch = rep.Batch(x, a, jnp.float32(1.0 if limit is None else limit), jnp.float32(1.5))
-    return Example(learner if limit is None else rep.constrained(learner), batch, rep.BATCH_AXES)
+    return Example(learner if limit is None else rep.constrained(learner), batch)
 
 
 def satellite(kind: str) -> Example:
@@ -182,11 +183,11 @@ def satellite(kind: str) -> Example:
     t, y = jnp.arange(32.0).reshape(16, 2) % 2, jax.random.normal(jax.random.key(2), (16, 2))
     units, trunk = te.Units(x, t, y, jnp.ones((16, 2))), partial(ic.ConvTrunk, 3, 3, 2, channels=2)
     if kind == "outcomes":
-        return Example(te.outcome_learner(te.TarNet(trunk), optax.sgd(1e-2)), units, te.UNIT_AXES)
+        return Example(te.outcome_learner(te.TarNet(trunk), optax.sgd(1e-2)), units)
     model = ic.ClusterModel(ic.EffectNetwork(2, trunk), likelihood="relaxed" if kind == "relaxed" else "mixture")
     prior = ic.kernel_prior(model.init(jax.random.key(3), units))
     data = ic.Training(units, prior, jnp.float32(32))
-    return Example(model.learner(optax.sgd(1e-2)), data, ic.TRAINING_AXES)
+    return Example(model.learner(optax.sgd(1e-2)), data)
 
 
 def recordings(hide_behaviour: float) -> Example:
@@ -198,14 +199,14 @@ def recordings(hide_behaviour: float) -> Example:
     counts = jax.random.poisson(jax.random.key(1), 1.0, (16, 8, 3)).astype(jnp.float32)
     trials = mm_gpvae.Trials.of(counts, jax.random.normal(jax.random.key(2), (16, 8, 4)))
     learner = mm_gpvae.learner(model, optax.sgd(1e-3), hide_behaviour=hide_behaviour)
-    return Example(learner, (trials, jnp.float32(0.5)), mm_gpvae.BATCH_AXES)
+    return Example(learner, (trials, jnp.float32(0.5)))
 
 
 def potentials() -> Example:
     """A beta-VAE on sixteen recordings; beta and the noise's scale are shared."""
     x = jax.random.normal(jax.random.key(1), (16, 2, 8))
     learner = eeg.vae_learner(eeg.BetaVae(2, 8, 2, (2, 2), 4), optax.sgd(1e-2))
-    return Example(learner, eeg.Erps(x, x, jnp.float32(4), jnp.float32(1)), eeg.BATCH_AXES)
+    return Example(learner, eeg.Erps(x, x, jnp.float32(4), jnp.float32(1)))
 
 
 def logic() -> Example:
@@ -217,7 +218,7 @@ def logic() -> Example:
     learner = eeg.recombination_learner(
         eeg.Recombination(4), lambda p, y: scan.apply(p, y, method="encode"), optax.sgd(1e-2)
     )
-    return Example(learner, eeg.Instructed(people, params), eeg.Instructed(0, None))
+    return Example(learner, eeg.Instructed(people, params))
 
 
 def factors() -> Example:
@@ -237,7 +238,7 @@ def next_item(module: type[Sequential], *, hide: float | None = None, **settings
     )
     depth = {} if module is GRU4Rec else {"blocks": 1}
     model = module(world.items, 8, dropout=0.2, length=6, **depth)
-    return Example(sequential_learner(model, tx=optax.sgd(1.0), batch_size=16, hide=hide, **settings), data, None)
+    return Example(sequential_learner(model, tx=optax.sgd(1.0), batch_size=16, hide=hide, **settings), data)
 
 
 def dictionary(variant: sae.Variant, *, targets: bool = False) -> Example:
@@ -263,7 +264,7 @@ def counterfactuals(kind: str) -> Example:
     if kind == "autoencoder":
         learner = causal_diffae.learner(causal_diffae.CausalDiffAE(encoder, FilmMlp(8, 1), layer), levels, tx)
         more = {"labelled": jnp.arange(16) % 3 > 0, "gamma": jnp.array([0.5, 0.25])}
-        return Example(learner, pictures() | more, causal_diffae.BATCH_AXES)
+        return Example(learner, pictures() | more)
     if kind == "labels":
         model = counterfactual_baselines.LabelDiffusion(
             FilmMlp(8, 1), counterfactual_baselines.NoisyRegressor(2, (8,)), (8,)

@@ -5,7 +5,7 @@ parameters, in units of the outcome.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from causal.treatment_effects import Estimate, Units, inputs
 from core.errors import ConfigError
 from core.fit import fit
 from core.learner import Params, replicate_seeds, with_sampler
-from core.workdir import fingerprint
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
@@ -135,16 +134,13 @@ class EffectClusters:
         return Ensemble(sd * jax.vmap(cluster_posterior)(params).mu)
 
     def _runs(self, keys: Any, units: Units, workdir: Path | str | None) -> Params:
-        named = {name: value for name, value in vars(self).items() if name != "model"}
-        identity = {**named, "units": fingerprint(units)} if workdir else None
         if self.two_stages:
-            return self.train_twice(keys, units, workdir, identity=identity)[1]
-        return self.train(keys, units, workdir=workdir and Path(workdir) / "stage 1", identity=identity)
+            return self.train_twice(keys, units, workdir)[1]
+        return self.train(keys, units, workdir=workdir and Path(workdir) / "stage 1")
 
     def train(
         self, keys: Any, units: Units, prior: Prior | None = None, *, balanced: bool = False,
-        workdir: Path | str | None = None, identity: Mapping[str, Any] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        workdir: Path | str | None = None, progress: Callable[[int, int], None] | None = None,
     ) -> Params:  # fmt: skip
         """Models of all runs as one program.
 
@@ -154,7 +150,6 @@ class EffectClusters:
           prior: stacked by run, or None.
           balanced: whether batches hold one unit each of balanced keys.
           workdir: of this fit.
-          identity: what the workdir belongs to, see :func:`core.fit.fit`.
           progress: called with (steps done, steps in all).
         """
         axes = Training(SHARED_X, None if prior is None else 0, None)
@@ -165,9 +160,7 @@ class EffectClusters:
             many = replicate_seeds(sampled, len(keys), axes)
         else:
             many = together(learner, of_units(sample_images(self.batch_images)), len(keys), axes)
-        done = fit(
-            many, data, key=keys, steps=self.steps, chunk=50, workdir=workdir, identity=identity, progress=progress
-        )
+        done = fit(many, data, key=keys, steps=self.steps, chunk=50, workdir=workdir, progress=progress)
         return done.state.params
 
     def prior(self, units: Units) -> Prior:
@@ -180,16 +173,13 @@ class EffectClusters:
 
     def train_twice(
         self, keys: Any, units: Units, workdir: Path | str | None = None, *,
-        names: Sequence[str] = ("stage 1", "stage 2"), identity: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
+        names: Sequence[str] = ("stage 1", "stage 2"), progress: Progress | None = None,
     ) -> tuple[Params, Params]:  # fmt: skip
         """Without a prior, then anew with the prior that the first fit gives; both fits are returned."""
 
         def stage(name: str, prior: Prior | None = None) -> Params:
             folder = None if workdir is None else Path(workdir) / name
-            return self.train(
-                keys, units, prior, workdir=folder, identity=identity, progress=progress and progress(name)
-            )
+            return self.train(keys, units, prior, workdir=folder, progress=progress and progress(name))
 
         first = stage(names[0])
         return first, stage(names[1], jax.vmap(empirical_prior)(first) | self.prior(units))

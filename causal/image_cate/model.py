@@ -102,7 +102,9 @@ class ClusterModel:
             kl = total_kl(params["params"], batch.prior) / batch.total
             return nll + kl, {"nll": nll, "kl": kl}
 
-        return gradient_learner(lambda key, batch: self.init(key, batch.units), loss, tx, key_of=step_key)
+        return gradient_learner(
+            lambda key, batch: self.init(key, batch.units), loss, tx, key_of=step_key, batch_axes=TRAINING_AXES
+        )
 
     def log_likelihood(self, params: Params, key: Any, units: Units) -> Float[Array, ""]:
         """Mean over images of the weighted sum over their units, at one draw of all parameters."""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from causal.treatment_effects import Target, Units
-from core.learner import Learner, LearnerLike, replicate_seeds, with_sampler
+from core.learner import Layout, Learner, LearnerLike, of_first_run, replicate_seeds, with_sampler
 
 Rows = TypeVar("Rows", Units, Target)
 SHARED_X = Units(None, 0, 0, 0)
@@ -85,7 +85,8 @@ def together(learner: LearnerLike, sample: Callable[..., Any], runs: int, axes: 
       axes: prefix of the batch which marks what each run has its own of (0) and what all share (None).
     """
     many = replicate_seeds(learner, runs, axes)
-    return with_sampler(many, lambda data, key, step: sample(data, jnp.ravel(key)[0], jnp.ravel(step)[0]))
+    drawing = with_sampler(many, lambda data, key, step: sample(data, of_first_run(key), of_first_run(step)))
+    return drawing._replace(layout=Layout(runs=runs, run_axes=axes))
 
 
 def _pictures(x: Array, chosen: Int[Array, " batch"]) -> Float[Array, "batch ..."]:

@@ -42,7 +42,7 @@ def irm_learner(target: int, penalty: float, tx: optax.GradientTransformation) -
         slopes = 2 * (quadratic - linear) / energy
         return jnp.mean(risks) + penalty * jnp.mean(slopes**2), {"risk": jnp.mean(risks)}
 
-    return gradient_learner(lambda key, M: {"v": jnp.zeros(M.shape[-1], M.dtype)}, loss, tx)
+    return gradient_learner(lambda key, M: {"v": jnp.zeros(M.shape[-1], M.dtype)}, loss, tx, batch_axes=0)
 
 
 def safest(

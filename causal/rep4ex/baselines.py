@@ -32,7 +32,7 @@ def regression_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...]
     def loss(params: Params, key, batch: Rows):
         return jnp.mean((batch.y - network(params, batch.inputs, hidden)) ** 2), {}
 
-    return gradient_learner(lambda key, batch: net.init(key, batch.inputs[:1]), loss, tx)
+    return gradient_learner(lambda key, batch: net.init(key, batch.inputs[:1]), loss, tx, batch_axes=0)
 
 
 def network(params: Params, inputs: Float[Array, "n p"], hidden: tuple[int, ...] = (64, 64)) -> Float[Array, " n"]:
@@ -59,9 +59,10 @@ def engression_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...]
         near = (jnp.abs(batch.y - first) + jnp.abs(batch.y - second)) / 2
         return jnp.mean(near - jnp.abs(first - second) / 2), {}
 
-    return gradient_learner(
-        lambda key, batch: net.init(key, jnp.zeros((1, batch.inputs.shape[1] + NOISES))), loss, tx, key_of=step_key
-    )
+    def init(key, batch: Rows):
+        return net.init(key, jnp.zeros((1, batch.inputs.shape[1] + NOISES)))
+
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)
 
 
 def engression_mean(

@@ -203,7 +203,7 @@ def networks_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...] =
         fitted: Any = net.apply(params["nu"], batch.z) + net.apply(params["psi"], batch.v)
         return jnp.mean((batch.y - fitted[:, 0]) ** 2), {}
 
-    return gradient_learner(init, loss, tx)
+    return gradient_learner(init, loss, tx, batch_axes=0)
 
 
 def network_outcome(

@@ -32,7 +32,6 @@ from core.errors import ConfigError
 from core.fit import fit
 from core.learner import Params
 from core.loop import runs_at_once
-from core.workdir import fingerprint
 
 Matrix = Float[np.ndarray, "n p"]
 Vector = Float[np.ndarray, " n"]
@@ -129,9 +128,7 @@ class Rep4Ex:
         tx = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
         single = representation_learner(self.coder, tx, self.moments, self.scale)
         learner = pool_learner(single, pool.runs, self.batch, runs_at_once())
-        named = {name: getattr(self, name) for name in ("lam", "steps", "batch", "learning_rate")}
-        identity = {**named, "rows": fingerprint(pool)} if where.get("workdir") else None
-        done = fit(learner, pool, key=key, steps=self.steps, chunk=50, identity=identity, **where)
+        done = fit(learner, pool, key=key, steps=self.steps, chunk=50, **where)
         x, a = (np.broadcast_to(part[data.held], (fits, len(data.held), part.shape[1])) for part in (rows.x, rows.a))
         held = Batch(jnp.asarray(x), jnp.asarray(a), jnp.zeros(fits), bandwidth)
         reconstruction, Q = validated(self.coder, done.state.params, held, world, self.moments, self.scale)

@@ -68,7 +68,7 @@ def representation_learner(
     def loss(params: Params, key, batch: Batch):
         return objective(coder, params, key, batch, moments, scale)
 
-    return gradient_learner(init, loss, tx, key_of=step_key)
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=BATCH_AXES)
 
 
 class DualState(NamedTuple):
@@ -110,7 +110,7 @@ def constrained(learner: GradientLearner, rate: float = 0.05, bound: float = 10.
         multiplier = jnp.clip(state.log_multiplier + rate * excess, -bound, bound)
         return DualState(inner, multiplier), {**metrics, "lambda": lam}
 
-    return Learner(init, update)
+    return Learner(init, update, learner.layout)
 
 
 class Pool(NamedTuple):

@@ -104,11 +104,6 @@ class MetaLearner:
         return self.kind in ("DR", "R")
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What a checkpoint belongs to, beside the trunk, whose shapes it holds."""
-        return {name: value for name, value in vars(self).items() if name != "trunk"}
-
-    @property
     def network(self) -> nn.Module:
         """Of both outcomes."""
         return {"S": SingleNet, "TARNet": TarNet}.get(self.kind, TNet)(self.trunk)

@@ -155,7 +155,7 @@ def outcome_learner(module: nn.Module, tx: optax.GradientTransformation) -> Grad
         m0, m1 = (m[:, arm].reshape(-1, *[1] * (batch.y.ndim - 1)) for arm in (0, 1))
         return per_input(batch.weight * jnp.square(batch.y - m0 - batch.t * (m1 - m0))), {}
 
-    return gradient_learner(lambda key, batch: initialised(module, key, batch.x), loss, tx)
+    return gradient_learner(lambda key, batch: initialised(module, key, batch.x), loss, tx, batch_axes=UNIT_AXES)
 
 
 def regression_learner(module: nn.Module, tx: optax.GradientTransformation) -> GradientLearner:
@@ -165,4 +165,4 @@ def regression_learner(module: nn.Module, tx: optax.GradientTransformation) -> G
         f: Any = module.apply(params, batch.x)
         return per_input(batch.weight * jnp.square(batch.value - f.reshape(-1, *[1] * (batch.value.ndim - 1)))), {}
 
-    return gradient_learner(lambda key, batch: initialised(module, key, batch.x), loss, tx)
+    return gradient_learner(lambda key, batch: initialised(module, key, batch.x), loss, tx, batch_axes=0)

@@ -27,7 +27,6 @@ from causal.treatment_effects.networks import (
 from core.batches import epoch_sampler
 from core.fit import fit
 from core.learner import Params, replicate_seeds, with_sampler
-from core.workdir import fingerprint
 
 
 class Stages(NamedTuple):
@@ -93,9 +92,8 @@ class Stages(NamedTuple):
             learner = with_sampler(learner, epoch_sampler(own.batch))
         keys = jax.vmap(lambda i: jax.lax.cond(i > 0, lambda: jax.random.fold_in(self.key, i), lambda: self.key))(runs)
         folder = None if self.workdir is None else Path(self.workdir) / name
-        identity = {**own.settings, "data": fingerprint(data)} if folder else None
         many = replicate_seeds(learner, len(runs), axes)
-        params = fit(many, data, key=keys, steps=own.steps, chunk=250, workdir=folder, identity=identity).state.params
+        params = fit(many, data, key=keys, steps=own.steps, chunk=250, workdir=folder).state.params
         return jax.lax.map(lambda p: with_population(module, p, data.x), params)
 
 

@@ -2,14 +2,22 @@
 
 On the CPU a C kernel streams over the edges with all cores; XLA's own CPU code for gathers and segment sums is several
 times slower. Elsewhere they are sorted segment sums of gathers. ``RELIC_SPARSE=xla`` takes the latter everywhere.
+
+Where the data axis is bound, a graph is what all replicas share, and they share its work: each sums an equal number of
+consecutive edges, and the sums are added. Operands must then be the same on all replicas. So that this holds of
+cotangents too, which differ between the replicas' losses, they are averaged first; the mean over replicas of what
+results is the derivative of the mean of their losses.
 """
 
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from core.learner import DATA_AXIS, axis_is_bound, mean_over_devices
 from core.sparse import native
 from core.sparse.graph import Graph, Side
 
@@ -55,17 +63,22 @@ def _sampled(graph: Graph, a, b):
     return _dot_of_edges(graph.by_row, a, b)
 
 
+def _of_all(cotangent_rule):
+    """A backward pass that is given the mean of the replicas' cotangents."""
+    return lambda residuals, g: cotangent_rule(residuals, mean_over_devices(g))
+
+
 _product.defvjp(
     lambda graph, x, w: (_product(graph, x, w), (graph, x, w)),
-    lambda res, g: (None, _product_transposed(res[0], g, res[2]), _sampled(res[0], g, res[1])),
+    _of_all(lambda res, g: (None, _product_transposed(res[0], g, res[2]), _sampled(res[0], g, res[1]))),
 )
 _product_transposed.defvjp(
     lambda graph, y, w: (_product_transposed(graph, y, w), (graph, y, w)),
-    lambda res, g: (None, _product(res[0], g, res[2]), _sampled(res[0], res[1], g)),
+    _of_all(lambda res, g: (None, _product(res[0], g, res[2]), _sampled(res[0], res[1], g))),
 )
 _sampled.defvjp(
     lambda graph, a, b: (_sampled(graph, a, b), (graph, a, b)),
-    lambda res, g: (None, _product(res[0], res[2], g), _product_transposed(res[0], res[1], g)),
+    _of_all(lambda res, g: (None, _product(res[0], res[2], g), _product_transposed(res[0], res[1], g))),
 )
 
 
@@ -73,7 +86,6 @@ def _sum_of_edges(side: Side, x, weights, *, permuted: bool):
     """y_r = sum over the side's edges e of row r of w x_{col(e)}; ``permuted`` weights are in the other order."""
     num_rows = side.indptr.shape[0] - 1
     dtype = jnp.result_type(x, weights)
-    slot = side.slot if permuted else side.slot[:0]
 
     def xla(indptr, rows, cols, slot, weights, x):
         edge = (weights[slot] if permuted else weights)[:, None] * x[cols]
@@ -83,8 +95,12 @@ def _sum_of_edges(side: Side, x, weights, *, permuted: bool):
         shape = jax.ShapeDtypeStruct((num_rows, x.shape[1]), dtype)
         return jax.ffi.ffi_call("relic_spmm", shape, vmap_method="expand_dims")(indptr, cols, slot, weights, x)
 
-    arrays = side.indptr, side.rows, side.cols, slot, weights.astype(dtype), x.astype(dtype)
-    return dispatch(kernel, xla, arrays, dtype)
+    share = _share(side)
+    if not permuted:
+        weights = share.of(weights)
+    own = share.side._replace(slot=share.side.slot if permuted else share.side.slot[:0])
+    arrays = own.indptr, own.rows, own.cols, own.slot, weights.astype(dtype), x.astype(dtype)
+    return share.summed(dispatch(kernel, xla, arrays, dtype))
 
 
 def _dot_of_edges(side: Side, a, b):
@@ -98,7 +114,43 @@ def _dot_of_edges(side: Side, a, b):
         shape = jax.ShapeDtypeStruct(cols.shape, dtype)
         return jax.ffi.ffi_call("relic_sddmm", shape, vmap_method="expand_dims")(indptr, cols, rows[:0], a, b)
 
-    return dispatch(kernel, xla, (side.indptr, side.rows, side.cols, a.astype(dtype), b.astype(dtype)), dtype)
+    share = _share(side)
+    arrays = share.side.indptr, share.side.rows, share.side.cols, a.astype(dtype), b.astype(dtype)
+    return share.joined(dispatch(kernel, xla, arrays, dtype))
+
+
+class _Share(NamedTuple):
+    """The edges of one replica."""
+
+    side: Side
+    of: Callable[[Array], Array]
+    """Its part of an array with one entry per edge."""
+    summed: Callable[[Array], Array]
+    """The sum over replicas."""
+    joined: Callable[[Array], Array]
+    """Entries of all edges from those of every replica."""
+
+
+def _share(side: Side) -> _Share:
+    """Equally many consecutive edges for each replica, the last ones filled up with edges of no row."""
+    if not axis_is_bound():
+        return _Share(side, *[lambda leaf: leaf] * 3)
+    edges, replicas = side.rows.shape[0], jax.lax.axis_size(DATA_AXIS)
+    size = -(-edges // replicas)
+    first = jax.lax.axis_index(DATA_AXIS) * size
+
+    def of(leaf, fill=0):
+        padded = jnp.pad(leaf, (0, size * replicas - edges), constant_values=fill)
+        return jax.lax.dynamic_slice_in_dim(padded, first, size)
+
+    indptr = jnp.clip(side.indptr - first, 0, size)
+    own = Side(indptr, of(side.rows, side.indptr.shape[0] - 1), of(side.cols), of(side.slot))
+    return _Share(
+        own,
+        of,
+        lambda leaf: jax.lax.psum(leaf, DATA_AXIS),
+        lambda leaf: jax.lax.all_gather(leaf, DATA_AXIS, tiled=True)[:edges],
+    )
 
 
 def dispatch(

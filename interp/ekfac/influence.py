@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, PyTree
 from core.errors import ConfigError
 from core.fit import fit
 from core.learner import with_sampler
-from core.workdir import fingerprint
 from interp.ekfac import curvature as curvatures
 from interp.ekfac import scores as scoring
 from interp.ekfac.capture import Capture, capture
@@ -84,11 +83,6 @@ def fit_curvature(
     require_likelihood(task, params, example, key)
     found = _capture(task.outputs, params, example, where)
     fisher = fisher or _default_fisher(task, params, example)
-    identity = {
-        "blocks": {name: [block.stack, block.rows, block.columns] for name, block in found.blocks.items()},
-        "batch_size": batch_size,
-        "widest": widest,
-    }
 
     def collect(stage, at, name: str) -> Sums:
         learner = with_sampler(stage, sweep(batch_size))
@@ -98,7 +92,6 @@ def fit_curvature(
             key=key,
             steps=steps_of(data, batch_size),
             workdir=None if workdir is None else Path(workdir) / name,
-            identity={**identity, "stage": name, **_contents(workdir, (at, examples))},
             progress=progress,
         ).state
 
@@ -205,9 +198,8 @@ def most_influential(
     data = whole((fitted.params, prepared), train)
     learner = with_sampler(top(k, queries, scores), sweep(batch_size))
     learner = learner._replace(init=jax.jit(learner.init))
-    identity = {"k": k, "batch_size": batch_size, **_contents(workdir, (fitted.params, prepared, train))}
     steps = steps_of(data, batch_size)
-    return fit(learner, data, key=key, steps=steps, workdir=workdir, progress=progress, identity=identity).state
+    return fit(learner, data, key=key, steps=steps, workdir=workdir, progress=progress).state
 
 
 def damped_curvature(fitted: Fitted, damping: Damping | None = None) -> Curvature:
@@ -253,10 +245,6 @@ def _capture(fn: Callable, params: PyTree, example: PyTree, where: Callable[[str
 def _captured(fn: Callable, where: Callable[[str], bool] | str | None, tree: Any, leaves: tuple) -> Capture:
     params, example = jax.tree.unflatten(tree, leaves)
     return capture(fn, params, example, where)
-
-
-def _contents(workdir: Path | None, arrays: PyTree) -> dict[str, str]:
-    return {} if workdir is None else {"contents": fingerprint(arrays)}
 
 
 def _default_fisher(task: Task, params: PyTree, example: PyTree) -> Fisher:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from core.batches import common_length
 from core.errors import ConfigError
-from core.learner import DATA_AXIS, Learner, axis_is_bound
+from core.learner import DATA_AXIS, Layout, Learner, axis_is_bound
 from interp.ekfac.capture import Capture, Record
 from interp.ekfac.fisher import Fisher
 from interp.likelihoods import Task
@@ -62,7 +62,7 @@ def stage(zeros: Callable[[], Mapping[str, Any]], statistic: Callable[[Key[Array
         added = jax.tree.map(jnp.add, (state.sums, state.examples, state.positions), new)
         return Sums(state.step + 1, state.key, *added), {"examples": new[1]}
 
-    return Learner(init, update)
+    return Learner(init, update, Layout(BATCH_AXES))
 
 
 def merge(*states: Sums) -> Sums:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from core.learner import DATA_AXIS, Learner, axis_is_bound
-from interp.ekfac.stages import Examples
+from core.learner import DATA_AXIS, Layout, Learner, axis_is_bound
+from interp.ekfac.stages import BATCH_AXES, Examples
 
 NOBODY = -1
 """The id that stands where fewer than k examples have been seen."""
@@ -51,7 +51,7 @@ def top(k: int, queries: int, scores: Callable[[Any, Any], Float[Array, "query e
         count = jnp.sum(is_real).astype(jnp.float32)
         return Top(state.step + 1, state.key, *high, -low[0], low[1]), {"examples": count}
 
-    return Learner(init, update)
+    return Learner(init, update, Layout(BATCH_AXES))
 
 
 def merge_tops(a: Top, b: Top) -> Top:

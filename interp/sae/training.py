@@ -14,6 +14,7 @@ from core.learner import (
     DATA_AXIS,
     Batch,
     GradientLearner,
+    Layout,
     Learner,
     LearnerLike,
     Metrics,
@@ -133,7 +134,7 @@ def sae_learner(
         found, metrics = gradients(state, batch)
         return apply(state, found), mean_over_devices(metrics)
 
-    return GradientLearner(jax.jit(init), update, gradients, apply)
+    return GradientLearner(jax.jit(init), update, gradients, apply, Layout(0))
 
 
 def _replicas() -> Array:
@@ -237,4 +238,4 @@ def latent_parallel(learner: GradientLearner, mesh: Mesh) -> Learner:
         )
         return step(state, batch)
 
-    return Learner(init, update)
+    return Learner(init, update, Layout(0, placed=True, mesh=mesh))

@@ -72,4 +72,4 @@ def gpfa_learner(
     def loss(params: Gpfa, key: Any, y: Float[Array, "trials T N"]):
         return -infer(basis, params, y).log_marginal.mean() / y.shape[1], {}
 
-    return gradient_learner(init, loss, tx)
+    return gradient_learner(init, loss, tx, batch_axes=0)

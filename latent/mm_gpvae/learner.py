@@ -36,7 +36,9 @@ def learner(model: MMGPVAE, tx: optax.GradientTransformation, *, hide_behaviour:
         means = {name: term.mean() for name, term in terms._asdict().items()}
         return value, {"elbo": terms.elbo.mean(), **means}
 
-    return gradient_learner(lambda key, batch: first_params(model, key, batch[0]), loss, tx, key_of=step_key)
+    return gradient_learner(
+        lambda key, batch: first_params(model, key, batch[0]), loss, tx, key_of=step_key, batch_axes=BATCH_AXES
+    )
 
 
 def bound(model: MMGPVAE, params: Params, keys: Key[Array, " trials"], trials: Trials) -> Terms:

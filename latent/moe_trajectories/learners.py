@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from core.errors import ConfigError
-from core.learner import GradientLearner, Learner, gradient_learner, mean_over_devices
+from core.learner import GradientLearner, Layout, Learner, gradient_learner, mean_over_devices
 from latent.moe_trajectories import ldl, model
 from latent.moe_trajectories.model import Arranged, Experts, GrowthData, Mixture, Params
 
@@ -34,7 +34,7 @@ def direct_learner(mixture: Mixture, start: Params, tx: optax.GradientTransforma
     def loss(params, key, batch: GrowthData):
         return -model.person_log_likelihoods(mixture, params, model.arrange(batch)).mean(), {}
 
-    return gradient_learner(lambda key, batch: start, loss, tx)
+    return gradient_learner(lambda key, batch: start, loss, tx, batch_axes=0)
 
 
 def em_learner(mixture: Mixture, start: Params) -> Learner:
@@ -63,7 +63,7 @@ def em_learner(mixture: Mixture, start: Params) -> Learner:
         metrics = mean_over_devices({"loss": -each.mean()})
         return EmState(state.step + 1, state.key, Params(gating, experts)), metrics
 
-    return Learner(init, update)
+    return Learner(init, update, Layout(0))
 
 
 def _mean(x: Any) -> Any:

@@ -95,7 +95,7 @@ def scan_learner(
         concept, logits = model.apply(params, y, noise)  # pyright: ignore[reportGeneralTypeIssues]
         return scan_loss(batch.posterior, concept, logits, y, beta_y, lam)
 
-    return gradient_learner(init, loss, tx, key_of=step_key)
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)
 
 
 def classify(decode: Callable[[Array], Array], means: Float[Array, "n latents"]) -> Float[Array, "n labels"]:
@@ -191,7 +191,7 @@ def recombination_learner(
         concept: Any = model.apply(params, first, second, drawn.operator)
         return jnp.mean(jnp.sum(kl(batch.grounded.posterior, concept), axis=-1)), {}
 
-    return gradient_learner(init, loss, tx, key_of=step_key)
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=Instructed(0, None))
 
 
 def _first_row(posterior: Gaussian) -> tuple[Gaussian, Gaussian]:

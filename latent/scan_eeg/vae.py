@@ -200,7 +200,7 @@ def vae_learner(model: BetaVae, tx: optax.GradientTransformation) -> GradientLea
         posterior, decoded = made
         return beta_vae_loss(posterior, decoded, batch.target, batch.beta)
 
-    return gradient_learner(init, loss, tx, key_of=step_key)
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=BATCH_AXES)
 
 
 class Grid(NamedTuple):
@@ -289,4 +289,4 @@ def supervised_learner(model: Encoder, tx: optax.GradientTransformation) -> Grad
         entropy = optax.sigmoid_binary_cross_entropy(logits, batch.labels)
         return jnp.mean(jnp.sum(batch.weight * entropy, axis=-1)), {}
 
-    return gradient_learner(lambda key, batch: model.init(key, batch.x[:1]), loss, tx)
+    return gradient_learner(lambda key, batch: model.init(key, batch.x[:1]), loss, tx, batch_axes=0)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import tests.conftest  # noqa: F401 - as many devices as in the tests, for the same bits
 from core.errors import Preempted
 from core.fit import EXIT_PREEMPTED, fit
 from core.learner import gradient_learner, with_ema, with_sampler

@@ -1,5 +1,7 @@
 """What holds for every learner: one result however it is dispatched, one compilation, any platform."""
 
+import re
+from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from core.learner import replicate_seeds, seed_keys
+from core.layout import lay_out
+from core.learner import accumulate, replicate_seeds, seed_keys
 from core.loop import scan_steps
 from core.parallel import data_mesh, data_parallel, pmap_parallel, unreplicate
 from tests.examples import EXAMPLES
@@ -88,11 +91,8 @@ def test_update_is_compiled_once(plain):
     assert plain.traces == 1
 
 
-@pytest.mark.parametrize("loop", ["scan", "host", pytest.param("unroll", marks=pytest.mark.slow)])
-def test_every_loop_gives_the_same_result(example, plain, loop):
-    looped = scan_steps(example.learner, STEPS, loop=loop)
-    update = looped.update if loop == "host" else jax.jit(looped.update)
-    state, metrics = update(jax.tree.map(jnp.copy, plain.start), example.batch)  # the host loop consumes its state
+def test_scanned_steps_equal_single_ones(example, plain):
+    state, metrics = jax.jit(scan_steps(example.learner, STEPS).update)(plain.start, example.batch)
     assert_trees_close(state, plain.end[0])
     assert_trees_close(jax.tree.map(lambda leaf: leaf[-1], metrics), plain.end[1])
 
@@ -113,12 +113,62 @@ def test_pmap_equals_jit(example, plain):
     assert_trees_close(metrics, plain.end[1])
 
 
-def test_seeds_by_vmap_equal_single_runs(example, plain):
-    learner = replicate_seeds(example.learner, 2)
-    keys = jnp.stack([example.key, jax.random.key(17)])
-    state, metrics = run(jax.jit(learner.update), jax.jit(learner.init)(keys, example.batch), example.batch)
-    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], state), plain.end[0])
-    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], metrics), plain.end[1])
+ALONE = dict.fromkeys(
+    ("jepa", "jepa_averaged_target", "mae"), "moments of the population, which no axis of examples adds up"
+)
+"""Learners that one device computes as fast as many, and why; the others use all devices."""
+
+SEVERAL_EXCHANGES = {
+    **dict.fromkeys(("lightgcn", "dgcf"), "sums over the edges of a graph, which devices share"),
+    **dict.fromkeys(("dccf", "sgl", "simgcl"), "edges, and a contrast with all examples of the batch"),
+    **dict.fromkeys(("rep4ex", "rep4ex_constrained", "rep4ex_features", "rep4ex_ivae"), "moments of the global batch"),
+    **dict.fromkeys(("sae_topk", "sae_batch_topk", "sae_gated", "sae_transcoder"), "variance of the global batch"),
+    **dict.fromkeys(("bert4rec", "gru4rec", "sasrec", "sasrec_prenorm"), "the number of places with a target"),
+    **dict.fromkeys(("effect_clusters", "effect_clusters_relaxed", "tarnet"), "standardisation by the global batch"),
+    "causal_diffae": "the number of labelled examples",
+    "growth_em": "maximisations that follow one another",
+    "ekfac_top": "scores of all examples, to be ranked",
+}
+"""Learners whose step asks more of the other devices than their gradients, and for what."""
+
+
+def exchanges(program: str) -> Counter:
+    """How often devices exchange what, by the compiled program."""
+    kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+    return Counter(re.findall(rf" ({kinds})(?:-start)?\(", program))
+
+
+def test_all_devices_share_a_step_and_exchange_gradients_once(request, example, plain):
+    name = request.node.callspec.params["example"]
+    laid = lay_out(example.learner, plain.start, example.batch)
+    assert laid.devices == (1 if name in ALONE else 4)
+    state, batch = laid.place_state(plain.start), laid.place_data(example.batch)
+    update = laid.program(1, False).lower(state, batch).compile()
+    if name not in SEVERAL_EXCHANGES:
+        assert exchanges(update.as_text()) == {"all-reduce": 1}
+    state, metrics = run(update, state, batch)
+    assert_trees_close(laid.local(state), plain.end[0])
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[-1], metrics), plain.end[1])
+
+
+def test_a_pool_over_devices_equals_single_runs(example, plain):
+    pool = replicate_seeds(example.learner, 6)
+    start = jax.jit(pool.init)(jnp.stack([example.key, *jax.random.split(jax.random.key(17), 5)]), example.batch)
+    laid = lay_out(pool, start, example.batch)
+    state, metrics = laid.program(STEPS, False)(laid.place_state(start), laid.place_data(example.batch))
+    assert jax.tree.leaves(metrics)[0].shape[:2] == (STEPS, 6)
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], laid.local(state)), plain.end[0])
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[-1, 0], metrics), plain.end[1])
+
+
+@pytest.mark.slow
+def test_a_step_in_passes_gathers_no_batch_on_a_mesh(request, example, plain):
+    name = request.node.callspec.params["example"]
+    if not hasattr(example.learner, "gradients") or name in ALONE or name in SEVERAL_EXCHANGES:
+        pytest.skip("its step is no sum of gradients over examples")
+    learner = data_parallel(accumulate(example.learner, 2, example.batch_axes), data_mesh(), example.batch_axes)
+    program = learner.update.lower(jax.tree.map(jnp.copy, plain.start), example.batch).compile()
+    assert exchanges(program.as_text()) == {"all-reduce": 1}
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

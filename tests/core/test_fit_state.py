@@ -5,7 +5,6 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,15 +149,3 @@ def test_positions_may_be_bytes_or_the_iterators_own_dict(kind, tmp_path):
 def test_batches_that_end_too_soon_are_named_with_the_step():
     with pytest.raises(ConfigError, match="batches ended after step 5; repeat them"):
         run(SUM, Counter(end=7))
-
-
-@pytest.mark.parametrize(("steps", "lengths"), [(20, 1), (23, 1)])
-def test_the_host_loop_compiles_one_step_whatever_the_chunks(steps, lengths):
-    traces = []
-
-    def update(state, batch):
-        traces.append(1)
-        return {"x": optax.tree.scale(0.9, state["x"])}
-
-    run(learner(lambda key, batch: {"x": jnp.ones(3)}, update), steps=steps, loop="host")
-    assert len(traces) == lengths

@@ -1,6 +1,5 @@
 import functools
 
-import flax.linen as nn
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 
+from core.errors import ConfigError
 from core.learner import (
     DATA_AXIS,
     accumulate,
@@ -20,7 +20,7 @@ from core.learner import (
     with_ema,
     with_sampler,
 )
-from core.loop import loop_policy, scan_steps
+from core.loop import scan_steps
 
 
 def noisy_loss(params, key, batch):
@@ -153,7 +153,7 @@ def test_replicas_of_a_bound_axis_share_the_drawn_batch_and_average_gradients():
 def test_a_batch_that_replicas_cannot_share_equally_is_refused():
     learner = with_sampler(PLAIN, draw)
     state = learner.init(jax.random.key(0), BATCH)
-    with pytest.raises(ValueError, match="multiple of 3"):
+    with pytest.raises(ConfigError, match="multiple of 3"):
         jax.vmap(learner.update, in_axes=(None, None), axis_name=DATA_AXIS, axis_size=3)(state, BATCH)
 
 
@@ -166,26 +166,6 @@ def test_map_examples_spares_shared_leaves():
     batch = ({"a": jnp.zeros(2), "b": jnp.zeros(3)}, jnp.zeros(4))
     shapes = map_examples(lambda leaf: leaf[:1], batch, ({"a": None, "b": 0}, 0))
     assert jax.tree.map(jnp.shape, shapes) == ({"a": (2,), "b": (1,)}, (1,))
-
-
-def test_only_convolutions_on_the_cpu_leave_the_scan():
-    assert loop_policy("convolutional", "cpu") == "host"
-    assert {loop_policy("dense", "cpu"), loop_policy("convolutional", "gpu"), loop_policy("dense", "tpu")} == {"scan"}
-
-
-@pytest.mark.parametrize("loop", ["unroll", "host"])
-def test_every_loop_agrees_on_a_convolutional_net(loop):
-    net = nn.Conv(2, (3, 3))
-    image = jax.random.normal(jax.random.key(1), (2, 6, 6, 1))
-    learner = gradient_learner(net.init, lambda p, key, x: (jnp.mean((net.apply(p, x) - x) ** 2), {}), optax.adam(1e-2))
-
-    def final(loop):
-        looped = scan_steps(learner, 3, loop=loop)
-        update = looped.update if loop == "host" else jax.jit(looped.update)
-        return update(learner.init(jax.random.key(0), image), image)
-
-    for a, b in zip(jax.tree.leaves(final(loop)[0].params), jax.tree.leaves(final("scan")[0].params), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
