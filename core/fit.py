@@ -173,9 +173,11 @@ class _Run:
         except TypeError:  # it computes on the host
             initial = digest.of_arrays(self.state)
         return {
-            "data": _short(digest.of_arrays([self._given, str(self._started_at)])),
-            "initial state": _short(initial),
-            "update": _short(digest.of_program(self._learner.update, *shapes)),
+            "data": {"sha256": digest.of_arrays(self._given), "from": str(self._started_at)},
+            "initial state": {"sha256": initial},
+            "training step (loss, optimiser, sampler or their settings)": {
+                "sha256": digest.of_program(self._learner.update, *shapes)
+            },
             "key": np.asarray(jax.random.key_data(key)).tolist(),
         }
 
@@ -377,10 +379,6 @@ def _close(a: Any, b: Any) -> bool:
     """Whether two evaluations agree up to what another device or compiler rounds otherwise."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return a.shape == b.shape and np.allclose(a, b, 1e-3, 1e-6, equal_nan=True)
-
-
-def _short(text: str) -> str:
-    return text[:16]
 
 
 class _StopRequest:

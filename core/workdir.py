@@ -72,7 +72,7 @@ def _require_identity(folder: Path, ours: dict[str, Any]) -> None:
             return
         theirs = json.loads(path.read_text())
     differing = [
-        f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+        _difference(name, theirs.get(name), ours.get(name))
         for name in sorted(theirs.keys() | ours.keys())
         if theirs.get(name) != ours.get(name)
     ]
@@ -81,3 +81,9 @@ def _require_identity(folder: Path, ours: dict[str, Any]) -> None:
             f"workdir {path.parent} belongs to another run: {'; '.join(differing)};"
             " use another workdir or delete this one"
         )
+
+
+def _difference(name: str, theirs: Any, ours: Any) -> str:
+    if any(isinstance(value, dict) and "sha256" in value for value in (theirs, ours)):
+        return f"its {name} is not this one"
+    return f"{name} is {theirs!r} there and {ours!r} here"

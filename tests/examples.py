@@ -213,12 +213,10 @@ def logic() -> Example:
     """Operators on the concepts of a frozen SCAN, which all examples share."""
     scan = eeg.SymbolVae(4, 2, 4)
     params = scan.init(jax.random.key(2), jnp.zeros((1, 4)), jnp.zeros((1, 2)))
-    mean = jax.random.normal(jax.random.key(1), (16, 2))
-    people = eeg.Grounded(eeg.Gaussian(mean, jnp.full((16, 2), -1.0)), jnp.arange(32).reshape(16, 2) % 3 % 2)
     learner = eeg.recombination_learner(
         eeg.Recombination(4), lambda p, y: scan.apply(p, y, method="encode"), optax.sgd(1e-2)
     )
-    return Example(learner, eeg.Instructed(people, params))
+    return Example(learner, eeg.Instructed(grounded(), params))
 
 
 def factors() -> Example:
@@ -276,6 +274,70 @@ def counterfactuals(kind: str) -> Example:
     return Example(causal_vae.learner(causal_vae.CausalVae(encoder, layer, (4, 4, 1), (8,)), tx), pictures())
 
 
+def outcome_regression(kind: str) -> Example:
+    """Networks of an outcome on actions: by least squares, by the energy score, or two of them jointly."""
+    a, y = jax.random.normal(jax.random.key(1), (16, 2)), jax.random.normal(jax.random.key(2), (16,))
+    tx = optax.sgd(1e-2)
+    if kind == "additive":
+        return Example(rep.networks_learner(tx, (4,)), rep.Additive(a, jnp.flip(a), y))
+    learner = rep.regression_learner if kind == "least squares" else rep.engression_learner
+    return Example(learner(tx, (4,)), rep.Rows(a, y))
+
+
+def pool_of_codes() -> Example:
+    """Two autoencoders in each of two worlds."""
+    x, a = (jax.random.normal(jax.random.key(i), (2, 16, c)) for i, c in ((1, 4), (2, 2)))
+    single = rep.representation_learner(rep.Autoencoder(2, 4, (8,)), optax.sgd(1e-2))
+    pool = rep.Pool(x, a, jnp.ones(2), jnp.array([0, 0, 1, 1]), jnp.ones(4))
+    return Example(rep.pool_learner(single, 4, 8), pool)
+
+
+def pool_of_vaes() -> Example:
+    """Beta-VAEs of two betas on the recordings of one world."""
+    learner = eeg.grid_learner(eeg.BetaVae(2, 8, 2, (2, 2), 4), optax.sgd(1e-2), 8, 2)
+    x = jax.random.normal(jax.random.key(1), (1, 16, 2, 8))
+    return Example(learner, eeg.Grid(x, jnp.zeros(2, jnp.int32), jnp.array([1.0, 4.0]), jnp.ones(2)))
+
+
+def pool_of_clusters() -> Example:
+    """Two effect cluster models which see the same images, each with outcomes of its own."""
+    x, units = jax.random.normal(jax.random.key(1), (16, 6, 6, 2)), (2, 16, 2)
+    t, y = jnp.arange(64.0).reshape(units) % 2, jax.random.normal(jax.random.key(2), units)
+    model = ic.ClusterModel(ic.EffectNetwork(2, partial(ic.ConvTrunk, 3, 3, 2, channels=2)))
+    axes = ic.Training(ic.SHARED_X, None, None)
+    learner = ic.together(model.learner(optax.sgd(1e-2)), ic.of_units(ic.sample_images(8)), 2, axes)
+    return Example(learner, ic.Training(te.Units(x, t, y, jnp.ones(units)), None, jnp.float32(32)))
+
+
+def effects() -> Example:
+    """The second regression of a meta-learner: effects of every unit, weighted."""
+    x, value = jax.random.normal(jax.random.key(1), (16, 3)), jax.random.normal(jax.random.key(2), (16,))
+    learner = te.regression_learner(te.Scalar(partial(te.Mlp, (4,))), optax.sgd(1e-2))
+    return Example(learner, te.Target(x, value, jnp.linspace(0.5, 1.5, 16)))
+
+
+def grounded() -> eeg.Grounded:
+    """What a frozen encoder says of sixteen people, and their labels."""
+    mean = jax.random.normal(jax.random.key(1), (16, 2))
+    return eeg.Grounded(eeg.Gaussian(mean, jnp.full((16, 2), -1.0)), jnp.arange(32).reshape(16, 2) % 3 % 2)
+
+
+def markers() -> Example:
+    """The supervised network of recordings."""
+    x, labels = jax.random.normal(jax.random.key(1), (16, 2, 8)), grounded().labels
+    learner = eeg.supervised_learner(eeg.Encoder(2, (2, 2), 4), optax.sgd(1e-2))
+    return Example(learner, eeg.Labelled(x, labels, eeg.balanced_weight(labels)))
+
+
+def dictionaries() -> Example:
+    """Two dictionaries of different sparsity, which see the same vectors."""
+    x = sae.draw(sae.planted(jax.random.key(1), 12, 6, 2.0), jax.random.key(2), 16)[0]
+    learner = sae.sweep(
+        lambda row: sae.sae_learner(sae.topk(row["k"], k_max=4), 24, optax.adam(1e-2)), {"k": jnp.array([2, 3])}
+    )
+    return Example(learner, x)
+
+
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
     "jepa": partial(self_distillation, "JEPA"),
@@ -320,4 +382,26 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "causal_vae": partial(counterfactuals, "learned"),
     "scm_vae": partial(counterfactuals, "known"),
     "anticausal_predictor": partial(counterfactuals, "predictor"),
+    "engression": partial(outcome_regression, "energy"),
+    "outcome_regression": partial(outcome_regression, "least squares"),
+    "additive_regression": partial(outcome_regression, "additive"),
+    "effect_regression": effects,
+    "scan_symbols": lambda: Example(eeg.scan_learner(eeg.SymbolVae(4, 2, 4), optax.sgd(1e-2)), grounded()),
+    "scan_supervised": markers,
+    "pool_of_codes": pool_of_codes,
+    "pool_of_vaes": pool_of_vaes,
+    "pool_of_clusters": pool_of_clusters,
+    "sae_sweep": dictionaries,
 }
+
+NO_EXAMPLE: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("accumulate", "gradient_learner", "replicate_seeds", "with_ema", "with_sampler"),
+        "makes a learner of parts or of another learner; tests/core/test_learner.py",
+    ),
+    "scan_steps": "a learner of another one's steps; every example is scanned",
+    **dict.fromkeys(("data_parallel", "pmap_parallel"), "lays a learner over devices; every example is laid so"),
+    "latent_parallel": "lays a dictionary over a mesh of two axes; tests/interp/test_sae_training.py",
+    "stop_by_validation": "wraps a learner; tests/core/test_learner.py",
+}
+"""Functions that return a learner and have no example, and why."""

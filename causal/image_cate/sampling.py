@@ -85,7 +85,7 @@ def together(learner: LearnerLike, sample: Callable[..., Any], runs: int, axes: 
       axes: prefix of the batch which marks what each run has its own of (0) and what all share (None).
     """
     many = replicate_seeds(learner, runs, axes)
-    drawing = with_sampler(many, lambda data, key, step: sample(data, of_first_run(key), of_first_run(step)))
+    drawing = with_sampler(many, lambda data, key, step: sample(data, of_first_run(key), of_first_run(step)), None)
     return drawing._replace(layout=Layout(runs=runs, run_axes=axes))
 
 

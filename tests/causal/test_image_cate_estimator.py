@@ -179,5 +179,5 @@ def test_an_ensemble_needs_two_members():
 @pytest.mark.slow
 def test_a_workdir_is_refused_for_other_units(tmp_path):
     estimator().fit(KEY, **arrays(), workdir=tmp_path)
-    with pytest.raises(CheckpointError, match="units is"):
+    with pytest.raises(CheckpointError, match="belongs to another run: its data"):
         estimator().fit(KEY, **arrays(seed=1), workdir=tmp_path)

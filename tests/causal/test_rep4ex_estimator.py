@@ -204,5 +204,5 @@ def test_a_workdir_gives_the_same_fit_again_and_is_refused_for_other_rows(world,
         found = METHOD.fit(KEY, *world, workdir=tmp_path)
         np.testing.assert_array_equal(found.effect(ACTIONS), fitted.effect(ACTIONS))
     x, a, y = world
-    with pytest.raises(CheckpointError, match="rows is"):
+    with pytest.raises(CheckpointError, match="belongs to another run: its data"):
         METHOD.fit(KEY, x + a[:, :1], a, y, workdir=tmp_path)

@@ -37,6 +37,15 @@ VARIANTS = {
     "rep4ex_ivae",
     "effect_clusters_relaxed",
     "tarnet",
+    "engression",
+    "outcome_regression",
+    "additive_regression",
+    "effect_regression",
+    "scan_symbols",
+    "scan_supervised",
+    "pool_of_codes",
+    "pool_of_vaes",
+    "sae_sweep",
 }
 """Learners that share their training step with another example; slow ones, for the time that compiling them takes."""
 

@@ -115,7 +115,7 @@ def test_sums_of_another_model_are_refused():
 def test_factors_kept_for_another_model_are_refused_by_name(tmp_path):
     fit(workdir=tmp_path)
     wider, _ = problem(hidden=5)
-    with pytest.raises(CheckpointError, match="blocks"):
+    with pytest.raises(CheckpointError, match="belongs to another run: its data"):
         fit(params=wider, workdir=tmp_path)
 
 

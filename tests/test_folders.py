@@ -1,0 +1,246 @@
+"""Whatever else is asked of a folder than what it holds is refused: of every public function that takes one."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from causal import image_cate as ic
+from causal import rep4ex as rep
+from causal import treatment_effects as te
+from core.batches import GrainBatches
+from core.errors import CheckpointError, ConfigError
+from core.fit import fit
+from core.learner import gradient_learner, with_sampler
+from interp import ekfac
+from tests.examples import classifier
+
+KEY, OTHER_KEY = jax.random.key(0), jax.random.key(1)
+NUMBERS = np.random.default_rng(0)
+X = NUMBERS.normal(size=(60, 3)).astype(np.float32)
+Y = NUMBERS.normal(size=60).astype(np.float32)
+
+
+class Folder(NamedTuple):
+    """A function that takes a folder."""
+
+    ask: Callable[..., Any]
+    """``(workdir, **changes) -> arrays``."""
+    changes: Mapping[str, Mapping[str, Any]]
+    """What else may be asked."""
+
+
+def trained(workdir, x=X, rate=0.1, power=2, key=KEY, steps=4, start=0.0, host=0, **more):
+    """Least squares from arrays or from batches of the host."""
+
+    def loss(params, key, batch):
+        return jnp.mean(jnp.abs(batch @ params - 1) ** power), {}
+
+    learner = gradient_learner(lambda key, batch: jnp.full(3, start), loss, optax.sgd(rate), batch_axes=0)
+    data = GrainBatches(x, host) if host else x
+    return fit(learner, data, key=key, steps=steps, workdir=workdir, **more).state.params
+
+
+def sampled(workdir, draw=0):
+    """Training on four examples per step, drawn by one of two rules."""
+    learner = gradient_learner(
+        lambda key, x: jnp.zeros(3), lambda p, key, x: (jnp.mean((x @ p - 1) ** 2), {}), optax.sgd(0.1)
+    )
+    learner = with_sampler(learner, lambda data, key, step: jnp.roll(data, step + draw, axis=0)[:4])
+    return fit(learner, X, key=KEY, steps=4, workdir=workdir).state.params
+
+
+def curvature(workdir, fisher=ekfac.exact, kind="ekfac", scale=1.0, rows=16, key=KEY, batch=8):
+    task, params, examples = classifier()
+    params = jax.tree.map(lambda leaf: scale * leaf, params)
+    examples = jax.tree.map(lambda leaf: leaf[:rows], examples)
+    found = ekfac.fit_curvature(
+        task, params, examples, key=key, fisher=fisher(), kind=kind, batch_size=batch, workdir=workdir
+    )
+    return found.curvature
+
+
+def best(workdir, k=3, scale=1.0, batch=8):
+    task, params, examples = classifier()
+    fitted = ekfac.fit_curvature(task, params, examples, key=KEY, kind="identity")
+    queries = jax.tree.map(lambda leaf: leaf[:2], examples)
+    prepared = jax.tree.map(lambda leaf: scale * leaf, ekfac.prepared_queries(fitted, queries))
+    return ekfac.most_influential(fitted, prepared, examples, k, key=KEY, batch_size=batch, workdir=workdir)[2:]
+
+
+def codes(workdir, key=KEY, shift=0.0, hidden=4, **settings):
+    _, sample, y = rep.gen2(50, 60, rep.Design())
+    method = rep.Rep4Ex(
+        rep.Autoencoder(2, 10, (hidden,)), restarts=1, steps=4, batch=16, held_out=0.2, second=rep.Ridge(5)
+    )
+    x = sample.x + shift * sample.a[:, :1]
+    return dataclasses.replace(method, **settings).fit(key, x, sample.a, y, workdir=workdir).params
+
+
+def meta(workdir, key=KEY, kind="T", hidden=(4,), slope=1.0, **settings):
+    t, trunk = np.arange(60) % 2.0, functools.partial(te.Mlp, hidden)
+    learner = te.MetaLearner(kind, trunk, **{"steps": 2, "folds": 1, **settings})
+    return learner.fit(key, x=X, t=t, y=Y + slope * t, propensity=0.5, workdir=workdir).params
+
+
+def clusters(workdir, key=KEY, method="fit", prior="mixture", shift=0.0, **settings):
+    x = np.random.default_rng(0).normal(size=(16, 6, 6, 2)).astype(np.float32) + shift
+    image, t = np.repeat(np.arange(16), 2), np.arange(32) % 2.0
+    trunk = functools.partial(ic.ConvTrunk, 3, 3, 2, channels=2)
+    model = ic.ClusterModel(ic.EffectNetwork(2, trunk), likelihood=prior)
+    estimator = ic.EffectClusters(model, **{"steps": 2, "batch_images": 8, "two_stages": False, **settings})
+    y = np.random.default_rng(1).normal(size=32) + t
+    more = {"members": 2} if method == "ensemble" else {}
+    found: Any = getattr(estimator, method)(key, x, image, t, y, workdir=workdir, **more)
+    return found.mu if method == "ensemble" else found.params
+
+
+OF_CLUSTERS = Folder(
+    clusters,
+    {
+        "key": {"key": OTHER_KEY},
+        "likelihood": {"prior": "relaxed"},
+        "images": {"shift": 1.0},
+        "rate": {"learning_rate": 0.5},
+        "batch": {"batch_images": 12},
+    },
+)
+FOLDERS: Mapping[str, Folder] = {
+    "core.fit.fit": Folder(
+        trained,
+        {
+            "data": {"x": X + 1},
+            "length": {"x": X[:40]},
+            "type": {"x": X.astype(np.float16)},
+            "rate": {"rate": 0.2},
+            "loss": {"power": 3},
+            "key": {"key": OTHER_KEY},
+            "start": {"start": 0.5},
+            "host batches": {"host": 8},
+            "fewer steps": {"steps": 2},
+        },
+    ),
+    "sampler": Folder(sampled, {"sampler": {"draw": 1}}),
+    "host": Folder(
+        functools.partial(trained, host=8), {"data": {"x": X[::-1]}, "batch size": {"host": 12}, "rate": {"rate": 0.2}}
+    ),
+    "interp.ekfac.influence.fit_curvature": Folder(
+        curvature,
+        {
+            "Fisher": {"fisher": ekfac.empirical},
+            "parameters": {"scale": 2.0},
+            "examples": {"rows": 8},
+            "key": {"key": OTHER_KEY},
+            "batches": {"batch": 4},
+        },
+    ),
+    "interp.ekfac.influence.most_influential": Folder(
+        best, {"k": {"k": 2}, "queries": {"scale": 2.0}, "batches": {"batch": 4}}
+    ),
+    "causal.rep4ex.estimator.Rep4Ex.fit": Folder(
+        codes,
+        {
+            "lambda": {"lam": 7.0},
+            "coder": {"hidden": 5},
+            "key": {"key": OTHER_KEY},
+            "rows": {"shift": 1.0},
+            "rate": {"learning_rate": 0.5},
+            "batch": {"batch": 12},
+        },
+    ),
+    "causal.treatment_effects.estimators.MetaLearner.fit": Folder(
+        meta,
+        {
+            "kind": {"kind": "TARNet"},
+            "trunk": {"hidden": (5,)},
+            "key": {"key": OTHER_KEY},
+            "outcome": {"slope": 2.0},
+            "depth": {"hidden": (4, 4)},
+            "rate": {"learning_rate": 0.5},
+        },
+    ),
+    "causal.image_cate.estimator.EffectClusters.fit": OF_CLUSTERS,
+    "causal.image_cate.estimator.EffectClusters.train": OF_CLUSTERS,
+    "causal.image_cate.estimator.EffectClusters.train_twice": Folder(
+        functools.partial(clusters, two_stages=True), {"rate": {"learning_rate": 0.5}}
+    ),
+    "causal.image_cate.estimator.EffectClusters.ensemble": Folder(
+        functools.partial(clusters, method="ensemble"), {"key": {"key": OTHER_KEY}, "rate": {"learning_rate": 0.5}}
+    ),
+}
+"""By the name of the function; some of them several times, for different data."""
+
+LONG = ("EffectClusters.train", "EffectClusters.ensemble")
+
+
+def cases() -> list:
+    found, seen = [], set()
+    for name, folder in FOLDERS.items():
+        for i, change in enumerate(folder.changes):
+            is_long = ("core" not in name and "." in name and i > 1) or any(part in name for part in LONG)
+            if (folder.ask, change) not in seen:
+                found.append(pytest.param(name, change, id=f"{name}-{change}", marks=[pytest.mark.slow] * is_long))
+            seen.add((folder.ask, change))
+    return found
+
+
+@functools.cache
+def first(name: str, folder) -> Any:
+    """What was asked first of a folder, which all changes find there."""
+    return FOLDERS[name].ask(folder)
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folders")
+    return lambda name: root / name
+
+
+@pytest.mark.parametrize(("name", "change"), cases())
+def test_anything_else_asked_of_a_folder_is_refused(name, change, used):
+    folder = used(name)
+    first(name, folder)
+    with pytest.raises((CheckpointError, ConfigError), match=r"belongs to another run|longer than"):
+        FOLDERS[name].ask(folder, **FOLDERS[name].changes[change])
+
+
+@pytest.mark.parametrize("name", ["core.fit.fit", "sampler", "host", "interp.ekfac.influence.fit_curvature"])
+def test_the_same_asked_again_is_what_the_folder_holds(name, used):
+    folder = used(name)
+    before = first(name, folder)
+    jax.tree.map(np.testing.assert_array_equal, FOLDERS[name].ask(folder), before)
+
+
+def test_more_steps_of_the_same_run_go_on_from_its_folder(tmp_path):
+    trained(tmp_path, steps=4)
+    seen: list[int] = []
+    trained(tmp_path, steps=8, progress=lambda done, total: seen.append(done))
+    assert seen == [8]
+
+
+def test_another_evaluation_is_refused_and_the_same_goes_on(tmp_path):
+    def run(workdir, steps=4, scale=1.0, name="norm", **more):
+        return trained(workdir, steps=steps, evaluate=lambda state: {name: scale * jnp.sum(state.params**2)}, **more)
+
+    run(tmp_path)
+    run(tmp_path)
+    with pytest.raises(CheckpointError, match="another evaluation: norm of step 4"):
+        run(tmp_path, scale=2.0)
+    with pytest.raises(CheckpointError, match="another evaluation: size of step 4 is absent there"):
+        run(tmp_path, name="size")
+    with pytest.raises(CheckpointError, match="no norm of step 2, which was not evaluated"):
+        run(tmp_path, evaluate_every=2)
+    run(tmp_path, steps=8)
+
+
+def test_what_is_evaluated_later_of_a_finished_run_is_computed(tmp_path):
+    trained(tmp_path)
+    found: list[float] = []
+    trained(tmp_path, evaluate=lambda state: found.append(1.0) or {"norm": jnp.sum(state.params**2)})
+    assert found
