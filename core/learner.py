@@ -330,8 +330,8 @@ def of_first_run(leaf: Array) -> Array:
 
     For what all runs of a pool share, such as the draws of a sampler around :func:`replicate_seeds`.
     """
-    first = jnp.ravel(leaf)[0]
-    return jax.lax.all_gather(first, RUNS_AXIS)[0] if axis_is_bound(RUNS_AXIS) else first
+    first = jnp.ravel(leaf)[:1]
+    return (jax.lax.all_gather(first, RUNS_AXIS, tiled=True) if axis_is_bound(RUNS_AXIS) else first)[0]
 
 
 def seed_keys(seeds) -> Key[Array, " seeds"]:

@@ -205,7 +205,8 @@ def sweep(make: Callable[[Any], LearnerLike], settings: PyTree) -> Learner:
     def update(state, batch):
         return jax.vmap(lambda row, state: make(row).update(state, batch))(settings, state)
 
-    return Learner(init, update)
+    of_one = make(jax.tree.map(lambda leaf: leaf[0], settings)).layout
+    return Learner(init, update, Layout(of_one.examples, of_one.draws))
 
 
 BY_LATENT = ("W_e", "W_d", "b_e", "log_theta", "r", "b_m", "since")

@@ -122,10 +122,13 @@ def test_pmap_equals_jit(example, plain):
     assert_trees_close(metrics, plain.end[1])
 
 
-ALONE = dict.fromkeys(
-    ("jepa", "jepa_averaged_target", "mae"), "moments of the population, which no axis of examples adds up"
-)
-"""Learners that one device computes as fast as many, and why; the others use all devices."""
+FEWER_DEVICES = {
+    **dict.fromkeys(
+        ("jepa", "jepa_averaged_target", "mae"), (1, "moments of the population, which no axis of examples adds up")
+    ),
+    "pool_of_clusters": (2, "two runs; the examples of a batch lie along different axes of its leaves"),
+}
+"""Learners that do not use all four devices, how many they use, and why."""
 
 SEVERAL_EXCHANGES = {
     **dict.fromkeys(("lightgcn", "dgcf"), "sums over the edges of a graph, which devices share"),
@@ -135,6 +138,8 @@ SEVERAL_EXCHANGES = {
     **dict.fromkeys(("bert4rec", "gru4rec", "sasrec", "sasrec_prenorm"), "the number of places with a target"),
     **dict.fromkeys(("effect_clusters", "effect_clusters_relaxed", "tarnet"), "standardisation by the global batch"),
     "causal_diffae": "the number of labelled examples",
+    **dict.fromkeys(("pool_of_codes", "pool_of_vaes", "pool_of_clusters"), "metrics of all runs"),
+    "sae_sweep": "variance of the global batch",
     "growth_em": "maximisations that follow one another",
     "ekfac_top": "scores of all examples, to be ranked",
 }
@@ -150,7 +155,7 @@ def exchanges(program: str) -> Counter:
 def test_all_devices_share_a_step_and_exchange_gradients_once(request, example, plain):
     name = request.node.callspec.params["example"]
     laid = lay_out(example.learner, plain.start, example.batch)
-    assert laid.devices == (1 if name in ALONE else 4)
+    assert laid.devices == (FEWER_DEVICES[name][0] if name in FEWER_DEVICES else 4)
     state, batch = laid.place_state(plain.start), laid.place_data(example.batch)
     update = laid.program(1, False).lower(state, batch).compile()
     if name not in SEVERAL_EXCHANGES:
@@ -173,7 +178,7 @@ def test_a_pool_over_devices_equals_single_runs(example, plain):
 @pytest.mark.slow
 def test_a_step_in_passes_gathers_no_batch_on_a_mesh(request, example, plain):
     name = request.node.callspec.params["example"]
-    if not hasattr(example.learner, "gradients") or name in ALONE or name in SEVERAL_EXCHANGES:
+    if not hasattr(example.learner, "gradients") or name in FEWER_DEVICES or name in SEVERAL_EXCHANGES:
         pytest.skip("its step is no sum of gradients over examples")
     learner = data_parallel(accumulate(example.learner, 2, example.batch_axes), data_mesh(), example.batch_axes)
     program = learner.update.lower(jax.tree.map(jnp.copy, plain.start), example.batch).compile()
