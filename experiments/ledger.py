@@ -1,7 +1,7 @@
 """The claims ledger: each thing a reproduction must show, its evidence and what was measured; nothing is typed in."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from experiments import bindings, grids, outcomes, registry, runs
+from experiments import bindings, grids, outcomes, registry, runs, sources, standing
 from experiments.outcomes import Outcome
 from experiments.runs import Run
 from experiments.system import Claim, NotShown, ShownByTest, System, Verdict
@@ -54,7 +54,12 @@ class Line(NamedTuple):
 
 
 def ledger(
-    system: System, found: Sequence[Run], tests: Mapping[str, Outcome], preset: str | None = None, root: Path = ROOT
+    system: System,
+    found: Sequence[Run],
+    tests: Mapping[str, Outcome],
+    preset: str | None = None,
+    root: Path = ROOT,
+    assignments: Sequence[str] = (),
 ) -> list[Line]:
     """The ledger of a system.
 
@@ -64,18 +69,40 @@ def ledger(
       tests: their newest outcomes, see :func:`experiments.outcomes.read`.
       preset: judge the run of this preset; those of :data:`JUDGED` if None.
       root: the folder that node ids start from.
+      assignments: judge runs with these changes to their preset, ``key=value``; runs of unchanged presets if none.
+    """
+    chosen = judged(found, preset, assignments)
+    return [_line(claim, chosen, tests, root) for claim in sorted(system.claims, key=_natural)]
+
+
+def judged(found: Sequence[Run], preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
+    """The runs that count as evidence, those that tell most first: finished ones, then by preset, then the newest.
+
+    Args:
+      found: runs of a system, the newest first; with the ``assignments`` where there are some.
+      preset: only this one; those of :data:`JUDGED` if None.
+      assignments: changes to the preset that were asked for.
     """
     presets = JUDGED if preset is None else (preset,)
-    judged = [run for name in presets for run in found if run.preset == name and run.records]
-    return [_line(claim, judged, tests, root) for claim in sorted(system.claims, key=_natural)]
+    own = [r for name in presets for r in found if r.preset == name and r.records and (assignments or not r.changes)]
+    return sorted(own, key=lambda run: bool(run.unfinished))
 
 
-def of(slug: str, workdir: Path, preset: str | None = None) -> tuple[System, list[Line]]:
+def runs_of(system: System, workdir: Path, assignments: Sequence[str] = ()) -> list[Run]:
+    """A system's runs in a folder of runs; none where it has not run."""
+    folder = workdir / system.slug
+    if not any(folder.glob(f"*/{runs.INFO}")):
+        return []
+    return runs.find(str(folder), workdir, assignments=assignments)
+
+
+def of(
+    slug: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()
+) -> tuple[System, list[Line]]:
     """A system and its ledger, from the runs in a folder and the newest outcomes of this project's tests."""
     system = registry.load(slug).system
-    folder = workdir / system.slug
-    found = runs.find(str(folder), workdir) if any(folder.glob(f"*/{runs.INFO}")) else []
-    return system, ledger(system, found, outcomes.read(ROOT), preset)
+    found = runs_of(system, workdir, assignments)
+    return system, ledger(system, found, outcomes.read(ROOT), preset, assignments=assignments)
 
 
 def _natural(claim: Claim) -> list[tuple[int, str]]:
@@ -104,6 +131,8 @@ def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], r
         return Line(*head, nodeid, None, "", None, "not run yet: make test, make test-all")
     if outcome.passed is None:
         return Line(*head, nodeid, None, "", None, f"skipped when last run, {outcome.time[:10]}")
+    if outcome.code != sources.total(sources.of_test(nodeid.partition("::")[0], root)):
+        return Line(*head, nodeid, None, "", None, f"older than the code it tests ({outcome.time[:10]}): make test")
     source = f"test at {outcome.commit}, {outcome.time[:10]}"
     return Line(*head, nodeid, outcome.passed, outcome.value, outcome.interval, source)
 
@@ -114,15 +143,18 @@ def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[Run]) ->
     for run in judged:
         verdict = judge(run.frame)
         if verdict.met is not None:
-            return verdict, f"preset {run.preset}{_changes(run)}, {run.info['time'][:10]}"
+            return verdict, ", ".join(filter(None, (f"preset {run.name}", run.info["time"][:10], *_doubts(run))))
     if not judged:
         return verdict, f"no run of preset {' or '.join(JUDGED)} yet"
     return verdict, "the records do not decide it" if verdict.value else "the records do not suffice yet"
 
 
-def _changes(run: Run) -> str:
-    changes = run.info.get("changes") or {}
-    return " with " + ", ".join(f"{name}={value}" for name, value in changes.items()) if changes else ""
+def _doubts(run: Run) -> Iterator[str]:
+    """What speaks against a run as evidence, in a few words; `relic table` says more."""
+    if run.unfinished:
+        yield "not finished"
+    if standing.other_code(run):
+        yield "by other code than the present"
 
 
 def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:

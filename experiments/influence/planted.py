@@ -83,7 +83,8 @@ def build(config: Config, seed: int, width: int, depth: int, context: Context) -
 
     learner = batch_learner(task, init, config.corpus_steps, min(BATCH, len(rows["mask"])))
     progress = context.progress(f"decoder {width} x {depth}, seed {seed}")
-    params = fit(learner, rows, key=key, steps=config.corpus_steps, progress=progress).state.params
+    folder = context.workdir / f"decoder-{width}x{depth}-{seed}"
+    params = fit(learner, rows, key=key, steps=config.corpus_steps, progress=progress, workdir=folder).state.params
     fitted = ekfac.fit_curvature(
         task, params, rows, key=key, where=WHERE, mask=lambda e: e["mask"][:-1], batch_size=BATCH
     )
