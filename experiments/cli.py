@@ -212,7 +212,8 @@ def table(
         found = runs.find(target, workdir, preset, settings)
         run = standing.chosen(found)
         text = grids.render(run, format) if format in ("md", "latex", "csv") else None
-        document = tables.as_json(run) if format == "json" else None
+        more = {"run": run.name, "remarks": standing.remarks(run, found)}
+        document = tables.as_json(run) | more if format == "json" else None
     if text is not None:
         print(text, end="")
     elif document is not None:

@@ -109,8 +109,8 @@ def _claims(run: Run, workdir: Path) -> str:
 def _provenance(run: Run) -> str:
     facts = provenance(run)
     origin = "; ".join(facts[name] for name in ("device", "commit", "measured"))
-    mind = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in standing.remarks(run))
-    return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.{mind}\n\n```\n{facts['command']}\n```"
+    remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in standing.remarks(run))
+    return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.{remarks}\n\n```\n{facts['command']}\n```"
 
 
 def _systems(made: Mapping[str, Run], workdir: Path, root: Path) -> Writer:

@@ -1,7 +1,7 @@
 """The claims ledger: each thing a reproduction must show, its evidence and what was measured; nothing is typed in."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -71,7 +71,7 @@ def ledger(
       root: the folder that node ids start from.
       assignments: judge runs with these changes to their preset, ``key=value``; runs of unchanged presets if none.
     """
-    chosen = judged(found, preset, assignments)
+    chosen = [(run, _source(run)) for run in judged(found, preset, assignments)]
     return [_line(claim, chosen, tests, root) for claim in sorted(system.claims, key=_natural)]
 
 
@@ -110,7 +110,7 @@ def _natural(claim: Claim) -> list[tuple[int, str]]:
     return [(int(digits or -1), letters) for digits, letters in re.findall(r"(\d+)|(\D+)", claim.number)]
 
 
-def _line(claim: Claim, judged: Sequence[Run], tests: Mapping[str, Outcome], root: Path) -> Line:
+def _line(claim: Claim, judged: Sequence[tuple[Run, str]], tests: Mapping[str, Outcome], root: Path) -> Line:
     head = (claim.number, claim.statement)
     match claim.evidence:
         case NotShown(reason):
@@ -137,24 +137,22 @@ def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], r
     return Line(*head, nodeid, outcome.passed, outcome.value, outcome.interval, source)
 
 
-def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[Run]) -> tuple[Verdict, str]:
-    """The verdict of the first run that tells."""
+def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[tuple[Run, str]]) -> tuple[Verdict, str]:
+    """The verdict of the first run that tells, and its source."""
     verdict = Verdict(None)
-    for run in judged:
+    for run, source in judged:
         verdict = judge(run.frame)
         if verdict.met is not None:
-            return verdict, ", ".join(filter(None, (f"preset {run.name}", run.info["time"][:10], *_doubts(run))))
+            return verdict, source
     if not judged:
         return verdict, f"no run of preset {' or '.join(JUDGED)} yet"
     return verdict, "the records do not decide it" if verdict.value else "the records do not suffice yet"
 
 
-def _doubts(run: Run) -> Iterator[str]:
-    """What speaks against a run as evidence, in a few words; `relic table` says more."""
-    if run.unfinished:
-        yield "not finished"
-    if standing.other_code(run):
-        yield "by other code than the present"
+def _source(run: Run) -> str:
+    """Which run it is, and what speaks against it as evidence in a few words; `relic table` says more."""
+    doubts = {"not finished": run.unfinished, "by other code than the present": standing.other_code(run)}
+    return ", ".join([f"preset {run.name}", run.info["time"][:10], *(text for text, holds in doubts.items() if holds)])
 
 
 def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:

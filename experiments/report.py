@@ -161,7 +161,7 @@ def provenance(run: Run) -> dict[str, str]:
     remarks = standing.remarks(run)
     return {
         "command": "\n".join(standing.commands(run)),
-        **({"mind": "; ".join(remarks)} if remarks else {}),
+        **({"remarks": "; ".join(remarks)} if remarks else {}),
         "commit": ", ".join(dict.fromkeys(source["commit"] for source in sources)),
         "device": ", ".join(dict.fromkeys(source["device"] for source in sources)),
         "measured": times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}",

@@ -162,20 +162,25 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
     """
     folder = Path(target) if Path(target).is_dir() else workdir / registry.load(target).system.slug
     found = [read(path.parent) for depth in ("", "*/", "*/*/") for path in sorted(folder.glob(depth + INFO))]
-    chosen = [run for run in found if preset in (None, run.preset) and _has(run, assignments)]
+    chosen = [run for run in found if preset in (None, run.preset) and _has(run, assignments, found)]
     if not chosen:
         words = ["no run", *([f"of preset {preset!r}"] if preset else []), *(f"with {text}" for text in assignments)]
-        there = f"; there are {', '.join(run.name for run in found)}" if found else ""
+        there = f" (there are {'; '.join(run.name for run in found)})" if found else ""
         command = " ".join([target, "--preset", preset or "small", *(f"--set {text}" for text in assignments)])
         raise ConfigError(f"there is {' '.join(words)} under {folder}{there}; start one with `relic run {command}`")
     return sorted(chosen, key=lambda run: run.info["time"], reverse=True)
 
 
-def _has(run: Run, assignments: Sequence[str]) -> bool:
-    if not assignments:
-        return True
-    presets = run.system.presets
-    wanted = settings.apply(presets[run.preset], assignments) if run.preset in presets else None
+def _has(run: Run, assignments: Sequence[str], among: Sequence[Run]) -> bool:
+    """Whether a run has these settings; those that no system among the runs knows are an error."""
+    if not assignments or run.preset not in run.system.presets:
+        return not assignments
+    try:
+        wanted = settings.apply(run.system.presets[run.preset], assignments)
+    except ConfigError:
+        if len({other.system.slug for other in among}) == 1:
+            raise
+        return False
     return fingerprint(wanted) == run.info["fingerprint"]
 
 

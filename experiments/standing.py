@@ -94,9 +94,9 @@ def others(run: Run, among: Sequence[Run]) -> str:
     beside = [other for other in among if other.folder != run.folder]
     if not beside:
         return ""
-    names = ", ".join(other.name for other in beside[:MOST_NAMED])
+    names = "; ".join(other.name for other in beside[:MOST_NAMED])
     more = f" and {len(beside) - MOST_NAMED} more" if len(beside) > MOST_NAMED else ""
-    return f"other runs: {names}{more}; --preset and --set, or their folders, choose one"
+    return f"other runs: {names}{more} (--preset and --set, or their folders, choose one)"
 
 
 def commands(run: Run) -> list[str]:

@@ -259,7 +259,13 @@ def test_a_trial_with_other_settings_leaves_the_main_run_alone(paper):
     out, said = paper.relic("table", "--set", "steps=9", "--format", "csv")[1:]
     assert ",1,1.0," in out
     assert "shown: small,steps=9" in said
-    main(["table", str(paper.folder_of_runs / "small,steps=9"), "--format", "csv"])
+    status, _, said = paper.relic("table", "--set", "step=9")
+    assert status == 2
+    assert "did you mean steps?" in said
+    with pytest.raises(ConfigError, match=r"no run with steps=8 under .*there are small; small,steps=9"):
+        runs.find(str(paper.folder_of_runs), paper.folder_of_runs.parent, assignments=["steps=8"])
+    [changed] = runs.find(str(paper.folder_of_runs / "small,steps=9"), paper.folder_of_runs.parent)
+    assert changed.changes == {"steps": 9}
 
 
 def test_runs_of_other_seeds_add_up(tmp_path):
