@@ -130,11 +130,14 @@ class RunContext:
         """Whether a former run with this configuration finished the cell, by this code and from the same data; all
         processes get the answer of the first.
         """
-        source = self._finished.get(self._key(cell))
-        answer = bool(_agreed(source is not None and self._inputs.let_stand(source)))
+        answer = bool(_agreed(self._is_done(self._key(cell))))
         if not answer and self._info:
             self._info.computing([cell["seed"]] if "seed" in cell else self.seeds)
         return answer
+
+    def _is_done(self, key: str) -> bool:
+        source = self._finished.get(key)
+        return source is not None and self._inputs.let_stand(source)
 
     def record(self, *, dataset: str, method: str, metric: str, seed: int, value: float, **coords: Scalar) -> None:
         """Notes one measured number; :meth:`finish` writes it."""

@@ -268,6 +268,13 @@ def test_a_trial_with_other_settings_leaves_the_main_run_alone(paper):
     assert changed.changes == {"steps": 9}
 
 
+def test_a_preset_that_has_other_settings_now_is_named(paper):
+    paper.relic("run", "--seeds", "1")
+    path = paper.folder_of_runs / "small" / runs.RECORDS
+    path.write_text(path.read_text().replace('"steps": 3', '"steps": 2'))
+    assert "preset small has other settings now: steps was 2, is 3" in paper.relic("table")[2]
+
+
 def test_runs_of_other_seeds_add_up(tmp_path):
     quick_run(tmp_path, seeds=(0, 1))
     assert {r.seed for r in quick_run(tmp_path, seeds=(5,)).records} == {0, 1, 5}
