@@ -70,6 +70,7 @@ class RunContext:
         self._inputs, self._info = made_from or Inputs(), info
         self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.whole(records.read(self._path))}
         self._noted: list[Record] = []
+        self._known_to_work: observed.Files | None = None
         self._console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -96,8 +97,6 @@ class RunContext:
         if number > 1 and not chosen.exists():
             self.say("the code or the data changed since training began here: nothing of that is taken up again")
         return parent / (name if number == 1 else f"{name}-{number}")
-
-    _known_to_work: observed.Files | None = None
 
     def settle(self, changed_code: ChangedCode) -> None:
         """Decides what becomes of finished cells whose code or data changed.
@@ -164,10 +163,8 @@ class RunContext:
         self._finished[key] = self._source({"key": key})
 
     def _source(self, mark: dict[str, Any]) -> dict[str, Any]:
-        command = {"command": self._info.command} if self._info else {}
-        return (
-            records.provenance(self._config) | self._inputs.provenance() | command | {"seeds": self.seeds, "cell": mark}
-        )
+        own = {"seeds": self.seeds, "cell": mark, **({"command": self._info.command} if self._info else {})}
+        return records.provenance(self._config) | self._inputs.provenance() | own
 
     def say(self, message: str) -> None:
         """A line on standard error."""
