@@ -153,8 +153,10 @@ def test_the_framework_that_is_left_out_is_there():
 
 
 OPENERS = {"open", "read_bytes", "read_text", "read_csv", "read_table"}
-OWN_FILES = {"core.checkpoint", "core.history", "core.sparse.native", "core.workdir"}
-"""They open what a run has written itself, or sources."""
+OWN_FILES = {
+    "core.bench", "core.checkpoint", "core.compilation", "core.history", "core.sparse.native", "core.workdir",
+}  # fmt: skip
+"""They open what a run has written itself, sources, or what the system tells of the machine."""
 NOTING = {"core.lm.config", "core.lm.loading", "core.lm.tokenizers", "core.safetensors"}
 """They note what they open, see the next test."""
 
