@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from core.errors import Preempted, RelicError
+from core.errors import ConfigError, Preempted, RelicError
 
 if TYPE_CHECKING:
     from experiments.runs import Run
@@ -23,6 +23,7 @@ Target = Annotated[Positional[str], arg(metavar="SLUG|FOLDER")]
 Folder = Annotated[Path, arg(metavar="DIR")]
 DataDir = Annotated[Path | None, arg(metavar="DIR")]
 Name = Annotated[Positional[str], arg(metavar="NAME")]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 
 DESCRIPTION = """26 published systems in JAX: train, compare with the paper, report.
@@ -109,11 +110,15 @@ def run(
     settings: Settings = (),
     workdir: Folder = Path("runs"),
     data_dir: DataDir = None,
-    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    keep: Flag = False,
+    again: Flag = False,
+    distributed: Flag = False,
 ) -> None:
     """Train and evaluate a system, then print its table.
 
-    The same command again resumes: finished cells are skipped, training goes on at its last checkpoint.
+    The same command again resumes: finished cells are skipped, training goes on at its last checkpoint. A cell counts
+    as finished as long as the raw data that it read and the code that computed it are the same. Where data changed it
+    is computed again; where code changed the command stops, and --keep or --again says what to do.
 
     For example:
       relic run dccf --preset small --seeds 5
@@ -124,8 +129,10 @@ def run(
         preset: Size of the run: smoke (under a minute), small (minutes), paper (published scale).
         seeds: How many seeds (5), or which (0,3,7).
         settings: Changes a setting of the preset.
-        workdir: Folder of all runs; this one goes to WORKDIR/SLUG/PRESET.
+        workdir: Folder of all runs; this one goes to WORKDIR/SLUG/PRESET, or to PRESET,KEY=VALUE there.
         data_dir: Where raw data files lie (default: RELIC_DATA, then ../shared/data beside the project).
+        keep: Keep the numbers that older code computed, and compute only what is missing.
+        again: Compute again what older code computed.
         distributed: Join the processes of a cluster first (see `relic launch`).
     """
     if distributed:
@@ -146,15 +153,35 @@ def run(
         workdir=workdir,
         data_dir=data_dir,
         command=run_command(slug, preset, seeds, settings, workdir, data_dir),
+        changed_code=_changed_code(keep, again),
     )
     if is_primary():
         _show(runs.read(folder))
 
 
-def _show(run: "Run") -> None:
-    from experiments import grids
+def _changed_code(keep: bool, again: bool) -> Literal["ask", "keep", "again"]:
+    if keep and again:
+        raise ConfigError("--keep and --again exclude each other: numbers of older code are kept or computed again")
+    return "keep" if keep else "again" if again else "ask"
 
-    _print(f"[bold]{run.system.title}[/bold]  {run.preset}", *map(grids.Shown, grids.all_grids(run)))
+
+def _show(run: "Run", among: "Sequence[Run]" = ()) -> None:
+    from rich.markup import escape
+
+    from experiments import grids, standing
+
+    _print(f"[bold]{run.system.title}[/bold]  {escape(run.name)}", *map(grids.Shown, grids.all_grids(run)))
+    _tell_standing(run, among)
+    for command in standing.commands(run):
+        _tell(f"made by: {command}")
+
+
+def _tell_standing(run: "Run", among: "Sequence[Run]" = ()) -> None:
+    from experiments import standing
+
+    _tell(f"shown: {run.name}, {run.folder}")
+    for remark in standing.remarks(run, among):
+        _tell(remark)
 
 
 def table(
@@ -162,35 +189,38 @@ def table(
     /,
     format: Literal["terminal", "md", "latex", "csv", "json", "table"] = "terminal",
     preset: str | None = None,
+    settings: Settings = (),
     workdir: Folder = Path("runs"),
 ) -> None:
     """Published beside reproduced: mean ± 95 % interval over seeds, paired tests against the baseline.
 
     For example:
       relic table dccf
+      relic table dccf --set layers=3
       relic table runs/dccf --format latex > table.tex
 
     Args:
         target: A system, or the folder of a run.
         format: How to write it.
-        preset: Which preset's run (default: the newest).
+        preset: Which preset's run (default: the newest that is finished).
+        settings: The run with these changes to its preset (default: without any).
         workdir: Folder of all runs.
     """
-    from experiments import grids, runs, tables
+    from experiments import grids, runs, standing, tables
 
     with _quiet_stdout():
-        found = runs.find(target, workdir, preset)
-        newest = found[0]
-        if len(found) > 1:
-            _tell(f"newest of {len(found)} runs: {newest.folder}; --preset chooses another")
-        text = grids.render(newest, format) if format in ("md", "latex", "csv") else None
-        document = tables.as_json(newest) if format == "json" else None
+        found = runs.find(target, workdir, preset, settings)
+        run = standing.chosen(found)
+        text = grids.render(run, format) if format in ("md", "latex", "csv") else None
+        more = {"run": run.name, "remarks": standing.remarks(run, found)}
+        document = tables.as_json(run) | more if format == "json" else None
     if text is not None:
         print(text, end="")
     elif document is not None:
         _print_json(document)
     else:
-        _show(newest)
+        return _show(run, found)
+    return _tell_standing(run, found)
 
 
 def claims(
@@ -198,43 +228,67 @@ def claims(
     /,
     format: Output = "table",
     preset: str | None = None,
+    settings: Settings = (),
     workdir: Folder = Path("runs"),
 ) -> None:
     """The claims ledger: what a reproduction must show, the evidence, the measured value, met or not.
 
-    It is read from the outcomes of tests (`make test`, `make test-all`) and from the records of runs.
+    It is read from the outcomes of tests (`make test`, `make test-all`) and from the records of runs of unchanged
+    presets, finished ones first.
 
     Args:
         slug: The system.
         format: A table for people or one JSON document.
         preset: Judge the run of this preset (default: paper, else small).
+        settings: Judge the run with these changes to its preset.
         workdir: Folder of all runs.
     """
     from experiments import ledger
 
     with _quiet_stdout():
-        system, lines = ledger.of(slug, workdir, preset)
+        system, lines = ledger.of(slug, workdir, preset, settings)
+        for run in ledger.judged(ledger.runs_of(system, workdir, settings), preset, settings):
+            _tell_standing(run)
     if format == "json":
         _print_json(ledger.as_json(lines))
     else:
         _print(ledger.terminal(system, lines))
 
 
-def report(target: Target = "runs", /, output: Path | None = None) -> None:
+def report(
+    target: Target = "runs",
+    /,
+    output: Path | None = None,
+    preset: str | None = None,
+    settings: Settings = (),
+    workdir: Folder = Path("runs"),
+) -> None:
     """One self-contained HTML page: claims, tables, figures, and where every number comes from.
 
     Args:
-        target: The folder of all runs, of one system's or of one run.
+        target: The folder of all runs, of one system's or of one run; or a system.
         output: The page to write (default: report.html in the folder); figures go into each run's folder.
+        preset: Which preset's runs (default: the largest that is finished).
+        settings: Runs with these changes to their preset (default: without any).
+        workdir: Folder of all runs.
     """
     from experiments import runs
-    from experiments.report import write_report
+    from experiments.report import most_telling, write_report
 
-    _tell(f"wrote {write_report(runs.find(target, Path('runs')), output or Path(target) / 'report.html')}")
+    found = runs.find(target, workdir, preset, settings)
+    for run in most_telling(found):
+        _tell_standing(run, [other for other in found if other.system.slug == run.system.slug])
+    folder = Path(target) if Path(target).is_dir() else workdir / found[0].system.slug
+    _tell(f"wrote {write_report(found, output or folder / 'report.html')}")
 
 
 def reproduce(
-    preset: str = "small", seeds: str = "3", workdir: Folder = Path("runs"), data_dir: DataDir = None
+    preset: str = "small",
+    seeds: str = "3",
+    workdir: Folder = Path("runs"),
+    data_dir: DataDir = None,
+    keep: Flag = False,
+    again: Flag = False,
 ) -> None:
     """Run every available system in turn, then write RESULTS.md and the report; resumes like `relic run`.
 
@@ -243,10 +297,12 @@ def reproduce(
         seeds: How many seeds (5), or which (0,3,7).
         workdir: Folder of all runs.
         data_dir: Where raw data files lie.
+        keep: As in `relic run`.
+        again: As in `relic run`.
     """
     from experiments.reproduce import reproduce_all
 
-    failures = reproduce_all(preset, seeds, workdir, data_dir, _tell)
+    failures = reproduce_all(preset, seeds, workdir, data_dir, _tell, changed_code=_changed_code(keep, again))
     if failures:
         raise RelicError("; ".join(f"{slug}: {message}" for slug, message in failures.items()))
 
@@ -283,8 +339,10 @@ def data(
         name: The data set to prepare.
         data_dir: Where raw data files lie.
     """
+    from core.datasets import require_data_dir
     from experiments import datasets
 
+    require_data_dir(data_dir)
     if action == "list":
         _print(datasets.terminal(data_dir))
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError
-from experiments import benches, grids, ledger, registry, runs
+from experiments import benches, grids, ledger, registry, runs, standing
 from experiments.report import most_telling, provenance
 from experiments.runs import Run
 
@@ -34,12 +34,15 @@ def regenerate(workdir: Path, root: Path = ROOT) -> list[Path]:
 
 
 def telling_runs(workdir: Path) -> Mapping[str, Run]:
-    """The most telling run of each system under a folder, by slug; demonstrations and smoke tests tell nothing."""
+    """The most telling run of each system under a folder, by slug; demonstrations, smoke tests and runs with changed
+    settings tell nothing.
+    """
     try:
         found = runs.find(str(workdir), workdir)
     except ConfigError:
         return {}
-    return {run.system.slug: run for run in most_telling(found) if run.preset in ledger.JUDGED}
+    main = [run for run in found if run.preset in ledger.JUDGED and not run.changes]
+    return {run.system.slug: run for run in most_telling(main)}
 
 
 def write_results(workdir: Path, root: Path = ROOT) -> Path:
@@ -106,7 +109,8 @@ def _claims(run: Run, workdir: Path) -> str:
 def _provenance(run: Run) -> str:
     facts = provenance(run)
     origin = "; ".join(facts[name] for name in ("device", "commit", "measured"))
-    return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.\n\n```\n{facts['command']}\n```"
+    remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in standing.remarks(run))
+    return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.{remarks}\n\n```\n{facts['command']}\n```"
 
 
 def _systems(made: Mapping[str, Run], workdir: Path, root: Path) -> Writer:

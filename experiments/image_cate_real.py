@@ -1,6 +1,7 @@
 """What ``image_cate`` measures on the Ugandan trial and on IHDP."""
 
 import functools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -175,36 +176,41 @@ def tabular(config: Config, context: Context) -> None:
         y, t = replication.y, replication.t.astype(np.float32)
         mean, sd = y[train].mean(), y[train].std()
         units = te.Units(x[train], jnp.asarray(t[train]), jnp.asarray((y[train] - mean) / sd), jnp.ones(len(train)))
-        for method, effect in dense_methods(config, units, x[test], float(t[train].mean())).items():
+        folder = context.workdir / f"IHDP-{r}"
+        for method, effect in dense_methods(config, units, x[test], float(t[train].mean()), folder).items():
             error = np.asarray(effect) * sd - replication.effect[test]
             context.record(dataset="IHDP", method=method, metric="root PEHE", seed=r,
                            value=float(np.sqrt(np.mean(error**2))))  # fmt: skip
 
 
-def dense_methods(config: Config, units: te.Units, x: Any, propensity: float) -> dict[str, Any]:
-    """Effects at x by every meta-learner, full batches."""
+def dense_methods(
+    config: Config, units: te.Units, x: Any, propensity: float, workdir: Path | None = None
+) -> dict[str, Any]:
+    """Effects at x by every meta-learner, full batches; each training has a folder in ``workdir``."""
     body = functools.partial(te.Mlp, (100, 100))
     tx = optax.adam(optax.cosine_decay_schedule(3e-3, config.tabular_steps))
     key = seed_keys([0])[0]
 
-    def fitted(learner: Any, batch: Any) -> Any:
-        return fit(learner, batch, key=key, steps=config.tabular_steps, chunk=250).state.params
+    def fitted(name: str, learner: Any, batch: Any) -> Any:
+        folder = workdir and workdir / name
+        return fit(learner, batch, key=key, steps=config.tabular_steps, chunk=250, workdir=folder).state.params
 
     found: dict[str, Any] = {}
     modules = {"T-learner": te.TNet(body), "S-learner": te.SingleNet(body), "TARNet": te.TarNet(body)}
     own: Any = None
     for name, module in modules.items():
-        params = fitted(te.outcome_learner(module, tx), units)
+        params = fitted(name, te.outcome_learner(module, tx), units)
         m: Any = module.apply(params, x)
         found[name] = te.effect_of(m)
         own = module.apply(params, units.x) if name == "TARNet" else own
     scalar = te.Scalar(body)
 
-    def regressed(target: te.Target) -> Any:
-        return scalar.apply(fitted(te.regression_learner(scalar, tx), target), x)
+    def regressed(name: str, target: te.Target) -> Any:
+        return scalar.apply(fitted(name, te.regression_learner(scalar, tx), target), x)
 
-    of_controls, of_treated = (regressed(target) for target in te.x_targets(units, own))
+    targets = zip(("X-controls", "X-treated"), te.x_targets(units, own), strict=True)
+    of_controls, of_treated = (regressed(name, target) for name, target in targets)
     found["X-learner"] = te.x_effect(of_controls, of_treated, propensity)
-    found["DR-learner"] = regressed(te.dr_target(units, own, propensity))
-    found["R-learner"] = regressed(te.r_target(units, own, propensity))
+    found["DR-learner"] = regressed("DR", te.dr_target(units, own, propensity))
+    found["R-learner"] = regressed("R", te.r_target(units, own, propensity))
     return found

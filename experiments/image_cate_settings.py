@@ -2,6 +2,11 @@
 
 import dataclasses
 
+from experiments.settings import require_known
+
+PARTS = ("S1", "S2", "coverage", "Uganda", "transport", "clusters", "IHDP", "cost", "baselines", "ablations")
+"""What can be measured."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -28,18 +33,7 @@ class Config:
     """Learning rate of the clusters' parameters, over that of the networks."""
     clusters: tuple[int, ...] = (1, 2, 3, 4)
     """Numbers of clusters compared by held-out likelihood."""
-    parts: tuple[str, ...] = (
-        "S1",
-        "S2",
-        "coverage",
-        "Uganda",
-        "transport",
-        "clusters",
-        "IHDP",
-        "cost",
-        "baselines",
-        "ablations",
-    )
+    parts: tuple[str, ...] = PARTS
     null_sets: int = 20
     """Simulated data sets without heterogeneity."""
     coverage_sets: int = 40
@@ -55,6 +49,9 @@ class Config:
     replications: int = 3
     """Of IHDP."""
     tabular_steps: int = 1_000
+
+    def __post_init__(self):
+        require_known("part", self.parts, PARTS)
 
 
 PRESETS = {

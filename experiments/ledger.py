@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from experiments import bindings, grids, outcomes, registry, runs
+from experiments import bindings, grids, outcomes, registry, runs, sources, standing
 from experiments.outcomes import Outcome
 from experiments.runs import Run
 from experiments.system import Claim, NotShown, ShownByTest, System, Verdict
@@ -54,7 +54,12 @@ class Line(NamedTuple):
 
 
 def ledger(
-    system: System, found: Sequence[Run], tests: Mapping[str, Outcome], preset: str | None = None, root: Path = ROOT
+    system: System,
+    found: Sequence[Run],
+    tests: Mapping[str, Outcome],
+    preset: str | None = None,
+    root: Path = ROOT,
+    assignments: Sequence[str] = (),
 ) -> list[Line]:
     """The ledger of a system.
 
@@ -64,18 +69,40 @@ def ledger(
       tests: their newest outcomes, see :func:`experiments.outcomes.read`.
       preset: judge the run of this preset; those of :data:`JUDGED` if None.
       root: the folder that node ids start from.
+      assignments: judge runs with these changes to their preset, ``key=value``; runs of unchanged presets if none.
+    """
+    chosen = [(run, _source(run)) for run in judged(found, preset, assignments)]
+    return [_line(claim, chosen, tests, root) for claim in sorted(system.claims, key=_natural)]
+
+
+def judged(found: Sequence[Run], preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
+    """The runs that count as evidence, those that tell most first: finished ones, then by preset, then the newest.
+
+    Args:
+      found: runs of a system, the newest first; with the ``assignments`` where there are some.
+      preset: only this one; those of :data:`JUDGED` if None.
+      assignments: changes to the preset that were asked for.
     """
     presets = JUDGED if preset is None else (preset,)
-    judged = [run for name in presets for run in found if run.preset == name and run.records]
-    return [_line(claim, judged, tests, root) for claim in sorted(system.claims, key=_natural)]
+    own = [r for name in presets for r in found if r.preset == name and r.records and (assignments or not r.changes)]
+    return sorted(own, key=lambda run: bool(run.unfinished))
 
 
-def of(slug: str, workdir: Path, preset: str | None = None) -> tuple[System, list[Line]]:
+def runs_of(system: System, workdir: Path, assignments: Sequence[str] = ()) -> list[Run]:
+    """A system's runs in a folder of runs; none where it has not run."""
+    folder = workdir / system.slug
+    if not any(folder.glob(f"*/{runs.INFO}")):
+        return []
+    return runs.find(str(folder), workdir, assignments=assignments)
+
+
+def of(
+    slug: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()
+) -> tuple[System, list[Line]]:
     """A system and its ledger, from the runs in a folder and the newest outcomes of this project's tests."""
     system = registry.load(slug).system
-    folder = workdir / system.slug
-    found = runs.find(str(folder), workdir) if any(folder.glob(f"*/{runs.INFO}")) else []
-    return system, ledger(system, found, outcomes.read(ROOT), preset)
+    found = runs_of(system, workdir, assignments)
+    return system, ledger(system, found, outcomes.read(ROOT), preset, assignments=assignments)
 
 
 def _natural(claim: Claim) -> list[tuple[int, str]]:
@@ -83,7 +110,7 @@ def _natural(claim: Claim) -> list[tuple[int, str]]:
     return [(int(digits or -1), letters) for digits, letters in re.findall(r"(\d+)|(\D+)", claim.number)]
 
 
-def _line(claim: Claim, judged: Sequence[Run], tests: Mapping[str, Outcome], root: Path) -> Line:
+def _line(claim: Claim, judged: Sequence[tuple[Run, str]], tests: Mapping[str, Outcome], root: Path) -> Line:
     head = (claim.number, claim.statement)
     match claim.evidence:
         case NotShown(reason):
@@ -104,25 +131,28 @@ def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], r
         return Line(*head, nodeid, None, "", None, "not run yet: make test, make test-all")
     if outcome.passed is None:
         return Line(*head, nodeid, None, "", None, f"skipped when last run, {outcome.time[:10]}")
+    if outcome.code != sources.total(sources.of_test(nodeid.partition("::")[0], root)):
+        return Line(*head, nodeid, None, "", None, f"older than the code it tests ({outcome.time[:10]}): make test")
     source = f"test at {outcome.commit}, {outcome.time[:10]}"
     return Line(*head, nodeid, outcome.passed, outcome.value, outcome.interval, source)
 
 
-def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[Run]) -> tuple[Verdict, str]:
-    """The verdict of the first run that tells."""
+def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[tuple[Run, str]]) -> tuple[Verdict, str]:
+    """The verdict of the first run that tells, and its source."""
     verdict = Verdict(None)
-    for run in judged:
+    for run, source in judged:
         verdict = judge(run.frame)
         if verdict.met is not None:
-            return verdict, f"preset {run.preset}{_changes(run)}, {run.info['time'][:10]}"
+            return verdict, source
     if not judged:
         return verdict, f"no run of preset {' or '.join(JUDGED)} yet"
     return verdict, "the records do not decide it" if verdict.value else "the records do not suffice yet"
 
 
-def _changes(run: Run) -> str:
-    changes = run.info.get("changes") or {}
-    return " with " + ", ".join(f"{name}={value}" for name, value in changes.items()) if changes else ""
+def _source(run: Run) -> str:
+    """Which run it is, and what speaks against it as evidence in a few words; `relic table` says more."""
+    doubts = {"not finished": run.unfinished, "by other code than the present": standing.other_code(run)}
+    return ", ".join([f"preset {run.name}", run.info["time"][:10], *(text for text, holds in doubts.items() if holds)])
 
 
 def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:

@@ -132,7 +132,9 @@ def baselines(config: Config, context: Context) -> None:
     """Gaussian GPFA for the neural latents and canonical correlation for the shared one."""
     for seed in context.seeds:
         train, test = split(config, context, seed)
-        gpfa = training.gpfa_latents(config, train, test, jax.random.key(seed), config.gpfa_steps)
+        gpfa = training.gpfa_latents(
+            config, train, test, jax.random.key(seed), config.gpfa_steps, context.workdir / f"gpfa-{seed}"
+        )
         found = training.latent_metrics(gpfa, test, {"neural": [0, 1], "shared": [0, 1]})
         note(context, "simulation", "GPFA", seed, found)
         cca = training.cca_latents(train, test)
@@ -156,6 +158,7 @@ def monkey(config: Config, context: Context) -> None:
             shortest=3.0, behaviour_hidden=(32,), decoder_hidden=(32,), first_noise=0.1, fusion=choice["fusion"],
         )  # fmt: skip
         one = {"progress": context.progress(f"monkey, {name}"), "hide": choice["hide"], "first_weight": 1.0}
+        one["workdir"] = context.workdir / f"monkey-{name}".replace(",", "").replace(" ", "-")
         runs = training.train(model, many[0], keys, config, steps=config.monkey_steps, **one)
         seen, mixed = training.look(runs, many[1]), training.look(runs, exchanged)
         blind = training.look(runs, many[1], behaviour=True)

@@ -16,6 +16,7 @@ from core.batches import epoch_sampler
 from core.datasets import mnist
 from core.fit import fit
 from core.learner import replicate_seeds, with_sampler
+from experiments.settings import require_known
 from latent import mm_gpvae as gp
 from latent.mm_gpvae import MMGPVAE, Partition, Trials
 
@@ -55,6 +56,9 @@ class Config:
     scale_bins: tuple[int, ...] = (128, 256, 512)
     repeats: int = 7
     """Of every timing."""
+
+    def __post_init__(self):
+        require_known("variant", self.variants, VARIANTS)
 
 
 VARIANTS: Mapping[str, dict[str, Any]] = {
@@ -96,7 +100,6 @@ def model_of(config: Config, variant: str) -> MMGPVAE:
     return MMGPVAE(**{**settings, **VARIANTS[variant]})
 
 
-@functools.lru_cache(maxsize=8)
 def simulation(config: Config, seed: int, data_dir: Path | None) -> gp.Simulation:
     """Training trials first, then those for test."""
     key = jax.random.key(1000 + seed)
@@ -111,13 +114,17 @@ def _simulate(config: Config):
     )
 
 
-@functools.lru_cache(maxsize=2)
 def threes(config: Config, data_dir: Path | None) -> np.ndarray:
     """Images of the digit 3 in [0, 1]."""
     if config.digits == "drawn":
-        return np.asarray(gp.drawn_threes(jax.random.key(3), 64))
+        return _drawn_threes()
     found = mnist.load("test", data_dir)
     return found.images[found.labels == 3][..., 0].astype(np.float32) / 255
+
+
+@functools.cache
+def _drawn_threes() -> np.ndarray:
+    return np.asarray(gp.drawn_threes(jax.random.key(3), 64))
 
 
 def trials_of(model: MMGPVAE, simulated: Sequence[gp.Simulation]) -> Trials:
@@ -229,11 +236,13 @@ def metrics(runs: Runs, seen: Seen, run: int, train: gp.Simulation, test: gp.Sim
     return {**out, "ELBO": float(runs.elbo[run])}
 
 
-def gpfa_latents(config: Config, train: gp.Simulation, test: gp.Simulation, key: jax.Array, steps: int) -> np.ndarray:
+def gpfa_latents(
+    config: Config, train: gp.Simulation, test: gp.Simulation, key: jax.Array, steps: int, workdir: Path | None = None
+) -> np.ndarray:
     """Two latents of Gaussian GPFA with exact inference on square roots of counts."""
     basis = gp.fourier_basis(config.bins, config.circle, config.shortest)
     learner = gp.gpfa_learner(basis, 2, optax.adam(optax.cosine_decay_schedule(3e-2, steps)))
-    state = fit(learner, jnp.sqrt(train.counts), key=key, steps=steps, chunk=50).state
+    state = fit(learner, jnp.sqrt(train.counts), key=key, steps=steps, chunk=50, workdir=workdir).state
     return np.asarray(gp.gpfa_latents(basis, state.params, jnp.sqrt(test.counts)))
 
 

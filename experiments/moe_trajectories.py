@@ -28,6 +28,7 @@ from experiments.moe_trajectories_claims import CLAIMS
 from experiments.moe_trajectories_figures import figures, tables
 from experiments.moe_trajectories_published import PUBLISHED
 from experiments.moe_trajectories_replications import Network, replications, simulated
+from experiments.settings import require_known
 from experiments.system import Context, System
 
 MODELS: dict[str, tuple[Network, ...]] = {
@@ -63,6 +64,9 @@ class Config:
     refitted: int = 3
     """Cuts of a node that are compared by exact likelihood ratios."""
     lanes: int = 16
+
+    def __post_init__(self):
+        require_known("model", self.models, MODELS)
 
 
 PRESETS = {

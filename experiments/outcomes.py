@@ -7,9 +7,12 @@ the file with :func:`read`.
 import collections
 import datetime
 import json
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiments import sources
 
 FILE = Path(".relic") / "outcomes.jsonl"
 CRASHED = "???"
@@ -27,6 +30,9 @@ class Outcome(NamedTuple):
     interval: tuple[float, float] | None = None
     commit: str = ""
     time: str = ""
+    code: str = ""
+    """Digest of the code that was tested, see :func:`experiments.sources.of_test`; empty where it is not known or
+    differs between the cases."""
 
 
 def read(root: Path) -> dict[str, Outcome]:
@@ -64,7 +70,15 @@ def _of_all_cases(lines: Mapping[str, dict]) -> Outcome:
     values = list(dict.fromkeys(str(line["value"]) for line in found if line["value"] is not None))
     interval = found[0]["interval"] if len(found) == 1 else None
     newest = found[-1] if found else {"commit": "", "time": ""}
-    return Outcome(passed, "; ".join(values), tuple(interval) if interval else None, newest["commit"], newest["time"])
+    codes = {line.get("code", "") for line in found}
+    return Outcome(
+        passed,
+        "; ".join(values),
+        tuple(interval) if interval else None,
+        newest["commit"],
+        newest["time"],
+        codes.pop() if len(codes) == 1 else "",
+    )
 
 
 def pytest_configure(config) -> None:
@@ -97,7 +111,8 @@ class Writer:
     """Collects the phases of each test and appends a line when it is over."""
 
     def __init__(self, path: Path):
-        self._path = path
+        self._path, self._began = path, time.time_ns()
+        self._codes: dict[str, str] = {}
         self._reports: dict[str, list[Any]] = collections.defaultdict(list)
 
     def pytest_runtest_logreport(self, report) -> None:
@@ -116,12 +131,22 @@ class Writer:
             "value": properties.get("value"),
             "interval": properties.get("interval"),
             "siblings": properties.get(SIBLINGS),
+            "code": self._code(nodeid.partition("::")[0]),
             "commit": commit(),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         self._path.parent.mkdir(exist_ok=True)
         with open(self._path, "a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def _code(self, path: str) -> str:
+        """Digest of the code that a file tests; not known where some of it was written after the tests began."""
+        if path not in self._codes:
+            root = self._path.parents[1]
+            modules = sources.of_test(path, root)
+            is_old = sources.newest_change(modules, root) < self._began
+            self._codes[path] = sources.total(modules) if is_old else ""
+        return self._codes[path]
 
 
 def _outcome(reports: Iterable[Any]) -> str:

@@ -1,6 +1,10 @@
 """Settings of the RecSAE experiment."""
 
 import dataclasses
+from typing import Literal
+
+from core.datasets.interactions import Ordered
+from experiments.settings import require_known
 
 WALKS = "planted walks"
 """The generator's data set."""
@@ -16,7 +20,7 @@ MAIN_K, PAPER_K = 8, 32
 class Config:
     """Recommenders on real sequences and on planted walks, dictionaries of their user vectors, concepts, steering."""
 
-    dataset: str = "amazon_beauty"
+    dataset: Literal[Ordered, ""] = "amazon_beauty"
     """Real data; planted walks alone where it is empty or not there."""
     methods: tuple[str, ...] = ("SASRec", "GRU4Rec", *COUNTED)
     # Recommenders.
@@ -57,6 +61,9 @@ class Config:
     correlated: float = 0.05
     """Share of latents, those most correlated with popularity, that are scaled down."""
     page_latents: int = 40
+
+    def __post_init__(self):
+        require_known("method", self.methods, (*TRAINED, *COUNTED))
 
 
 PRESETS = {

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from core.errors import ConfigError
 from core.records import commit
-from experiments import grids, ledger, outcomes, registry, runs
+from experiments import grids, ledger, outcomes, registry, runs, standing
 from experiments.grids import Grid
 from experiments.ledger import Line, State
 from experiments.runs import Run
@@ -83,7 +83,9 @@ def write_report(found: Sequence[Run], path: Path) -> Path:
 
 
 def most_telling(found: Sequence[Run]) -> list[Run]:
-    """One run of each system: of the largest preset, the newest of several."""
+    """One run of each system: of an unchanged preset if there is one, finished if one is, of the largest preset, the
+    newest of several.
+    """
     order = [entry.slug for entry in registry.ENTRIES]
     best: dict[str, Run] = {}
     for run in sorted((r for r in found if r.records), key=lambda run: run.info["time"]):
@@ -93,8 +95,9 @@ def most_telling(found: Sequence[Run]) -> list[Run]:
     return sorted(best.values(), key=lambda r: order.index(r.system.slug) if r.system.slug in order else len(order))
 
 
-def _rank(run: Run) -> int:
-    return RANK.index(run.preset) if run.preset in RANK else len(RANK)
+def _rank(run: Run) -> tuple[bool, bool, int]:
+    size = RANK.index(run.preset) if run.preset in RANK else len(RANK)
+    return bool(run.changes), bool(run.unfinished), size
 
 
 def _section(run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcome]) -> Section:
@@ -155,8 +158,10 @@ def provenance(run: Run) -> dict[str, str]:
     sources = [record.provenance for record in run.records]
     times = sorted(source["time"] for source in sources)
     versions = {f"{name} {version}": None for source in sources for name, version in source["versions"].items()}
+    remarks = standing.remarks(run)
     return {
-        "command": run.info["command"],
+        "command": "\n".join(standing.commands(run)),
+        **({"remarks": "; ".join(remarks)} if remarks else {}),
         "commit": ", ".join(dict.fromkeys(source["commit"] for source in sources)),
         "device": ", ".join(dict.fromkeys(source["device"] for source in sources)),
         "measured": times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}",

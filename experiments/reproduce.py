@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from core.datasets import interactions
+from core.datasets import interactions, require_data_dir
 from core.errors import DataError, NonFiniteError
 from experiments import docs, registry, runs, settings
 from experiments.launch import run_command
 from experiments.report import write_report
-from experiments.runner import execute
+from experiments.runner import ChangedCode, ChangedCodeError, execute
 from experiments.runs import Run
 
 
@@ -19,8 +19,13 @@ def reproduce_all(
     data_dir: Path | None,
     tell: Callable[[str], None],
     root: Path = docs.ROOT,
+    changed_code: ChangedCode = "ask",
 ) -> dict[str, str]:
-    """Runs every available system, then writes RESULTS.md and the report; returns messages of those that failed."""
+    """Runs every available system, then writes RESULTS.md and the report; returns messages of those that failed.
+
+    A system of which other code computed finished cells is one of them, unless ``changed_code`` says what to do.
+    """
+    require_data_dir(data_dir)
     failures = {}
     for slug in registry.available():
         tell(f"== {slug}, preset {preset}")
@@ -33,8 +38,9 @@ def reproduce_all(
                 workdir=workdir,
                 data_dir=data_dir,
                 command=command,
+                changed_code=changed_code,
             )
-        except (DataError, NonFiniteError) as error:
+        except (DataError, NonFiniteError, ChangedCodeError) as error:
             failures[slug] = str(error)
     for path in (
         docs.write_results(workdir, root),
@@ -46,6 +52,7 @@ def reproduce_all(
 
 def run_demo(workdir: Path, data_dir: Path | None, tell: Callable[[str], None]) -> Run:
     """DCCF beside LightGCN on Last.FM artists, or on the generator where those are not to be had."""
+    require_data_dir(data_dir)
     source = _demo_data(data_dir, tell)
     command = run_command("dccf", "demo", "2", source, workdir, data_dir)
     folder = execute(
@@ -56,6 +63,7 @@ def run_demo(workdir: Path, data_dir: Path | None, tell: Callable[[str], None]) 
         workdir=workdir,
         data_dir=data_dir,
         command=command,
+        changed_code="again",
     )
     return runs.read(folder)
 

@@ -1,7 +1,7 @@
 """Runs a system: cells that are done are skipped, each finished cell is written whole, a stop request is honoured."""
 
 import contextlib
-import datetime
+import functools
 import itertools
 import json
 import os
@@ -9,9 +9,9 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -20,26 +20,57 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from core import records
 from core.compilation import quick_compilation
+from core.datasets import observed, require_data_dir
 from core.errors import ConfigError, Preempted
 from core.parallel import is_primary
 from core.records import Record, Scalar
-from experiments import runs, settings
+from experiments import inputs, runs, settings, sources
+from experiments.inputs import Inputs
 from experiments.registry import Found
+from experiments.runinfo import RunInfo
 from experiments.runs import fingerprint
 
 SECONDS_BETWEEN_LINES = 15
 """Of progress in a log."""
+ChangedCode = Literal["ask", "keep", "again"]
+"""What becomes of finished cells that other code computed: the person is asked, they stand, or are computed again."""
+
+
+class ChangedCodeError(ConfigError):
+    """Finished cells were computed by other code than the present; names the modules and the choice."""
 
 
 class RunContext:
-    """The concrete :class:`experiments.system.Context` of one run."""
+    """The concrete :class:`experiments.system.Context` of one run.
 
-    def __init__(self, slug: str, preset: str, config: Any, seeds: Sequence[int], folder: Path, data_dir: Path | None):
+    Args:
+      slug: and the following three, what is run.
+      preset: its name.
+      config: its settings.
+      seeds: those asked for.
+      folder: the run's.
+      data_dir: where raw data lie.
+      made_from: code and raw files of the run.
+      info: the run's file; None where there is none.
+    """
+
+    def __init__(
+        self,
+        slug: str,
+        preset: str,
+        config: Any,
+        seeds: Sequence[int],
+        folder: Path,
+        data_dir: Path | None,
+        made_from: Inputs | None = None,
+        info: RunInfo | None = None,
+    ):
         self.preset, self.seeds, self.data_dir = preset, tuple(seeds), data_dir
-        self.workdir = folder / "work" / fingerprint(config, seeds)
         self._slug, self._config, self._path = slug, config, folder / runs.RECORDS
-        self._done = {r.provenance["cell"]["key"] for r in runs.whole(records.read(self._path))}
+        self._inputs, self._info = made_from or Inputs(), info
+        self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.whole(records.read(self._path))}
         self._noted: list[Record] = []
+        self._known_to_work: observed.Files | None = None
         self._console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -50,14 +81,62 @@ class RunContext:
             console=self._console,
         )
 
-    def done(self, **cell: Scalar) -> bool:
-        """Whether a former run with this configuration finished the cell; all processes get the answer of the first."""
-        answer = self._key(cell) in self._done
-        if jax.process_count() == 1:
-            return answer
-        from jax.experimental import multihost_utils
+    @property
+    def workdir(self) -> Path:
+        """The folder for checkpoints, in which neither other code nor other data were at work."""
+        if is_primary() and self._inputs.files != self._known_to_work:
+            self._known_to_work = dict(self._inputs.files)
+            self._inputs.note_work(self._work)
+        return self._work
 
-        return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))
+    @functools.cached_property
+    def _work(self) -> Path:
+        parent, name = self._path.parent / "work", fingerprint(self._config, self.seeds)
+        chosen = self._inputs.work_folder(parent, name)
+        number = _agreed(int(chosen.name.partition("-")[2] or 1))
+        if number > 1 and not chosen.exists():
+            self.say("the code or the data changed since training began here: nothing of that is taken up again")
+        return parent / (name if number == 1 else f"{name}-{number}")
+
+    def settle(self, changed_code: ChangedCode) -> None:
+        """Decides what becomes of finished cells whose code or data changed.
+
+        Raises:
+          ChangedCodeError: where other code computed some of them and nobody said what to do with them.
+        """
+        asked = [source for source in self._finished.values() if self._is_asked(source)]
+        files = {name: None for source in asked for name in self._inputs.changed_files(source)}
+        by_other_code = [s for s in asked if not self._inputs.has_code_of(s) and not self._inputs.changed_files(s)]
+        if _agreed(changed_code == "ask" and bool(by_other_code)):
+            before = {source.get("code"): None for source in by_other_code}
+            what = [inputs.changed_modules(self._path.parent, each, self._inputs.code) for each in before]
+            raise ChangedCodeError(
+                f"the code has changed since it computed {len(by_other_code)} finished cells of {self._path.parent} "
+                f"({'; '.join(what)}): --keep shows the old numbers and computes only what is missing, --again "
+                "computes those cells again"
+            )
+        if files:
+            count = sum(bool(self._inputs.changed_files(source)) for source in asked)
+            self.say(f"the data of {count} finished cells changed ({', '.join(files)}): they are computed again")
+
+    def _is_asked(self, source: Mapping[str, Any]) -> bool:
+        if source["cell"]["config"] != fingerprint(self._config):
+            return False
+        cell = runs.cell_of(source)
+        return cell["seed"] in self.seeds if "seed" in cell else tuple(source["seeds"]) == self.seeds
+
+    def done(self, **cell: Scalar) -> bool:
+        """Whether a former run with this configuration finished the cell, by this code and from the same data; all
+        processes get the answer of the first.
+        """
+        answer = bool(_agreed(self._is_done(self._key(cell))))
+        if not answer and self._info:
+            self._info.computing([cell["seed"]] if "seed" in cell else self.seeds)
+        return answer
+
+    def _is_done(self, key: str) -> bool:
+        source = self._finished.get(key)
+        return source is not None and self._inputs.let_stand(source)
 
     def record(self, *, dataset: str, method: str, metric: str, seed: int, value: float, **coords: Scalar) -> None:
         """Notes one measured number; :meth:`finish` writes it."""
@@ -77,9 +156,15 @@ class RunContext:
         if is_primary():
             mark = {"key": key, "config": fingerprint(self._config), "write": uuid.uuid4().hex, "of": max(1, len(mine))}
             marker = Record(self._slug, self.preset, "", "", "", -1, float("nan"))
-            source = records.provenance(self._config) | {"seeds": self.seeds, "cell": mark}
-            _append(self._path, [Record(**{**vars(r), "provenance": source}) for r in mine or [marker]])
-        self._done.add(key)
+            self._inputs.note_code(self._path.parent)
+            _append(self._path, [Record(**{**vars(r), "provenance": self._source(mark)}) for r in mine or [marker]])
+            if self._info:
+                self._info.computed()
+        self._finished[key] = self._source({"key": key})
+
+    def _source(self, mark: dict[str, Any]) -> dict[str, Any]:
+        own = {"seeds": self.seeds, "cell": mark, **({"command": self._info.command} if self._info else {})}
+        return records.provenance(self._config) | self._inputs.provenance() | own
 
     def say(self, message: str) -> None:
         """A line on standard error."""
@@ -126,6 +211,15 @@ def _belongs(record: Record, cell: dict[str, Scalar]) -> bool:
     return all(own.get(name, value) == value for name, value in cell.items())
 
 
+def _agreed(value: int) -> int:
+    """The first process's value, on all of them."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(int(value))))
+
+
 def _append(path: Path, found: list[Record]) -> None:
     try:
         records.append(path, found)
@@ -142,8 +236,11 @@ def execute(
     workdir: Path = Path("runs"),
     data_dir: Path | None = None,
     command: str = "",
+    changed_code: ChangedCode = "ask",
 ) -> Path:
     """Runs a system, or what is left of it, and returns the folder to be read with :func:`experiments.runs.read`.
+
+    A finished cell is computed again where raw files that it depends on are no longer what they were.
 
     Args:
       found: the system, see :func:`experiments.registry.load`.
@@ -153,38 +250,42 @@ def execute(
       workdir: the folder of all runs.
       data_dir: where raw data lie; found by :func:`core.datasets.data_dir` if None.
       command: the command line to be noted as the way to get these numbers again.
+      changed_code: what to do with finished cells that other code computed.
 
     Raises:
-      ConfigError: where a setting or the workdir cannot be used.
+      ConfigError: where a setting, the workdir or the data directory cannot be used.
+      ChangedCodeError: where finished cells were computed by other code, and ``changed_code`` is "ask".
       Preempted: where SIGTERM or Ctrl-C asked to stop; finished cells and checkpoints are kept.
     """
     system = found.system
     if preset not in system.presets:
         raise ConfigError(f"{system.slug} has no preset {preset!r}; possible: {', '.join(system.presets)}")
     config = settings.apply(system.presets[preset], assignments)
-    folder = Path(os.path.abspath(workdir)) / system.slug / preset
+    changes = records.to_plain(settings.differences(config, system.presets[preset]))
+    folder = Path(os.path.abspath(workdir)) / system.slug / runs.folder_name(preset, changes)
+    entries = sources.entries_of(system.run, system.config_type, found.module)
     info = {
         "module": found.module,
         "slug": system.slug,
         "preset": preset,
         "fingerprint": fingerprint(config),
-        "changes": records.to_plain(settings.differences(config, system.presets[preset])),
+        "changes": changes,
+        "entries": entries,
         "seeds": list(seeds),
         "command": command,
     }
-    _begin(folder, info)
-    context = RunContext(system.slug, preset, config, seeds, folder, data_dir)
+    base = require_data_dir(data_dir)
     compilation = quick_compilation() if preset == "smoke" else contextlib.nullcontext()
-    with stoppable(), contextlib.closing(context), compilation:
-        system.run(config, context)
+    with stoppable(), observed.observing(base) as files, compilation:
+        made_from = Inputs(sources.of_run(entries), base, files, keep=changed_code == "keep")
+        run_info = RunInfo(folder / runs.INFO, info)
+        context = RunContext(system.slug, preset, config, seeds, folder, data_dir, made_from, run_info)
+        with contextlib.closing(context):
+            context.settle(changed_code)
+            run_info.begin()
+            system.run(config, context)
+            run_info.end()
     return folder
-
-
-def _begin(folder: Path, info: dict[str, Any]) -> None:
-    """Notes what runs in the folder."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    if is_primary():
-        runs.write(folder / runs.INFO, json.dumps(info | {"time": now}, indent=1) + "\n")
 
 
 @contextlib.contextmanager

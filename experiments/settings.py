@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from core.errors import ConfigError
@@ -29,7 +29,9 @@ def apply(config: Any, assignments: Sequence[str]) -> Any:
         try:
             changes[key] = parse(text, kinds[key])
         except ValueError as error:
-            raise ConfigError(f"setting {key} takes {_name(kinds[key])}, not {text!r}") from error
+            raise ConfigError(
+                f"setting {key} takes {_name(kinds[key])}, not {text!r}{_hint(text, kinds[key])}"
+            ) from error
     try:
         return dataclasses.replace(config, **changes)
     except ValueError as error:  # raised by the configuration's own checks
@@ -89,6 +91,28 @@ def _name(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+
+
+def _hint(text: str, kind: Any) -> str:
+    """The names that somebody may have meant, where a setting takes one of some."""
+    return _near(text, map(str, typing.get_args(kind))) if typing.get_origin(kind) is Literal else ""
+
+
+def _near(text: str, options: Iterable[str]) -> str:
+    near = difflib.get_close_matches(text, list(options), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def require_known(what: str, names: Iterable[str], possible: Iterable[str]) -> None:
+    """For the checks of a configuration's own (``__post_init__``), where a setting takes several names.
+
+    Raises:
+      ValueError: for the first name that is not possible; names what is, and what may have been meant.
+    """
+    options = list(possible)
+    for name in names:
+        if name not in options:
+            raise ValueError(f"there is no {what} {name!r}{_near(name, options)}; possible: {', '.join(options)}")
 
 
 def _unknown(key: str, config: Any, kinds: dict[str, Any]) -> str:

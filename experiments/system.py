@@ -94,7 +94,10 @@ class Context(Protocol):
 
     @property
     def workdir(self) -> Path:
-        """A folder of this run's own: checkpoints go to ``workdir / <cell>``."""
+        """A folder of this run's own: checkpoints go to ``workdir / <cell>``.
+
+        No other code and no other data were at work in it; ask for it after raw files were looked for.
+        """
         ...
 
     @property
@@ -103,7 +106,12 @@ class Context(Protocol):
         ...
 
     def done(self, **cell: Scalar) -> bool:
-        """Whether a former run finished this cell: pass ``dataset=``, ``method=``, ``seed=`` or what you finish by."""
+        """Whether a former run finished this cell, by this code and from the same raw files.
+
+        Pass ``dataset=``, ``method=``, ``seed=`` or what you finish by. A cell depends on all raw files that were
+        looked for or read since the run began (:mod:`core.datasets.raw`), so look for those of a cell before you
+        finish it.
+        """
         ...
 
     def record(self, *, dataset: str, method: str, metric: str, seed: int, value: float, **coords: Scalar) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from core.datasets import data_dir
 from core.datasets.interactions import require_pointers, require_range
-from core.datasets.raw import read_npz, reading
+from core.datasets.raw import one, read_npz, reading
 from core.errors import DataError
 
 FILES = {"amazon_beauty": "beauty.npz", "amazon_sports": "sports.npz"}
@@ -40,20 +40,20 @@ def load(name: str, explicit: Path | None = None, *, least: int = 20) -> ItemAtt
     Raises:
       DataError: where files are missing or damaged, or do not fit together.
     """
-    base = data_dir(explicit)
     if name not in FILES:
         raise DataError(f"there are no attributes of data set {name!r}; there are of {', '.join(FILES)}")
-    if base is None or not (base / name / FILES[name]).is_file():
+    path = one(name, FILES[name], explicit)
+    if path is None:
+        base = data_dir(explicit)
         where = base / name if base else "no data directory is set"
         raise DataError(f"{FILES[name]} with the attributes of {name} is missing ({where}); name it with --data-dir")
-    folder = base / name
-    arrays, where = read_npz(folder / FILES[name], FIELDS), str(folder / FILES[name])
+    arrays, where = read_npz(path, FIELDS), str(path)
     indptr, categories, brands = (arrays[field] for field in FIELDS)
     require_pointers(indptr, len(categories), f"{where}: field 'cat_indptr'")
     if len(indptr) != len(brands) + 1:
         raise DataError(f"{where}: field 'cat_indptr' is for {len(indptr) - 1} items, 'brand_id' for {len(brands)}")
-    texts = _texts(folder / "item_text.txt.gz", len(brands))
-    known = _names(folder / "attribute_names.json.gz")
+    texts = _texts(path.with_name("item_text.txt.gz"), len(brands))
+    known = _names(one(name, "attribute_names.json.gz", explicit))
     if known:
         require_range(categories, 1, max(known), f"{where}: field 'cat_ids'")
         require_range(brands, 0, max(known), f"{where}: field 'brand_id'")
@@ -81,9 +81,9 @@ def _owners(indptr: np.ndarray) -> list[int]:
     return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)).tolist()
 
 
-def _names(path: Path) -> dict[int, str]:
+def _names(path: Path | None) -> dict[int, str]:
     """Names by number; none where there is no file, as for data sets whose categories were published without."""
-    if not path.is_file():
+    if path is None:
         return {}
     with reading(path, "a gzip file of JSON"):
         table = json.loads(gzip.decompress(path.read_bytes()))

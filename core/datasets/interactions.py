@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -12,6 +12,10 @@ from core.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Ordered = Literal["amazon_beauty", "amazon_sports"]
+"""Data sets whose users' items are in the order of time."""
+Name = Literal["lastfm_cf", "gowalla", Ordered]
 
 
 class Interactions(NamedTuple):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.datasets import cache_dir, data_dir
+from core.datasets import cache_dir, data_dir, observed
 from core.errors import DataError
 
 TIMEOUT_S = 5.0
@@ -42,10 +42,11 @@ class Source:
 def here(names: Sequence[str], layouts: Sequence[Sequence[str]], explicit: Path | None = None) -> list[Path] | None:
     """The raw files of a data set in the data directory: of the first folder and layout that is whole, if one is."""
     base = data_dir(explicit)
-    if base is None:
-        return None
-    candidates = ([base / name / file for file in files] for name, files in itertools.product(names, layouts) if files)
-    return next((paths for paths in candidates if all(path.is_file() for path in paths)), None)
+    for name, files in itertools.product(names, layouts):
+        found = [observed.there(base, f"{name}/{file}") for file in files]  # all of them: each is noted
+        if base and found and all(found):
+            return [base / name / file for file in files]
+    return None
 
 
 def one(folder: str, file: str, explicit: Path | None = None) -> Path | None:
@@ -106,6 +107,8 @@ def find(
     try:
         return [download(source, cache / source.name) for source in sources]
     except DataError as error:
+        for source in sources:
+            observed.note(cache / source.name)
         base, wanted = data_dir(explicit), " or ".join(" and ".join(files) for files in layouts if files)
         looked = f"{base / name} has no {wanted}" if base else "no data directory is set"
         raise DataError(
@@ -185,7 +188,10 @@ def read_npz(path: Path, fields: Sequence[str]) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Turns whatever goes wrong when a damaged file is opened and decoded inside the block into one DataError."""
+    """The door to every raw file: notes that it is read (:mod:`core.datasets.observed`), and turns whatever goes wrong
+    when a damaged one is opened and decoded inside the block into one DataError.
+    """
+    observed.note(path)
     try:
         yield
     except FileNotFoundError as error:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from core.datasets import observed
 from core.errors import ConfigError, DataError
 
 Family = Literal["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"]
@@ -117,6 +118,7 @@ def read_config(folder: Path | str) -> DecoderConfig:
       DataError: where ``config.json`` is missing, unreadable, of an unknown family or asks for what is not built.
     """
     path = Path(folder) / "config.json"
+    observed.note(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

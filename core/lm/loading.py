@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from core.datasets import observed
 from core.errors import ConfigError, DataError
 from core.lm.config import DecoderConfig
 from core.lm.decoder import Decoder
@@ -82,6 +83,7 @@ def _tensors(folder: Path) -> Iterator[tuple[Path, str, np.ndarray]]:
     except ModuleNotFoundError as error:
         raise ConfigError("reading safetensors needs an optional package: pip install 'relic[lm]'") from error
     for path in _files(folder):
+        observed.note(path)
         try:
             with safe_open(path, framework="flax") as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
@@ -92,6 +94,7 @@ def _tensors(folder: Path) -> Iterator[tuple[Path, str, np.ndarray]]:
 
 def _files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
+    observed.note(index)
     if not index.exists():
         return [folder / "model.safetensors"]
     try:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from core.datasets import observed
 from core.errors import ConfigError, DataError
 
 SPECIALS = ("<pad>", "<bos>", "<eos>")
@@ -63,6 +64,7 @@ class FileTokenizer:
             import tokenizers
         except ModuleNotFoundError as error:
             raise ConfigError("reading tokenizer.json needs an optional package: pip install 'relic[lm]'") from error
+        observed.note(path)
         try:
             self._inner = tokenizers.Tokenizer.from_str(path.read_text())
         except Exception as error:  # the library raises bare exceptions

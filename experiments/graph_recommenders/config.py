@@ -1,7 +1,11 @@
 """Settings of the DCCF comparison, and the names of its data sets and methods."""
 
 import dataclasses
+import re
+from typing import Literal
 
+from core.datasets.interactions import Name
+from experiments.settings import require_known
 from rec.dccf import VARIANTS
 
 SIMULATED = "intents"
@@ -20,7 +24,7 @@ CURVES = ("recall@20", "ndcg@20")
 class Config:
     """Settings of a comparison."""
 
-    dataset: str = "lastfm_cf"
+    dataset: Literal[Name, "intents"] = "lastfm_cf"
     """The data of the main comparison: a data set, or "intents" for the generator."""
     simulate_if_missing: bool = True
     """Whether the generator stands in where the data set cannot be found."""
@@ -68,6 +72,12 @@ class Config:
     """K on simulated intents, of which there are 4."""
     simulated_ssl: float = 0.01
     """lambda_1 there; with lambda_2 chosen by N@20 on draws of the generator with other seeds."""
+
+    def __post_init__(self):
+        named = (*self.methods, *self.ablations, *self.robust)
+        plain = [name for name in named if not re.fullmatch(rf"({'|'.join(VARIANTS)}) K=[1-9]\d*", name)]
+        require_known("method", plain, dict.fromkeys((*MAIN, PEER, *VARIANTS)))
+
     simulated_embedding_reg: float = 4e-4
     """lambda_2 there, at a batch of 10,240."""
 

@@ -198,7 +198,13 @@ def mislabelled(config: Config, context: Context, seed: int) -> None:
     train = {"x": x, "y": labels}
     problem = mlp_problem("image", "digits", train, train, 10, config.image_width * 2, config.image_steps)
     learner = batch_learner(problem.task, problem.init, config.image_steps, min(128, len(y)))
-    params = fit(learner, jax.tree.map(jnp.asarray, train), key=key, steps=config.image_steps).state.params
+    params = fit(
+        learner,
+        jax.tree.map(jnp.asarray, train),
+        key=key,
+        steps=config.image_steps,
+        workdir=context.workdir / f"mislabelled-{seed}",
+    ).state.params
     fitted = ekfac.fit_curvature(problem.task, params, train, key=key, batch_size=64)
     identity = ekfac.fit_curvature(problem.task, params, train, key=key, kind="identity")
     found: dict[str, Callable[[], Any]] = {

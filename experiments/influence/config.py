@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from experiments.settings import require_known
 from interp.planted_facts import PlantedFacts
 
 TINY_FACTS = PlantedFacts(
@@ -14,11 +15,15 @@ SMALL_FACTS = PlantedFacts(
 )  # fmt: skip
 
 
+TASKS = ("regression", "image", "language")
+"""Problems on which attributions are compared."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings; every cell of the run is one (part, seed)."""
 
-    tasks: tuple[str, ...] = ("regression", "image", "language")
+    tasks: tuple[str, ...] = TASKS
     costly_seeds: int = 3
     """Images, language and the planted corpus are run for seeds below this; all seeds run the rest."""
     damping: float = 1e-2
@@ -59,6 +64,9 @@ class Config:
     """Whether to time the stages along width, depth, length and number of examples, once."""
     candidates: float = 0.1
     """Share of the training sequences that the token filter keeps."""
+
+    def __post_init__(self):
+        require_known("task", self.tasks, TASKS)
 
 
 PRESETS = {

@@ -83,10 +83,15 @@ def build(config: Config, seed: int, width: int, depth: int, context: Context) -
 
     learner = batch_learner(task, init, config.corpus_steps, min(BATCH, len(rows["mask"])))
     progress = context.progress(f"decoder {width} x {depth}, seed {seed}")
-    params = fit(learner, rows, key=key, steps=config.corpus_steps, progress=progress).state.params
+    own = f"{width}x{depth}-{seed}"
+    decoder_folder, curvature_folder = (context.workdir / f"{what}-{own}" for what in ("decoder", "curvature"))
+    params = fit(
+        learner, rows, key=key, steps=config.corpus_steps, progress=progress, workdir=decoder_folder
+    ).state.params  # fmt: skip
     fitted = ekfac.fit_curvature(
-        task, params, rows, key=key, where=WHERE, mask=lambda e: e["mask"][:-1], batch_size=BATCH
-    )
+        task, params, rows, key=key, where=WHERE, mask=lambda e: e["mask"][:-1], batch_size=BATCH,
+        workdir=curvature_folder,
+    )  # fmt: skip
     queries = {"tokens": corpus.queries.tokens, "mask": corpus.queries.mask}
     prepared = ekfac.prepared_queries(fitted, queries, where=WHERE)
     return Study(corpus, task, fitted, prepared, rows, all_scores(fitted, prepared, rows))

@@ -112,12 +112,17 @@ def test_a_slurm_job_of_two_processes_gives_the_numbers_of_one(cluster, tmp_path
     result, (first, second) = cluster(*options, "--workdir", str(tmp_path / "two"))
     assert result.returncode == 0, result.stderr + first + second
     assert main(["run", TOY, *options, "--workdir", str(tmp_path / "one")]) == 0
-    one, two = (runs.read(tmp_path / name / "toy" / "smoke").records for name in ("one", "two"))
+    one, two = (runs.read(tmp_path / name / "toy" / "smoke,methods=adam").records for name in ("one", "two"))
     assert [(r.metric, r.seed, r.coords) for r in one] == [(r.metric, r.seed, r.coords) for r in two]
     np.testing.assert_allclose([r.value for r in two], [r.value for r in one], rtol=1e-5)
     assert "A line through points" in first
     assert "A line through points" not in second  # only the first process writes
-    assert len({r.provenance["cell"]["write"] for r in records.read(tmp_path / "two/toy/smoke/records.jsonl")}) == 1
+    assert (
+        len(
+            {r.provenance["cell"]["write"] for r in records.read(tmp_path / "two/toy/smoke,methods=adam/records.jsonl")}
+        )
+        == 1
+    )
     assert two[0].provenance["device"].startswith("2 x")
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import bindings, ledger, outcomes, registry
+from experiments import bindings, ledger, outcomes, registry, sources
 from experiments.outcomes import Outcome
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 from tests.experiments.toy import SYSTEM, quick_run
 
 HOLM = "tests/core/test_stats.py::test_holm_gives_the_known_adjustment"
+CODE = sources.total(sources.of_test(HOLM.partition("::")[0], ledger.ROOT))
 
 
 def bound_tests() -> list[str]:
@@ -139,6 +140,23 @@ def test_outcomes_are_kept_with_what_was_measured(project):
     assert found["test_has_cases"].value == "left; right"
 
 
+def test_outcomes_tell_by_what_code_they_were_found(project, tmp_path):
+    before = project()["test_passes"].code
+    assert before == sources.total(sources.of_test("test_x.py", tmp_path))
+    path = tmp_path / "test_x.py"
+    path.write_text(path.read_text().replace("error 0.1", "error 0.2"))
+    assert sources.total(sources.of_test("test_x.py", tmp_path)) != before
+    assert project("-k", "left")["test_has_cases"].code == ""  # the other case was found by other code
+    assert project()["test_has_cases"].code not in ("", before)
+
+
+def test_an_outcome_of_code_that_was_written_meanwhile_tells_none(tmp_path):
+    (tmp_path / ".relic").mkdir()
+    writer = outcomes.Writer(tmp_path / outcomes.FILE)
+    (tmp_path / "test_x.py").write_text(TESTS)
+    assert writer._code("test_x.py") == ""
+
+
 def test_the_newest_outcome_counts_and_all_cases_must_pass(project):
     found = project(FAIL="right")
     assert found["test_has_cases"].passed is False
@@ -192,7 +210,7 @@ def test_claims_without_evidence_are_not_shown():
 
 @pytest.mark.parametrize(("passed", "state"), [(True, "met"), (False, "not met")])
 def test_a_claim_is_what_its_test_says(passed, state):
-    line = lines_of(None, {HOLM: Outcome(passed, "0.03", (0.0, 0.1))})["10"]
+    line = lines_of(None, {HOLM: Outcome(passed, "0.03", (0.0, 0.1), code=CODE)})["10"]
     assert (line.state, line.value, line.interval) == (state, "0.03", (0.0, 0.1))
     assert line.shown_by == HOLM
 

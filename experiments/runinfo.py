@@ -1,0 +1,78 @@
+"""run.json: what was asked for in a run's folder, how far it came, and the command that made its numbers."""
+
+import datetime
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.parallel import is_primary
+from core.records import Scalar
+from experiments import runs
+
+
+class RunInfo:
+    """The file of one folder, during a run; it changes only where the run changes something.
+
+    Args:
+      path: the file.
+      info: module, slug, preset, fingerprint, changes, entries, seeds and command of the run that begins.
+    """
+
+    def __init__(self, path: Path, info: Mapping[str, Any]):
+        self._path, self._seeds, self._command = path, list(info["seeds"]), info["command"]
+        before = _read(path)
+        if before.get("fingerprint") == info["fingerprint"]:
+            finished = before.get("finished", before["seeds"])
+            self._info = {**info, "command": before["command"], "time": before["time"], "finished": finished}
+            self._info["seeds"] = _union(before["seeds"], self._seeds)
+        else:
+            self._info = {**info, "time": _now(), "finished": []}
+        self._before = before
+        self._computed = False
+
+    @property
+    def command(self) -> str:
+        """The command line of the run that goes on."""
+        return self._command
+
+    def begin(self) -> None:
+        """The seeds are asked for."""
+        self._write()
+
+    def computing(self, seeds: Collection[Scalar]) -> None:
+        """A cell of these seeds was found missing: they are not finished until the run ends."""
+        self._info["finished"] = [seed for seed in self._info["finished"] if seed not in seeds]
+        self._write()
+
+    def computed(self) -> None:
+        """A cell is finished: this command made numbers."""
+        if not self._computed:
+            self._computed = True
+            self._info |= {"command": self._command, "time": _now()}
+            self._write()
+
+    def end(self) -> None:
+        """Everything that was asked for is there."""
+        self._info["finished"] = _union(self._info["finished"], self._seeds)
+        self._write()
+
+    def _write(self) -> None:
+        if self._info != self._before and is_primary():
+            runs.write(self._path, json.dumps(self._info, indent=1) + "\n")
+        self._before = dict(self._info)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def _union(first: Sequence[int], second: Sequence[int]) -> list[int]:
+    return sorted({*first, *second})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
