@@ -12,7 +12,8 @@ from experiments.style import Palette, captioned
 
 COLOURS = Palette(
     "effect clusters", "TARNet", "difference in means", "ridge on components", "DR-learner", "R-learner", "S-learner",
-    "T-learner", "X-learner", "effect clusters, relaxed", "effect clusters, common noise", "k-means of TARNet", "effect clusters, no prior",
+    "T-learner", "X-learner", "effect clusters, relaxed", "effect clusters, common noise", "k-means of TARNet",
+    "effect clusters, no prior",
 )  # fmt: skip
 
 
