@@ -33,14 +33,14 @@ def against_baseline(run: Run) -> str:
     if not compared:
         return ""
     first = [entry for entry in compared if (entry.dataset, entry.metric) == (compared[0].dataset, compared[0].metric)]
-    sides: dict[str, list[Entry]] = {"above": [], "below": [], "not told apart from": []}
+    sides: dict[str, list[Entry]] = {"above": [], "below": [], "not told apart": []}
     for entry in first:
         sides[_side(entry)].append(entry)
-    parts = [f"{_named(found)} {side} {run.system.baseline}" for side, found in sides.items() if found]
+    parts = [f"{_named(found)} {side}" for side, found in sides.items() if found]
     seeds = sorted({entry.reproduced.n for entry in first if entry.reproduced})
     over = " to ".join(map(str, seeds[:1] + seeds[1:][-1:]))
-    head = f"{first[0].metric} on {first[0].dataset}: {'; '.join(parts)}"
-    return f"{head} (by 95 % intervals of differences paired over {over} seeds)."
+    head = f"On {first[0].dataset}, {first[0].metric} beside {run.system.baseline}: {'; '.join(parts)}"
+    return f"{head} (95 % intervals of differences paired over {over} seeds)."
 
 
 def _side(entry: Entry) -> str:

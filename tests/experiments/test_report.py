@@ -90,7 +90,7 @@ def test_results_come_first_the_figure_at_their_head_and_claims_after_them(page)
 
 
 def test_the_sentence_of_a_system_is_computed_from_its_main_table(outline):
-    told = "error on line: adam and <b>& above sgd (by 95 % intervals of differences paired over 3 seeds)."
+    told = "On line, error beside sgd: adam and <b>& above (95 % intervals of differences paired over 3 seeds)."
     assert told in " ".join(" ".join(outline.text).split())
 
 
