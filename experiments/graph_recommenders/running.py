@@ -254,7 +254,7 @@ def train_until_validated(config: Config, sample: Sample, note: "Notes", trainin
         return jax.lax.map(one, (params, data))
 
     every = max(1, training.steps // config.evaluations)
-    rounds = -(-training.steps // every)
+    rounds = training.steps // every
     learner = stop_by_validation(training.learner, score, every=every, rounds=rounds, patience=config.patience)
     result = Training(learner, (training.data, data), rounds).fit(config, sample, note, every, chunk=1)
     note.stopping(sample.seeds, result.state, every, config.patience)
