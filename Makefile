@@ -10,7 +10,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 
 .PHONY: help demo test test-all lint peers docs clean
 
-demo: $(STAMP)  ## train and evaluate DCCF beside LightGCN, print the table, write runs/report.html
+demo: $(STAMP)  ## train DCCF beside LightGCN: a figure, a table, a conclusion, runs/report.html
 	$(BIN)/relic demo
 
 test: $(STAMP)  ## the default tests

@@ -14,7 +14,7 @@ a diffusion autoencoder without mechanisms and labels are not.
 from experiments.counterfactuals import digits, scores, worlds
 from experiments.counterfactuals.claims import CLAIMS
 from experiments.counterfactuals.config import PRESETS, Config
-from experiments.counterfactuals.figures import figures, tables
+from experiments.counterfactuals.figures import COLOURS, figures, tables
 from experiments.system import Context, Published, System
 
 
@@ -57,5 +57,6 @@ SYSTEM = System(
     baseline="CausalDiffAE",
     tables=tables,
     figures=figures,
+    colours=COLOURS,
     data=("morphomnist_ti",),
 )

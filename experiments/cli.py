@@ -308,18 +308,21 @@ def reproduce(
 
 
 def demo(workdir: Folder = Path("runs"), data_dir: DataDir = None) -> None:
-    """DCCF beside LightGCN, on real data if there are any: trains, prints the table, writes the report.
+    """DCCF beside LightGCN, on real data if there are any: the figure, the table, what may be concluded, the report.
+
+    Every method is trained until held-out training items are ranked no better, and tested at its best step.
 
     Args:
         workdir: Folder of all runs.
         data_dir: Where raw data files lie.
     """
-    from experiments.report import write_report
     from experiments.reproduce import run_demo
 
-    finished = run_demo(workdir, data_dir, _tell)
-    _show(finished)
-    _tell(f"wrote {write_report([finished], workdir / 'report.html')}")
+    made = run_demo(workdir, data_dir, _tell)
+    _tell(f"figure: {made.figure}")
+    _show(made.run)
+    _print(f"\n{made.sentence}")
+    _tell(f"\nreport: {made.report}")
 
 
 def data(

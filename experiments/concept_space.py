@@ -24,7 +24,7 @@ from core.fit import fit
 from core.learner import GradientLearner, gradient_learner, replicate_seeds, seed_keys, step_key, with_sampler
 from core.loop import loop_policy
 from experiments.concept_claims import CLAIMS
-from experiments.concept_figures import figures, tables
+from experiments.concept_figures import COLOURS, figures, tables
 from experiments.system import Context, System
 from interp import concept_space as cs
 from interp.concept_space import Prompt, World
@@ -493,4 +493,5 @@ SYSTEM = System(
     metrics=(),
     tables=tables,
     figures=figures,
+    colours=COLOURS,
 )

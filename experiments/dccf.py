@@ -7,7 +7,8 @@ better and more robustly than no contrast (LightGCN) or random augmentation (SGL
 
     relic run dccf --preset small --seeds 3
 
-``smoke`` (simulated, under a minute); ``demo`` (DCCF beside LightGCN on Last.FM artists, under two minutes); ``small``
+``smoke`` (simulated, under a minute); ``demo`` (DCCF beside LightGCN on Last.FM artists, each stopped by validation,
+under three minutes); ``small``
 (all methods on Last.FM artists, ablations and robustness on simulated intents, about half an hour on two CPU cores);
 ``paper`` (the standard Gowalla split for as many steps as were published: meant for an accelerator).
 """
@@ -15,8 +16,9 @@ better and more robustly than no contrast (LightGCN) or random augmentation (SGL
 import pandas as pd
 
 from experiments.graph_recommenders.claims import CLAIMS
+from experiments.graph_recommenders.conclusion import conclusion
 from experiments.graph_recommenders.config import BASELINE, DEMO, PAPER, SMALL, SMOKE
-from experiments.graph_recommenders.figures import figures
+from experiments.graph_recommenders.figures import COLOURS, figures
 from experiments.graph_recommenders.judges import without_coordinates
 from experiments.graph_recommenders.published import PUBLISHED
 from experiments.graph_recommenders.running import run
@@ -48,5 +50,7 @@ SYSTEM = System(
     baseline=BASELINE,
     tables=tables,
     figures=figures,
+    summary=conclusion,
+    colours=COLOURS,
     data=("lastfm_cf", "gowalla"),
 )

@@ -27,6 +27,7 @@ from core.fit import fit
 from core.learner import gradient_learner, step_key
 from core.stats import summary
 from experiments.frames import curve, groups, interval, select, values
+from experiments.style import Palette, captioned
 from experiments.system import Claim, Context, ShownByRecords, ShownByTest, System, Verdict
 from latent import diffusion
 from latent.diffusion import Conditioned, Grid, Plan
@@ -267,6 +268,9 @@ CLAIMS = (
 )  # fmt: skip
 
 
+COLOURS = Palette(*SAMPLERS)
+
+
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Distance from the data by sampler and number of network calls; times of the cost cell."""
     out, chosen = {}, select(frame, metric="sliced W1")
@@ -287,17 +291,21 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     """Distance against network calls."""
+    return {"samplers": distances(frame)} if len(select(frame, metric="sliced W1")) else {}
+
+
+@captioned
+def distances(frame: pd.DataFrame) -> Figure:
+    """How near each sampler comes to the data with so many network calls, means over seeds; dotted: fresh data."""
     chosen = select(frame, metric="sliced W1")
-    if not len(chosen):
-        return {}
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axis = figure.subplots()
     for method in SAMPLERS:
-        axis.plot(*curve(select(chosen, method=method), "calls"), marker=".", label=method)
+        axis.plot(*curve(select(chosen, method=method), "calls"), marker=".", label=method, **COLOURS.line(method))
     axis.axhline(float(values(chosen, method="fresh data").mean()), color="0.5", linestyle=":")
     axis.set(xscale="log", yscale="log", xlabel="network calls", ylabel="sliced W1 from the data")
     axis.legend(frameon=False, fontsize="small")
-    return {"samplers": figure}
+    return figure
 
 
 SYSTEM = System(
@@ -311,4 +319,5 @@ SYSTEM = System(
     metrics=(),
     tables=tables,
     figures=figures,
+    colours=COLOURS,
 )

@@ -8,9 +8,6 @@ import pandas as pd
 
 from core.stats import summary
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Distinguishable with any colour vision (Okabe and Ito)."""
-
 
 def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     """The rows with given values; none where a column is missing."""

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +38,11 @@ class Grid(NamedTuple):
     header: list[str]
     rows: list[list[str]]
     notes: list[str]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold figures and are set to the right; the others hold text and are set to the left."""
+        return [all(map(_is_figure, cells)) for cells in zip(*self.rows, strict=True)] or [False] * len(self.header)
 
 
 def main_grids(found: Sequence[Entry], baseline: str | None) -> list[Grid]:
@@ -128,7 +134,7 @@ def markdown(grid: Grid) -> str:
     """The grid as a table of Markdown."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in [grid.header, *grid.rows]]
     lines = [f"**{grid.title}**", "", *(f"| {' | '.join(row)} |" for row in escaped)]
-    lines.insert(3, "| --- |" + " ---: |" * (len(grid.header) - 1))
+    lines.insert(3, "| " + " | ".join("---:" if figures else "---" for figures in grid.numeric) + " |")
     return "\n".join([*lines, "", *(f"{note}  " for note in grid.notes), ""])
 
 
@@ -138,7 +144,7 @@ def latex(grid: Grid) -> str:
     lines = [
         r"\begin{table}",
         rf"\caption{{{_escape(grid.title)}. {_escape(' '.join(grid.notes))}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if figures else 'l' for figures in grid.numeric)}}}",
         r"\toprule",
         body[0],
         r"\midrule",
@@ -148,6 +154,11 @@ def latex(grid: Grid) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _is_figure(cell: str) -> bool:
+    """Whether a cell is missing or begins with a figure, as "< 0.001", "−0.02 [−0.1, 0.1]" and "3 of 5" do."""
+    return cell in (MISSING, "never") or re.match(r"[<>≤≥~+−-]? ?\.?\d", cell) is not None
 
 
 def _escape(text: str) -> str:
@@ -211,7 +222,7 @@ def _table(grid: Grid, columns: Sequence[int]) -> Table:
     for index in columns:
         name = grid.header[index]
         style = "dim" if name in BELONGING else ""
-        table.add_column(name, justify="right" if index else "left", style=style, overflow="fold")
+        table.add_column(name, justify="right" if grid.numeric[index] else "left", style=style, overflow="fold")
     for row in grid.rows:
         table.add_row(*(escape(row[index]) for index in columns))
     return table

@@ -19,7 +19,7 @@ from core.datasets import ihdp, uganda
 from experiments.image_cate_claims import CLAIMS
 from experiments.image_cate_cost import cost
 from experiments.image_cate_coverage import coverage
-from experiments.image_cate_figures import figures, tables
+from experiments.image_cate_figures import COLOURS, figures, tables
 from experiments.image_cate_real import elsewhere, tabular, trial
 from experiments.image_cate_settings import PRESETS, Config
 from experiments.image_cate_simulated import heterogeneity, none, number_of_clusters
@@ -74,5 +74,6 @@ SYSTEM = System(
     baseline="TARNet",
     tables=tables,
     figures=figures,
+    colours=COLOURS,
     data=("uganda_yop_images", "ihdp10"),
 )

@@ -6,8 +6,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.frames import COLOURS, curve, groups, interval, select, values
+from experiments.frames import curve, groups, interval, select, values
 from experiments.image_cate_claims import TRIAL, covered
+from experiments.style import Palette, captioned
+
+COLOURS = Palette(
+    "effect clusters", "TARNet", "difference in means", "ridge on components", "DR-learner", "R-learner", "S-learner",
+    "T-learner", "X-learner", "effect clusters, relaxed", "effect clusters, common noise", "k-means of TARNet",
+    "effect clusters, no prior",
+)  # fmt: skip
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -81,19 +88,23 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {draw.__name__: draw(frame) for draw, metric in made.items() if len(select(frame, metric=metric))}
 
 
+@captioned
 def effects(frame: pd.DataFrame) -> Figure:
-    """Estimated by true effects and probabilities, in bins of images."""
+    """Estimated against true effects (left) and probabilities (right), in bins of images; on the dashed line they are
+    equal.
+    """
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
     for axis, metric, scale in zip(figure.subplots(1, 2), ("effect by truth", "p by truth"), (1.0, 0.5), strict=True):
         part = select(frame, metric=metric)
         truth = part["truth"].to_numpy() * scale
-        axis.plot(truth, part["value"].to_numpy(), "o", color=COLOURS[0], markersize=3)
+        axis.plot(truth, part["value"].to_numpy(), "o", color=COLOURS["effect clusters"], markersize=3)
         axis.plot([truth.min(), truth.max()], [truth.min(), truth.max()], "k--", linewidth=0.7)
         axis.set_xlabel("truth")
         axis.set_ylabel(metric.replace(" by truth", ", estimated"))
     return figure
 
 
+@captioned
 def salience(frame: pd.DataFrame) -> Figure:
     """The image of best agreement, the response that effects were made from, and what the model is sensitive to."""
     chosen = select(frame, part="map")
@@ -107,13 +118,17 @@ def salience(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def toc(frame: pd.DataFrame) -> Figure:
-    """TOC curves of the Ugandan trial with uniform bands, mean over fold seeds."""
+    """How much more the units ranked first gain than the average unit (TOC curves of the Ugandan trial), means over
+    fold seeds; bands are uniform over the share treated.
+    """
     chosen = select(frame, dataset=TRIAL)
     methods = list(select(chosen, metric="TOC")["method"].unique())
     figure = Figure(figsize=(2.9 * len(methods), 2.9), layout="constrained")
     axes = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
-    for axis, colour, method in zip(axes, COLOURS, methods, strict=False):
+    for axis, method in zip(axes, methods, strict=True):
+        colour = COLOURS[method]
         share, gain = curve(select(chosen, metric="TOC", method=method), "share")
         half = curve(select(chosen, metric="TOC half band", method=method), "share")[1]
         axis.fill_between(share, gain - half, gain + half, color=colour, alpha=0.2, linewidth=0)
@@ -125,22 +140,24 @@ def toc(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def quintiles(frame: pd.DataFrame) -> Figure:
-    """Doubly robust effects of groups by estimated effect."""
+    """Whether estimated effects rank units: doubly robust effects of fifths of the units by estimated effect."""
     chosen = select(frame, metric="effect of quintile")
     figure = Figure(figsize=(4.4, 3.2), layout="constrained")
     axis = figure.subplots()
-    for colour, ((method,), part) in zip(COLOURS, groups(chosen, "method"), strict=False):
+    for (method,), part in groups(chosen, "method"):
         group, value = curve(part, "group")
-        axis.plot(group + 1, value, "o-", color=colour, label=method)
+        axis.plot(group + 1, value, marker=COLOURS.marker(method), label=method, **COLOURS.line(method))
     axis.set_xlabel("fifth of the units by estimated effect")
     axis.set_ylabel("average effect there")
     axis.legend(fontsize=7, frameon=False)
     return figure
 
 
+@captioned
 def transport(frame: pd.DataFrame) -> Figure:
-    """Predicted effects of tiles by place, means over those of one rounded place, and the predictive deviation."""
+    """Predicted effects by place, and their predictive deviation; means over the tiles of one rounded place."""
     figure = Figure(figsize=(7.4, 3.2), layout="constrained")
     for axis, metric in zip(figure.subplots(1, 2), ("mean", "sd"), strict=True):
         chosen = select(frame, metric=f"effect at a tile, {metric}")
@@ -153,15 +170,18 @@ def transport(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def pehe(frame: pd.DataFrame) -> Figure:
-    """PEHE of every method on design S1, a dot per seed."""
+    """The error of estimated effects (PEHE) of every method on design S1: a dot per seed, a bar at the mean; less is
+    better.
+    """
     chosen = select(frame, dataset="S1", metric="PEHE")
     names = list(chosen["method"].unique())
     figure = Figure(figsize=(6.0, 0.3 * len(names) + 0.9), layout="constrained")
     axis = figure.subplots()
     for i, name in enumerate(names):
         found = values(chosen, method=name)
-        axis.plot(found, np.full(len(found), i), "o", color=COLOURS[0], alpha=0.5, markersize=4)
+        axis.plot(found, np.full(len(found), i), "o", color=COLOURS[name], alpha=0.5, markersize=4)
         axis.plot(found.mean(), i, "|", color="black", markersize=12)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_xlabel("PEHE")

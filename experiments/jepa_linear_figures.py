@@ -8,10 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.stats import summary
-from experiments.frames import COLOURS, groups, select
+from experiments.frames import groups, select
+from experiments.style import Palette, captioned
 from latent.jepa_linear import Objective
 
 OBJECTIVES: tuple[Objective, ...] = ("JEPA", "MAE")
+COLOURS = Palette(*OBJECTIVES)
 SHOWN = (
     "first has largest rho",
     "first has largest lambda",
@@ -56,23 +58,25 @@ def _grid(rows: int, columns: int, width: float = 3.0, height: float = 2.6) -> t
     return figure, figure.subplots(rows, columns, squeeze=False, sharex="all")
 
 
+@captioned
 def learning_curves(frame: pd.DataFrame) -> Figure:
-    """Theory as lines, gradient descent as dots."""
+    """Learning curves of single features, relative to their fixed points: theory as lines, gradient descent as dots."""
     chosen = select(frame, metric="w/w*")
     depths = sorted(chosen["L"].unique())
     figure, axes = _grid(2, len(depths))
+    features = Palette(*(key for key, _ in groups(chosen, "lam", "rho")))
     for row, objective in enumerate(OBJECTIVES):
         for column, depth in enumerate(depths):
             axis = axes[row, column]
             part = select(chosen, method=objective, L=depth)
-            for colour, ((lam, rho), curve) in zip(COLOURS, groups(part, "lam", "rho"), strict=False):
+            for (lam, rho), curve in groups(part, "lam", "rho"):
                 for kind, style in (
                     ("theory", {}),
                     ("gradient descent", {"linestyle": "", "marker": ".", "markersize": 4}),
                 ):
                     line = select(curve, kind=kind).sort_values("t")
                     label = f"λ = {lam:g}, ρ = {rho:g}" if kind == "theory" else None
-                    axis.plot(line["t"], line["value"], color=colour, label=label, **style)
+                    axis.plot(line["t"], line["value"], color=features[lam, rho], label=label, **style)
             axis.set_title(f"{objective}, L = {depth:g}")
             axis.set_ylabel("w / w*" if column == 0 else "")
             axis.set_xlabel("time" if row else "")
@@ -81,18 +85,23 @@ def learning_curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def critical_times(frame: pd.DataFrame) -> Figure:
-    """Relative to the end of each line, so that depths compare."""
+    """The time until a feature is learned, by its regression coefficient ρ and its variance λ, relative to the end of
+    each line so that depths compare.
+    """
     chosen = select(frame, metric="critical time")
     figure = Figure(figsize=(6.6, 5.6), layout="constrained")
     axes = figure.subplots(2, 2)
+    depths = Palette(*sorted(chosen["L"].unique()))
     for row, objective in enumerate(OBJECTIVES):
         for column, (axis_name, fixed, value) in enumerate((("rho", "lam", 1.0), ("lam", "rho", 0.6))):
             axis = axes[row, column]
             part = chosen.loc[(chosen["method"] == objective) & np.isclose(chosen[fixed], value)]
-            for colour, ((depth,), line) in zip(COLOURS, groups(part, "L"), strict=False):
+            for (depth,), line in groups(part, "L"):
                 line = line.sort_values(axis_name)
-                axis.plot(line[axis_name], line["value"] / line["value"].iloc[-1], color=colour, label=f"L = {depth:g}")
+                share = line["value"] / line["value"].iloc[-1]
+                axis.plot(line[axis_name], share, color=depths[depth], label=f"L = {depth:g}")
             axis.set_xlabel("ρ at λ = 1" if axis_name == "rho" else "λ at ρ = 0.6")
             axis.set_ylabel("time, relative")
             axis.set_title(objective)
@@ -101,8 +110,9 @@ def critical_times(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def phase_diagram(frame: pd.DataFrame) -> Figure:
-    """Which of two features is learned first: colours from simulation, the black line the theory's boundary.
+    """Which of two features is learned first: colours are simulated, the black line is the theory's boundary.
 
     White: the fixed point of B lies so low that its share is passed at the start.
     """
@@ -134,7 +144,8 @@ def _bars(frame: pd.DataFrame, metric: str, groups: Sequence[tuple[str, Any]], t
     figure = Figure(figsize=(1.5 + 1.5 * len(groups), 3.2), layout="constrained")
     axis = figure.subplots()
     chosen = select(frame, metric=metric)
-    bars = [(o, depth) for o in OBJECTIVES for depth in sorted(chosen["L"].unique())]
+    depths = sorted(chosen["L"].unique())
+    bars = [(o, depth) for o in OBJECTIVES for depth in depths]
     for i, (objective, depth) in enumerate(bars):
         for j, (_, mask) in enumerate(groups):
             values = select(chosen.loc[mask.loc[chosen.index]], method=objective, L=depth)["value"]
@@ -144,8 +155,9 @@ def _bars(frame: pd.DataFrame, metric: str, groups: Sequence[tuple[str, Any]], t
                 j + (i - (len(bars) - 1) / 2) * 0.8 / len(bars),
                 1.96 * values.std(ddof=0) / len(values) ** 0.5,
             )
-            colour, name = COLOURS[i], f"{objective}, L = {depth:g}" if j == 0 else None
-            axis.bar(place, values.mean(), 0.7 / len(bars), yerr=error, color=colour, label=name, capsize=2)
+            name = f"{objective}, L = {depth:g}" if j == 0 else None
+            shade = {"color": COLOURS[objective], "alpha": 1 - 0.5 * depths.index(depth) / len(depths)}
+            axis.bar(place, values.mean(), 0.7 / len(bars), yerr=error, label=name, capsize=2, **shade)
     axis.set_xticks(range(len(groups)), [name for name, _ in groups])
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set_ylabel(label)
@@ -154,15 +166,21 @@ def _bars(frame: pd.DataFrame, metric: str, groups: Sequence[tuple[str, Any]], t
     return figure
 
 
+@captioned
 def order_of_learning(frame: pd.DataFrame) -> Figure:
-    """Shares of runs in which the feature with the largest regression coefficient comes first."""
+    """Shares of runs in which the feature with the largest regression coefficient is learned first, with 95 %
+    intervals.
+    """
     groups = [(name, frame["dataset"] == name) for name in ("mixed", "dynamic", "static")]
     population = [(name, mask & (frame["variant"] == "population")) for name, mask in groups]
     return _bars(frame, "first has largest rho", population, "The largest ρ is learned first", "share of runs")
 
 
+@captioned
 def rank_correlations(frame: pd.DataFrame) -> Figure:
-    """Over features, for covariances that do not commute."""
+    """What orders learning where covariances do not commute: rank correlation of the time to learn a feature with 1/λ
+    and 1/ρ, with 95 % intervals.
+    """
     both = frame.assign(
         order=frame["metric"], metric=frame["metric"].where(~frame["metric"].str.startswith("rank"), "rank")
     )
@@ -170,7 +188,8 @@ def rank_correlations(frame: pd.DataFrame) -> Figure:
     return _bars(both, "rank", groups, "Masked views: time to learn", "Spearman correlation")
 
 
+@captioned
 def bottleneck(frame: pd.DataFrame) -> Figure:
-    """What an encoder of half the width keeps."""
+    """What an encoder of half the width keeps: the share of the slow features, with 95 % intervals."""
     groups = [("dynamic views", frame["dataset"] == "dynamic")]
     return _bars(frame, "slow share kept", groups, "Slow features kept", "share of squared norm")

@@ -29,7 +29,7 @@ from core.learner import seed_keys
 from experiments import mm_gpvae_training as training
 from experiments.frames import interval, select
 from experiments.mm_gpvae_claims import CLAIMS
-from experiments.mm_gpvae_figures import figures
+from experiments.mm_gpvae_figures import COLOURS, figures
 from experiments.mm_gpvae_training import Config
 from experiments.system import Context, Published, System
 from latent import mm_gpvae as gp
@@ -271,5 +271,6 @@ SYSTEM = System(
     baseline="MM-GPVAE",
     tables=tables,
     figures=figures,
+    colours=COLOURS,
     data=("mnist", "monkey_reach_dad"),
 )

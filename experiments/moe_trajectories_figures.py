@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.frames import COLOURS, groups, interval, select, values
+from experiments.frames import groups, interval, select, values
+from experiments.style import Palette, captioned
+
+CLASSES = Palette(1, 2, 3)
+MEASURES = Palette("coverage", "bias")
+COVARIATES = Palette("noise", "planted")
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -123,15 +128,19 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {name: figure for name, draw in drawn.items() if (figure := draw(frame)) is not None}
 
 
+@captioned
 def trajectories(frame: pd.DataFrame) -> Figure | None:
-    """Mean trajectory of each class at mean covariates; the band holds 95 % of its persons' curves."""
+    """The mean trajectory of each class at mean covariates, in a panel per model; bands hold 95 % of the persons'
+    curves of a class, dotted lines mark its knot.
+    """
     rows = frame.loc[frame["metric"].str.startswith("trajectory ")]
     if not len(rows):
         return None
     models = list(dict.fromkeys(rows["method"]))
     figure = Figure(figsize=(0.6 + 3.2 * len(models), 3.2), layout="constrained")
     for axis, model in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models, strict=True):
-        for colour, ((k,), part) in zip(COLOURS, groups(select(rows, method=model), "class"), strict=False):
+        for (k,), part in groups(select(rows, method=model), "class"):
+            colour = CLASSES[int(k)]
             lines = {m: select(part, metric=f"trajectory {m}").sort_values("t") for m in ("mean", "low", "high")}
             t = lines["mean"]["t"].to_numpy()
             axis.fill_between(t, lines["low"]["value"], lines["high"]["value"], color=colour, alpha=0.15, linewidth=0)
@@ -146,8 +155,11 @@ def trajectories(frame: pd.DataFrame) -> Figure | None:
     return figure
 
 
+@captioned
 def coverage(frame: pd.DataFrame) -> Figure | None:
-    """Coverage and relative bias per parameter."""
+    """Coverage of 95 % intervals (left, the grey band is 0.90 to 0.97) and relative bias with its 95 % interval
+    (right) of each parameter, over simulated data sets.
+    """
     wide = _by_parameter(select(frame, dataset="simulation"), ["coverage", "relative bias", "relative bias SE"])
     if not len(wide):
         return None
@@ -155,20 +167,22 @@ def coverage(frame: pd.DataFrame) -> Figure | None:
     left, right = figure.subplots(1, 2, sharey=True)
     place = np.arange(len(wide))[::-1]
     left.axvspan(0.90, 0.97, color="0.9")
-    left.plot(wide["coverage"], place, "o", color=COLOURS[0], markersize=3)
+    left.plot(wide["coverage"], place, "o", color=MEASURES["coverage"], markersize=3)
     names = [f"{term}, {k:g}" for k, term in zip(wide["class"], wide["parameter"], strict=True)]
     left.set_yticks(place, names, fontsize=6)
     left.set_xlabel("coverage of 95 % intervals")
     right.axvline(0, color="black", linewidth=0.6)
-    right.errorbar(
-        wide["relative bias"], place, xerr=1.96 * wide["relative bias SE"], fmt="o", color=COLOURS[1], markersize=3
-    )
+    error, colour = 1.96 * wide["relative bias SE"], MEASURES["bias"]
+    right.errorbar(wide["relative bias"], place, xerr=error, fmt="o", color=colour, markersize=3)
     right.set_xlabel("relative bias (bias where the truth is 0)")
     return figure
 
 
+@captioned
 def bars(frame: pd.DataFrame) -> Figure | None:
-    """Importance per covariate, a dot per seed."""
+    """How much a covariate matters: growth of -2 log L per unseen person when it is permuted; bars are means, dots are
+    seeds, covariates of pure noise have the other colour.
+    """
     rows = select(frame, dataset="forest", metric="importance")
     if not len(rows):
         return None
@@ -178,7 +192,7 @@ def bars(frame: pd.DataFrame) -> Figure | None:
     axis = figure.subplots()
     for i, name in enumerate(order):
         found = values(rows, covariate=name)
-        colour = COLOURS[0] if name.startswith("noise") else COLOURS[1]
+        colour = COVARIATES["noise" if name.startswith("noise") else "planted"]
         axis.barh(i, found.mean(), color=colour, alpha=0.4)
         axis.plot(found, [i] * len(found), ".", color=colour)
     axis.set_yticks(range(len(order)), order)

@@ -32,7 +32,7 @@ from core.learner import seed_keys
 from experiments import pac_invariance_tasks as tasks
 from experiments.frames import interval, select
 from experiments.pac_invariance_claims import CLAIMS, PUBLISHED
-from experiments.pac_invariance_figures import figures
+from experiments.pac_invariance_figures import COLOURS, figures
 from experiments.system import Context, System
 
 PANELS = (("hard", "hard"), ("hard", "rademacher"), ("soft", "soft"), ("soft", "rademacher"))
@@ -436,5 +436,6 @@ SYSTEM = System(
     baseline="ERM",
     tables=tables,
     figures=figures,
+    colours=COLOURS,
     data=("sachs_interventions",),
 )

@@ -6,9 +6,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.frames import COLOURS, curve, groups, select
+from experiments.frames import curve, groups, select
+from experiments.style import Palette, captioned
 
 PANELS = ("hard + hard", "hard + rademacher", "soft + soft", "soft + rademacher")
+COLOURS = Palette(
+    "invariant subset",
+    "ERM",
+    "ICP",
+    "anchor regression",
+    "IRMv1",
+    "random subset",
+    "parents (oracle)",
+)
+INTERVENTIONS = Palette(*PANELS, "rademacher")
+"""Of training and of new environments."""
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
@@ -30,18 +42,22 @@ def _numbers(frame: pd.DataFrame, column: str) -> list[float]:
     return sorted(frame[column].dropna().unique())
 
 
+@captioned
 def generalization(frame: pd.DataFrame) -> Figure:
-    """Boxes over accepted subsets and repeats, by m; a column per N, a row per panel. Least squares as crosses."""
+    """How well accepted subsets generalize to new environments, by the number m of training environments: boxes over
+    accepted subsets and repeats, a column per sample size N, a row per kind of intervention (training + new).
+    Crosses are least squares on all features.
+    """
     sizes = _numbers(select(frame, metric="generalization 50 %"), "N")
     figure = Figure(figsize=(2.6 * len(sizes) + 0.8, 7.5), layout="constrained")
     axes = figure.subplots(len(PANELS), len(sizes), squeeze=False, sharex=True, sharey=True)
     for row, panel in enumerate(PANELS):
         for column, n in enumerate(sizes):
             axis, part = axes[row, column], select(frame, dataset=panel, N=n)
-            axis.bxp(_boxes(part), showfliers=False, medianprops={"color": COLOURS[1]})
+            axis.bxp(_boxes(part), showfliers=False, medianprops={"color": COLOURS["invariant subset"]})
             ms = _numbers(select(part, metric="generalization 50 %"), "m")
             erm = dict(zip(*curve(select(part, method="ERM", metric="median generalization %"), "m"), strict=True))
-            axis.plot(range(1, len(ms) + 1), [erm[m] for m in ms], "x", color=COLOURS[0], label="all features")
+            axis.plot(range(1, len(ms) + 1), [erm[m] for m in ms], "x", color=COLOURS["ERM"], label="all features")
             axis.set_title(f"{panel}, N = {n:,.0f}", fontsize=8)
     axes[0, 0].legend(fontsize=7, frameon=False)
     figure.supxlabel("training environments m")
@@ -58,16 +74,19 @@ def _boxes(part: pd.DataFrame) -> list[dict[str, float | str]]:
     return boxes
 
 
+@captioned
 def acceptance(frame: pd.DataFrame) -> Figure:
-    """Accepted subsets by samples."""
+    """The number of accepted subsets by samples per environment; dotted is the number of subsets that are invariant in
+    the population.
+    """
     chosen = select(frame, metric="accepted sets").dropna(subset=["m"])
     chosen = select(chosen, m=chosen["m"].max())
     figure = Figure(figsize=(4.2, 3.2), layout="constrained")
     axis = figure.subplots()
-    for colour, panel in zip(COLOURS, ("hard + hard", "soft + soft"), strict=False):
+    for panel, invariant in (("hard + hard", 7), ("soft + soft", 12)):
+        colour = INTERVENTIONS[panel]
         axis.plot(*curve(select(chosen, dataset=panel), "N"), "o-", color=colour, label=panel.split(" + ")[0])
-    for colour, count in zip(COLOURS, (7, 12), strict=False):
-        axis.axhline(count, color=colour, linestyle=":")
+        axis.axhline(invariant, color=colour, linestyle=":")
     axis.set_xlabel("samples per environment")
     axis.set_ylabel("accepted subsets")
     axis.set_title("Dotted: invariant in the population", fontsize=9)
@@ -75,14 +94,17 @@ def acceptance(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def radius(frame: pd.DataFrame) -> Figure:
-    """Accepted subsets and their generalization by radius, at the largest N."""
+    """How many subsets are accepted (left) and how well they generalize (right) by the radius of the test, at the
+    largest sample size.
+    """
     figure = Figure(figsize=(7.4, 3.2), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, metric in zip(axes, ("accepted by radius", "generalization by radius %"), strict=True):
-        for colour, panel in zip(COLOURS, PANELS, strict=False):
+        for panel in PANELS:
             part = select(frame, metric=metric, dataset=panel).dropna(subset=["value"])
-            axis.plot(*curve(part, "radius"), "o-", color=colour, label=panel)
+            axis.plot(*curve(part, "radius"), "o-", color=INTERVENTIONS[panel], label=panel)
         axis.set_xscale("log")
         axis.set_xlabel("radius")
         axis.set_ylabel(metric.replace(" by radius", ""))
@@ -90,14 +112,17 @@ def radius(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def bound(frame: pd.DataFrame) -> Figure:
-    """The largest violation probability that passes m environments, beside what the bound allows at 95 %."""
+    """The largest violation probability V among subsets that pass m environments (95th percentile over repeats), beside
+    what the theorem allows (dashed).
+    """
     chosen = select(frame, metric="worst V that passes, 95 %")
     radii = _numbers(chosen, "radius")
     figure = Figure(figsize=(3.4 * len(radii) + 0.6, 3.2), layout="constrained")
     for axis, size in zip(figure.subplots(1, len(radii), squeeze=False)[0], radii, strict=True):
-        for colour, ((name,), part) in zip(COLOURS, groups(select(chosen, radius=size), "dataset"), strict=False):
-            axis.plot(*curve(part, "m"), "o-", color=colour, label=name)
+        for (name,), part in groups(select(chosen, radius=size), "dataset"):
+            axis.plot(*curve(part, "m"), "o-", color=INTERVENTIONS[_panel(name)], label=name)
         m = np.array(_numbers(chosen, "m"))
         axis.plot(m, 1 - (0.05 / 63) ** (1 / m), "k--", label="bound, δ = 0.05")
         axis.set_xscale("log")
@@ -109,8 +134,11 @@ def bound(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def random_sems(frame: pd.DataFrame) -> Figure:
-    """Random SEMs: by samples, by environments, by sites."""
+    """What is accepted in random structural models by the number of samples, of environments and of sites that are
+    intervened on; a coloured line is the mean over models, grey lines are single models.
+    """
     trends = select(frame, part="trends")
     plots = (
         (select(trends, along="N", metric="generalization"), "N", "generalization of accepted"),
@@ -126,22 +154,28 @@ def _curves(plots: Sequence[tuple[pd.DataFrame, str, str]]) -> Figure:
     for axis, (part, along, label) in zip(figure.subplots(1, len(plots)), plots, strict=True):
         for _, single in groups(part, "seed"):
             axis.plot(*curve(single, along), color="0.8", linewidth=0.7)
-        axis.plot(*curve(part, along), "o-", color=COLOURS[0])
+        axis.plot(*curve(part, along), "o-", color=COLOURS["invariant subset"])
         axis.set_xscale("log" if along == "N" else "linear")
         axis.set_xlabel({"N": "samples N", "m": "environments m"}.get(along, along))
         axis.set_title(label, fontsize=9)
     return figure
 
 
+@captioned
 def methods(frame: pd.DataFrame) -> Figure:
-    """The worst error in new environments over random SEMs, by method; 1 is what the truth attains."""
+    """The worst error in new environments over random structural models, by method; 1 is what the true mechanism
+    attains.
+    """
     chosen = select(frame, metric="log worst error")
     datasets = list(chosen["dataset"].unique())
     figure = Figure(figsize=(3.3 * len(datasets) + 1.2, 3.2), layout="constrained")
     names = list(chosen["method"].unique())
     for axis, dataset in zip(figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0], datasets, strict=True):
         spread = [np.exp(select(chosen, dataset=dataset, method=name)["value"].to_numpy()) for name in names]
-        axis.boxplot(spread, orientation="horizontal", tick_labels=names, medianprops={"color": COLOURS[1]})
+        boxes = axis.boxplot(spread, orientation="horizontal", tick_labels=names, patch_artist=True)
+        for box, median, name in zip(boxes["boxes"], boxes["medians"], names, strict=True):
+            box.set(facecolor=COLOURS[name], alpha=0.6)
+            median.set(color="black")
         axis.set_xscale("log")
         axis.axvline(1.0, color="black", linewidth=0.6)
         axis.set_title(dataset.removeprefix("random SEMs, "), fontsize=9)
@@ -149,15 +183,23 @@ def methods(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def indirect(frame: pd.DataFrame) -> Figure:
-    """Spread of the coefficients by noise on the observations."""
+    """How noise on the observations breaks invariance: relative spread of the coefficients, the mean in colour and
+    repeats in grey.
+    """
     chosen = select(frame, metric="relative spread")
     figure = Figure(figsize=(4.2, 3.0), layout="constrained")
     axis = figure.subplots()
     for _, single in groups(chosen, "seed"):
         axis.plot(*curve(single, "noise"), color="0.8", linewidth=0.8)
-    axis.plot(*curve(chosen, "noise"), "o-", color=COLOURS[0])
+    axis.plot(*curve(chosen, "noise"), "o-", color=COLOURS["invariant subset"])
     axis.set_xscale("symlog", linthresh=1e-6)
     axis.set_xlabel("noise variance of the observations")
     axis.set_ylabel("relative spread of coefficients")
     return figure
+
+
+def _panel(kind: str) -> str:
+    """The name that the colour of a kind of intervention goes by, where training and new environments have the same."""
+    return f"{kind} + {kind}" if f"{kind} + {kind}" in PANELS else kind

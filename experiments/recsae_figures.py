@@ -6,8 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.frames import COLOURS, curve, groups, interval, select
+from experiments.frames import curve, groups, interval, select
 from experiments.recsae_config import SUBJECT
+from experiments.style import Palette, captioned
+
+KINDS = Palette("latents", "neurons", "others", "ranking")
+"""Of units, and of what is kept of the ranking."""
+DATASETS = Palette("amazon_beauty", "planted walks", "movielens_1m", "grocery")
 
 PLACES = ("fvu", "dead", "l0", "hr@10", "hr@20", "ndcg@10", "ndcg@20")
 CONCEPTS = (
@@ -80,21 +85,24 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return drawn
 
 
+@captioned
 def trade_off(frame: pd.DataFrame) -> Figure:
-    """What is kept of the ranking, and coherence, along k."""
+    """How much of the recommender's ranking is kept with k active latents, and how coherent latents are beside neurons
+    (dotted); means over seeds.
+    """
     datasets = sorted(set(frame["dataset"]))
     figure = Figure(figsize=(4.2 * len(datasets), 3.4), layout="constrained")
     for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
         whole = select(frame, dataset=dataset, method=f"{SUBJECT}, probed", metric="hr@10")["value"].to_numpy().mean()
         kept = along_k(starting(select(frame, dataset=dataset, metric="hr@10"), f"{SUBJECT}, k"))
         kept = kept.assign(value=kept["value"] / whole)
-        axes.plot(*curve(kept, "k"), "o-", color=COLOURS[0], label="HR@10 kept in place")
+        axes.plot(*curve(kept, "k"), "o-", color=KINDS["ranking"], label="HR@10 kept in place")
         agreement = select(frame, dataset=dataset, metric="coherence")
         trained = along_k(starting(agreement, "latents, k"))
         ks = trained["k"].to_numpy()
-        axes.plot(*curve(trained, "k"), "s-", color=COLOURS[1], label="coherence of latents")
+        axes.plot(*curve(trained, "k"), "s-", color=KINDS["latents"], label="coherence of latents")
         neurons = select(agreement, method="neurons")["value"].to_numpy().mean()
-        axes.axhline(neurons, color=COLOURS[1], ls=":", label="coherence of neurons")
+        axes.axhline(neurons, color=KINDS["neurons"], ls=":", label="coherence of neurons")
         axes.set(title=dataset, xlabel="active latents k", xscale="log", ylim=(0, 1.05))
         axes.set_xticks(sorted(set(ks)), [f"{k:g}" for k in sorted(set(ks))], minor=False)
         axes.minorticks_off()
@@ -102,12 +110,16 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def doses(frame: pd.DataFrame) -> Figure:
-    """The share of the concept's items in the top 10 along the dose; a thin line per seed."""
+    """How far multiplying a latent steers the recommendations: the share of its concept's items in the top 10, mean
+    over seeds, and a thin line per seed.
+    """
     rows = select(frame, metric="share of concept items")
     figure = Figure(figsize=(4.6, 3.4), layout="constrained")
     axes = figure.subplots()
-    for colour, (dataset, part) in zip(COLOURS, groups(rows, "dataset"), strict=False):
+    for dataset, part in groups(rows, "dataset"):
+        colour = DATASETS[dataset[0]]
         for _, own in groups(part, "seed"):
             axes.plot(*curve(own, "dose"), color=colour, lw=0.6, alpha=0.6)
         axes.plot(*curve(part, "dose"), "o-", color=colour, label=dataset[0])
@@ -116,8 +128,9 @@ def doses(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def coherences(frame: pd.DataFrame) -> Figure:
-    """Coherence of all kinds of units."""
+    """How coherent the items are that move a unit most, by kind of unit, means over seeds; more is easier to name."""
     rows = select(frame, metric="coherence")
     datasets = sorted(set(rows["dataset"]))
     figure = Figure(figsize=(5.0 * len(datasets), 3.6), layout="constrained")
@@ -126,7 +139,11 @@ def coherences(frame: pd.DataFrame) -> Figure:
             (part["value"].mean(), method[0]) for method, part in groups(select(rows, dataset=dataset), "method")
         )
         values = np.array([value for value, _ in means])
-        axes.barh(range(len(means)), values, color=[COLOURS[int(not m.startswith("latents, k"))] for _, m in means])
+        axes.barh(range(len(means)), values, color=[KINDS[_kind(method)] for _, method in means])
         axes.set_yticks(range(len(means)), [method for _, method in means], fontsize=8)
         axes.set(title=dataset, xlabel="share of the commonest class in the top 10", xlim=(0, 1))
     return figure
+
+
+def _kind(method: str) -> str:
+    return "latents" if method.startswith("latents, k") else "neurons" if method == "neurons" else "others"

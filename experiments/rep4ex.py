@@ -16,7 +16,7 @@ from experiments import rep4ex_robustness as robustness
 from experiments.rep4ex_claims import CLAIMS
 from experiments.rep4ex_confirmation import confirmation
 from experiments.rep4ex_cost import cost
-from experiments.rep4ex_figures import figures, tables
+from experiments.rep4ex_figures import COLOURS, figures, tables
 from experiments.rep4ex_oracle import oracle
 from experiments.rep4ex_settings import PRESETS, Config
 from experiments.rep4ex_uncertainty import uncertainty
@@ -54,4 +54,5 @@ SYSTEM = System(
     baseline="AE-Vanilla",
     tables=tables,
     figures=figures,
+    colours=COLOURS,
 )

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.frames import COLOURS, curve, groups, interval, select, values
+from experiments.frames import curve, groups, interval, select, values
+from experiments.style import Palette, captioned
 
 MSE = "MSE of E[Y|do(a)]"
 EXTRAPOLATION = "extrapolation, d = 2"
 MAIN = ("Rep4Ex-CF-Oracle", "Rep4Ex-CF", "AE-Vanilla + CF", "OLS on A", "MLP on A", "engression on A")
+COLOURS = Palette(*MAIN, "AE-MMR", "AE-Vanilla", "PCA")
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -127,18 +129,21 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {name: draw(frame) for name, (draw, metric) in drawn.items() if metric in found}
 
 
+@captioned
 def identification(frame: pd.DataFrame) -> Figure:
-    """R^2 by strength of the intervention, an axis per number of latents; every world as a dot."""
+    """How well latents are identified, by the strength of the intervention, in a panel per number of latents: every
+    world is a dot, lines are means.
+    """
     chosen = select(frame, metric="R^2").copy()
     place = chosen["dataset"].str.extract(r"^d = (?P<d>\d+), alpha = (?P<alpha>[\d.]+)$").astype(float)
     chosen = chosen.assign(d=place["d"], strength=place["alpha"]).dropna(subset=["d"])
     sizes = sorted(chosen["d"].unique())
     figure = Figure(figsize=(3.6 * len(sizes) + 0.6, 3.2), layout="constrained")
     for axis, d in zip(figure.subplots(1, len(sizes), squeeze=False, sharey=True)[0], sizes, strict=True):
-        for colour, method in zip(COLOURS, ("AE-MMR", "AE-Vanilla", "PCA"), strict=False):
+        for method in ("AE-MMR", "AE-Vanilla", "PCA"):
             part = select(chosen, d=d, method=method)
-            axis.plot(part["strength"], part["value"], ".", color=colour, alpha=0.4)
-            axis.plot(*curve(part, "strength"), "o-", color=colour, label=method)
+            axis.plot(part["strength"], part["value"], ".", color=COLOURS[method], alpha=0.4)
+            axis.plot(*curve(part, "strength"), marker="o", label=method, **COLOURS.line(method))
         axis.set_title(f"{d:.0f} latents", fontsize=9)
         axis.set_xlabel("strength of the intervention alpha")
     figure.axes[0].set_ylabel("R^2 of the latents")
@@ -146,18 +151,21 @@ def identification(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def curves(frame: pd.DataFrame) -> Figure:
-    """E[Y | do(a, 0)] along the first action in the first world; the training support is shaded."""
+    """What each method predicts of the outcome under the first action, inside the training support (shaded) and outside
+    of it, in the first world.
+    """
     chosen = select(frame, metric="E[Y|do(a, 0)]")
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     axis = figure.subplots()
     axis.axvspan(-1, 1, color="0.93")
     truth = curve(select(chosen, method="truth"), "a")
     axis.plot(*truth, color="black", linewidth=2, label="truth")
-    for colour, method in zip(COLOURS, MAIN, strict=True):
+    for method in MAIN:
         part = select(chosen, method=method)
         if len(part):
-            axis.plot(*curve(part, "a"), color=colour, label=method)
+            axis.plot(*curve(part, "a"), label=method, **COLOURS.line(method))
     spread = np.ptp(truth[1]) if len(truth[1]) else 1.0
     axis.set_ylim(min(truth[1], default=0) - spread / 2, max(truth[1], default=1) + spread / 2)
     axis.set_xlabel("action a")
@@ -166,14 +174,16 @@ def curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def distance(frame: pd.DataFrame) -> Figure:
-    """Mean squared error by distance of the action from the training support, medians over worlds."""
+    """Errors by the distance of the action from the training support, medians over worlds."""
     chosen = select(frame, metric="MSE by distance")
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     axis = figure.subplots()
-    for colour, method in zip(COLOURS, MAIN, strict=True):
+    for method in MAIN:
         points = [(key[0], part["value"].median()) for key, part in groups(select(chosen, method=method), "distance")]
-        axis.plot(*zip(*points, strict=True), "o-", color=colour, label=method) if points else None
+        if points:
+            axis.plot(*zip(*points, strict=True), marker="o", label=method, **COLOURS.line(method))
     axis.set_yscale("log")
     axis.set_xlabel("distance of the action from the support")
     axis.set_ylabel(MSE)

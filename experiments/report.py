@@ -1,11 +1,14 @@
-"""The report: one self-contained HTML page of claims, tables, figures and provenance."""
+"""The report: one self-contained HTML page of results (figures, tables, a sentence), claims and provenance."""
 
 import base64
 import datetime
+import html
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jinja2
 import matplotlib as mpl
@@ -13,7 +16,7 @@ from matplotlib.figure import Figure
 
 from core.errors import ConfigError
 from core.records import commit
-from experiments import grids, ledger, outcomes, registry, runs, standing
+from experiments import grids, ledger, outcomes, registry, runs, standing, summaries
 from experiments.grids import Grid
 from experiments.ledger import Line, State
 from experiments.runs import Run
@@ -31,18 +34,34 @@ class Picture(NamedTuple):
 
     source: str
     """A data URI."""
+    file: Path
+    """The same as PNG."""
     caption: str
     wide: bool
+
+
+class Page(NamedTuple):
+    """An HTML page that a system wrote itself."""
+
+    title: str
+    link: str | None
+    """Its address from the report, where it lies under the report's folder."""
+    path: Path
 
 
 class Section(NamedTuple):
     """A system in the report."""
 
     run: Run
+    sentence: str
+    """What a reader may conclude."""
+    is_evidence: bool
+    """Whether claims are judged by a run of this preset."""
     lines: list[Line]
     counts: Mapping[State, int]
     grids: list[Grid]
     pictures: list[Picture]
+    pages: list[Page]
     provenance: dict[str, str]
     config: dict[str, Any]
     changes: dict[str, Any]
@@ -50,6 +69,8 @@ class Section(NamedTuple):
 
 def write_report(found: Sequence[Run], path: Path) -> Path:
     """Writes the page, and the figures as PNG and PDF into each run's folder.
+
+    Each system has its results first (a sentence, figures, tables), then its claims, then where its numbers come from.
 
     Args:
       found: runs; of a system's several, that of the most telling preset is shown.
@@ -59,7 +80,7 @@ def write_report(found: Sequence[Run], path: Path) -> Path:
       ConfigError: where it cannot be written.
     """
     tests = outcomes.read(ledger.ROOT)
-    sections = [_section(run, found, tests) for run in most_telling(found)]
+    sections = [_section(run, found, tests, path) for run in most_telling(found)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -75,6 +96,7 @@ def write_report(found: Sequence[Run], path: Path) -> Path:
         looks={state: sign for state, (sign, _) in ledger.LOOKS.items()},
         families=registry.FAMILIES,
         measured=ledger.measured,
+        judged=ledger.JUDGED,
         commit=commit(),
         time=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
     )
@@ -100,15 +122,19 @@ def _rank(run: Run) -> tuple[bool, bool, int]:
     return bool(run.changes), bool(run.unfinished), size
 
 
-def _section(run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcome]) -> Section:
+def _section(run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcome], report: Path) -> Section:
     own = [other for other in found if other.system.slug == run.system.slug]
     lines = ledger.ledger(run.system, own, tests)
+    counts = ledger.counts(lines)
     return Section(
         run,
+        summaries.sentence(run, counts),
+        run.preset in ledger.JUDGED,
         lines,
-        ledger.counts(lines),
+        counts,
         grids.all_grids(run),
         pictures(run),
+        pages(run, report),
         provenance(run),
         dict(run.records[-1].provenance["config"]),
         dict(run.info.get("changes") or {}),
@@ -118,7 +144,8 @@ def _section(run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcom
 def pictures(run: Run) -> list[Picture]:
     """The system's figures, saved beside the records and as data URIs.
 
-    A figure's label (``figure.set_label``) is its caption; its file name stands in where there is none.
+    A figure's label is its caption, see :func:`experiments.style.captioned`; its file name stands in where there is
+    none.
     """
     figures = run.system.figures(run.frame) if run.system.figures and run.records else {}
     return [_picture(run.folder / "figures", stem, figure) for stem, figure in figures.items()]
@@ -139,7 +166,25 @@ def _picture(folder: Path, stem: str, figure: Figure) -> Picture:
     kind = "svg+xml" if small else "png"
     caption = str(figure.get_label()) or stem.replace("_", " ").capitalize()
     width, height = figure.get_size_inches()
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", caption, width > WIDE * height)
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return Picture(source, folder / f"{stem}.png", caption, width > WIDE * height)
+
+
+def pages(run: Run, report: Path) -> list[Page]:
+    """The HTML pages that the system wrote for the records shown, with their addresses from the report's folder."""
+    cells = [(record.provenance["config"], record.provenance["seeds"]) for record in run.records]
+    names = dict.fromkeys(runs.fingerprint(config, seeds) for config, seeds in cells)
+    of_any_code = [list((run.folder / "work").glob(f"{name}*")) for name in names]
+    folders = [max(made, key=lambda folder: folder.stat().st_mtime) for made in of_any_code if made]
+    return [_page(path, report.parent) for folder in folders for path in sorted(folder.rglob("*.html"))]
+
+
+def _page(path: Path, root: Path) -> Page:
+    named = re.search(r"<title>(.*?)</title>", path.read_text(errors="replace"), re.DOTALL)
+    title = html.unescape(" ".join(named[1].split())) if named else path.stem
+    here, top = path.resolve(), root.resolve()
+    link = quote(here.relative_to(top).as_posix()) if here.is_relative_to(top) else None
+    return Page(title, link, path)
 
 
 def spans(numbers: Iterable[int]) -> str:

@@ -23,7 +23,7 @@ from experiments.sae_claims import CLAIMS
 from experiments.sae_config import PRESETS, Config
 from experiments.sae_cost import cost
 from experiments.sae_decoder import language_model
-from experiments.sae_figures import figures
+from experiments.sae_figures import COLOURS, figures
 from experiments.sae_planted import (
     crowded,
     dead_latents,
@@ -112,5 +112,6 @@ SYSTEM = System(
     metrics=(),
     tables=tables,
     figures=figures,
+    colours=COLOURS,
     data=("tinyshakespeare",),
 )

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.frames import COLOURS, groups, select, values
+from experiments.frames import groups, select, values
+from experiments.style import Palette, captioned
 
 METHODS = ("TopK", "BatchTopK", "Gated", "JumpReLU", "ReLU, L1")
+COLOURS = Palette(*METHODS)
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
@@ -15,18 +17,21 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
+@captioned
 def pareto(frame: pd.DataFrame) -> Figure | None:
-    """FVU and recovery against L0, a point per dictionary and a line through the means."""
+    """What is lost (left, the fraction of variance unexplained) and which planted features are found (right) by the
+    number of active latents; means over seeds. The dotted line is the true number of active features.
+    """
     chosen = select(frame, dataset="planted sweep")
     if not len(chosen):
         return None
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axis, metric, label in ((left, "fvu", "FVU"), (right, "mean max cosine", "mean best cosine to features")):
-        for colour, method in zip(COLOURS, METHODS, strict=False):
+        for method in METHODS:
             points = points_of(chosen, method, metric)
             if len(points):
-                axis.plot(*points.T, marker="o", markersize=3.5, color=colour, label=method)
+                axis.plot(*points.T, marker="o", markersize=3.5, label=method, **COLOURS.line(method))
         axis.axvline(6, color="0.7", linestyle=":", linewidth=1)
         axis.set(xscale="log", xlabel="active latents per example (L0)", ylabel=label)
     left.set_yscale("log")
@@ -43,31 +48,37 @@ def points_of(frame: pd.DataFrame, method: str, metric: str) -> np.ndarray:
     return np.array(sorted(point for point in found if point[0] > 0))
 
 
+@captioned
 def densities(frame: pd.DataFrame) -> Figure | None:
-    """Latents by log10 of their firing frequency."""
+    """How often latents fire, a line per seed; silent latents are at the left end."""
     chosen = select(frame, metric="latents in bin")
     if not len(chosen):
         return None
     figure = Figure(figsize=(4.6, 3.2), layout="constrained")
     axis = figure.subplots()
-    for seed, part in groups(chosen, "seed"):
+    seeds = Palette(*sorted(chosen["seed"].unique()))
+    for (seed,), part in groups(chosen, "seed"):
         part = part.sort_values("log_density")
-        axis.step(part["log_density"], part["value"], where="post", label=f"seed {seed[0]}")
+        axis.step(part["log_density"], part["value"], where="post", label=f"seed {seed}", **seeds.line(seed))
     axis.set(xlabel="log10 firing frequency (silent ones at the left end)", ylabel="latents")
     axis.legend(frameon=False, fontsize="small")
     return figure
 
 
+@captioned
 def scaling(frame: pd.DataFrame) -> Figure | None:
-    """FVU on a decoder's residual stream against m, a line per k."""
+    """How much of a decoder's residual stream a dictionary leaves unexplained, by its number of latents; a line per
+    number of active ones, means over seeds.
+    """
     chosen = select(frame, dataset="decoder", metric="fvu")
     if not len(chosen):
         return None
     figure = Figure(figsize=(4.6, 3.4), layout="constrained")
     axis = figure.subplots()
-    for colour, ((k,), part) in zip(COLOURS, groups(chosen, "k"), strict=False):
+    ks = Palette(*sorted(chosen["k"].unique()))
+    for (k,), part in groups(chosen, "k"):
         means = [(m, values(same).mean()) for (m,), same in groups(part, "m")]
-        axis.plot(*zip(*means, strict=True), marker="o", markersize=3.5, color=colour, label=f"k = {k:g}")
+        axis.plot(*zip(*means, strict=True), marker="o", markersize=3.5, label=f"k = {k:g}", **ks.line(k))
     axis.set(xscale="log", yscale="log", xlabel="latents", ylabel="FVU")
     axis.legend(frameon=False, fontsize="small")
     return figure

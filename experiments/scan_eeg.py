@@ -30,7 +30,7 @@ from experiments.scan_eeg_claims import CLAIMS
 from experiments.scan_eeg_classification import classification
 from experiments.scan_eeg_concepts import concepts
 from experiments.scan_eeg_denoising import denoising
-from experiments.scan_eeg_figures import figures, tables
+from experiments.scan_eeg_figures import COLOURS, figures, tables
 from experiments.scan_eeg_selection import disentanglement
 from experiments.scan_eeg_settings import PRESETS, Config
 from experiments.scan_eeg_worlds import network, simulate, train_pool
@@ -116,5 +116,6 @@ SYSTEM = System(
     baseline="LPP difference + LR",
     tables=tables,
     figures=figures,
+    colours=COLOURS,
     data=("erp_uci_subject_means", "erp_smni_train", "erp_impulsivity"),
 )

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core.stats import summary
-from experiments.frames import COLOURS, groups, interval, select, values
+from experiments.frames import groups, interval, select, values
+from experiments.style import Palette, captioned
 from latent.scan_eeg import CONDITIONS, FACTORS, LABELS, OPERATORS
 
 REFERENCE = 8.0
@@ -22,6 +23,24 @@ COMPARED = (
     "LPP difference + LR", "components + LR", "PCA-10 + LR", "raw + LR", "supervised network", "autoencoder + LR",
     "beta-VAE + LR", "beta-VAE by UDR + LR", "SCAN",
 )  # fmt: skip
+
+COLOURS = Palette(
+    "beta-VAE",
+    "SCAN",
+    "recombination",
+    "PCA-10",
+    "supervised network",
+    "autoencoder",
+    "raw",
+    "components",
+    "LPP difference",
+)
+CLEANED = {
+    "none": {"color": "0.8"}, "PCA-10": {"color": COLOURS["PCA-10"]}, "beta-VAE": {"color": COLOURS["beta-VAE"]},
+    "beta-VAE, few trials to ERP": {"color": COLOURS["beta-VAE"], "linestyle": "--"}, "clean": {"color": "black"},
+}  # fmt: skip
+SIDES = Palette(0, 1)
+"""Of a label."""
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -113,15 +132,18 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {name: draw(frame) for name, (draw, metric) in drawn.items() if metric in found}
 
 
+@captioned
 def accuracies(frame: pd.DataFrame) -> Figure:
-    """Of the planted labels: dots are seeds, bars means with 95 % intervals, dotted chance."""
+    """How well each method tells the planted labels of people it was not trained on: dots are seeds, squares are means
+    with 95 % intervals, the dotted line is chance.
+    """
     present = set(select(frame, dataset="simulated")["method"])
     methods = [name for name in COMPARED if name in present][::-1]
     figure = Figure(figsize=(11, 0.8 + 0.28 * len(methods)), layout="constrained")
     for axis, label in zip(figure.subplots(1, len(LABELS), sharey=True), LABELS, strict=True):
         for place, method in enumerate(methods):
             numbers = values(frame, dataset="simulated", method=method, metric=label)
-            colour = COLOURS[0 if "VAE" in method or method == "SCAN" else 1]
+            colour = COLOURS[_family(method)]
             axis.plot(numbers, np.full(len(numbers), place), ".", color=colour, alpha=0.5)
             if len(numbers) > 1:
                 s = summary(numbers)
@@ -135,21 +157,28 @@ def accuracies(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def udr(frame: pd.DataFrame) -> Figure:
-    """UDR of every model beside what it is to tell: accuracy, and how well single latents follow factors."""
+    """Whether UDR, which needs no labels, tells good models: every model's UDR by its accuracy (left) and by how well
+    single latents follow the planted factors (right).
+    """
     pool = select(frame, part="pool").pivot_table(index=["seed", "beta", "member"], columns="metric", values="value")
+    betas = Palette(*sorted(set(pool.index.get_level_values("beta"))))
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     for axis, metric in zip(figure.subplots(1, 2), ("mean accuracy", "mean largest correlation"), strict=True):
-        for colour, (beta, rows) in zip(COLOURS, pool.groupby(level="beta"), strict=False):
-            axis.plot(rows["UDR (lasso)"], rows[metric], "o", color=colour, alpha=0.7, label=f"β = {beta:g}")
+        for beta, rows in pool.groupby(level="beta"):
+            axis.plot(rows["UDR (lasso)"], rows[metric], "o", color=betas[beta], alpha=0.7, label=f"β = {beta:g}")
         axis.set_xlabel("UDR (lasso)")
         axis.set_ylabel(metric)
     figure.axes[0].legend(fontsize=7, frameon=False)
     return figure
 
 
+@captioned
 def latents(frame: pd.DataFrame) -> Figure:
-    """One model: correlations of its latents with the planted factors, and how far naming a label moves them."""
+    """The latents of one model: their correlations with the planted factors (left), and how far naming a label moves
+    them (right).
+    """
     rows = select(frame, part="latents", beta=REFERENCE)
     kl = select(rows, metric="latent KL").sort_values("value", ascending=False)
     names = [f"{latent:g} ({value:.2f})" for latent, value in zip(kl["latent"], kl["value"], strict=True)]
@@ -169,6 +198,7 @@ def latents(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def traversals(frame: pd.DataFrame) -> Figure:
     """What moving one latent from -2 to 2 does to the ERP at Pz."""
     rows = select(frame, metric="traversal")
@@ -183,26 +213,30 @@ def traversals(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def prototypes(frame: pd.DataFrame) -> Figure:
-    """The ERP at Pz that SCAN gives each symbol."""
+    """The ERP at Pz that SCAN generates for either side of each label."""
     rows = select(frame, metric="prototype")
     figure, axes = _waves(len(LABELS), LABELS)
     for (label, condition, at), line in groups(rows, "label", "condition", "at"):
         axis = axes[CONDITIONS.index(condition), LABELS.index(label)]
-        _line(axis, line, color=COLOURS[int(at)], label=f"{at:g}")
+        _line(axis, line, color=SIDES[int(at)], label=f"{at:g}")
     axes[0, 0].legend(fontsize=7, frameon=False)
     return figure
 
 
+@captioned
 def recombined(frame: pd.DataFrame) -> Figure:
-    """(old, depressed) and (depressed, sex 1) under the operators, beside people who are what should come out."""
+    """ERPs of concepts that SCAN combines by its operators, (old, depressed) with (depressed, sex 1), beside the mean
+    ERP of people who are what should come out.
+    """
     rows = select(frame, metric="recombined")
     figure, axes = _waves(len(OPERATORS), OPERATORS)
     styles = {
         "people": {"color": "black"},
-        "recombination": {"color": COLOURS[0]},
-        "SCAN's concept": {"color": COLOURS[2], "linestyle": "--"},
-        "first concept": {"color": COLOURS[1], "linestyle": ":"},
+        "recombination": {"color": COLOURS["recombination"]},
+        "SCAN's concept": {"color": COLOURS["SCAN"], "linestyle": "--"},
+        "first concept": {"color": "0.5", "linestyle": ":"},
     }
     for (operator, condition), part in groups(rows, "operator", "condition"):
         for method, style in styles.items():
@@ -212,17 +246,15 @@ def recombined(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def denoised(frame: pd.DataFrame) -> Figure:
-    """One person's ERP from one trial."""
+    """One person's ERP from a single trial, as it is and cleaned by each method, beside the clean ERP."""
     rows = select(frame, metric="waveform")
     figure, axes = _waves(1, ["one test person"])
     for (condition,), part in groups(rows, "condition"):
         axis = axes[CONDITIONS.index(condition), 0]
-        for method, colour in zip(
-            ("none", "PCA-10", "beta-VAE", "beta-VAE, few trials to ERP", "clean"),
-            ("0.8", *COLOURS[1:3], COLOURS[0], "black"), strict=True,
-        ):  # fmt: skip
-            _line(axis, select(part, method=method), color=colour, label=method)
+        for method, style in CLEANED.items():
+            _line(axis, select(part, method=method), label=method, **style)
     axes[0, 0].legend(fontsize=6, frameon=False)
     return figure
 
@@ -242,3 +274,8 @@ def _line(axis: Axes, rows: pd.DataFrame, **style: Any) -> None:
     rows = rows.sort_values("t")
     axis.plot(rows["t"], rows["value"], linewidth=1.2, **style)
     axis.axvline(0, color="black", linewidth=0.3)
+
+
+def _family(method: str) -> str:
+    """The name that a method's colour goes by, whatever classifier follows it."""
+    return "LPP difference" if method.startswith("LPP") else method.removesuffix(" + LR").removesuffix(" by UDR")

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.records import Record, Scalar
+from experiments.style import Palette
 
 Family = Literal["rec", "latent", "causal", "interp"]
 Mark = Literal["paper", "code", "log", "recalled"]
@@ -154,6 +155,11 @@ class System:
     """Further tables, by title, from the tidy frame of the records."""
     figures: Callable[[pd.DataFrame], Mapping[str, Figure]] | None = None
     """Figures by file stem, from the tidy frame of the records; draw with ``matplotlib.figure.Figure`` (no pyplot)."""
+    summary: Callable[[pd.DataFrame], str] | None = None
+    """What a reader may conclude, in a sentence computed from the tidy frame; empty where it does not suffice. Without
+    it the report compares the first of ``metrics`` with the baseline's, or counts claims."""
+    colours: Palette = dataclasses.field(default_factory=Palette)
+    """The look of each method in figures and tables."""
     data: Sequence[str] = ()
     """Names of the datasets that it can use (see ``relic data list``)."""
 

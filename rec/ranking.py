@@ -65,7 +65,16 @@ class Ranking:
 
     def per_user(self, model: Any) -> dict[str, Float[np.ndarray, " tested"]]:
         """Every metric of every tested user, for paired tests and the bootstrap over users."""
-        return jax.device_get(_per_user(model, self.held_out, **self._options))
+        return jax.device_get(self.on_device(model, self.held_out))
+
+    def on_device(self, model: Any, held_out: HeldOut) -> dict[str, Float[Array, " tested"]]:
+        """The same as a pure function, to be called within jitted code.
+
+        Args:
+          model: what the score takes.
+          held_out: of the data that this object was made for, or of others with as many training items per user.
+        """
+        return _per_user(model, held_out, **self._options)
 
     def means(self, model: Any) -> dict[str, float]:
         """Every metric, averaged over the tested users."""

@@ -15,6 +15,7 @@ from causal import treatment_effects as te
 from causal.counterfactual_metrics import Predictor, predictor_learner
 from causal.mechanisms import CausalLayer
 from causal.pac_invariance import irm_learner
+from core.early_stopping import stop_by_validation
 from core.learner import LearnerLike, gradient_learner, step_key
 from experiments.system import Example
 from interp import concept_space as cs
@@ -69,6 +70,19 @@ def regression() -> Example:
     x = jax.random.normal(jax.random.key(1), (16, 3))
     batch = {"x": x, "y": x[:, 0] ** 2, "offset": jnp.float32(0.1)}
     return Example(learner, batch)
+
+
+def stopped() -> Example:
+    """Least squares that stops by its error on other examples; both are spread over devices."""
+    base = regression()
+    inputs = Mlp()
+
+    def score(params, held_out):
+        return -jnp.mean(jnp.square(inputs.apply(params, held_out["x"]) - held_out["y"]))
+
+    learner = stop_by_validation(base.learner, score, every=2, rounds=4, patience=2)
+    held_out = {"x": base.batch["x"][::-1], "y": base.batch["y"][::-1]}
+    return Example(learner, (base.batch, held_out), (base.batch_axes, 0))
 
 
 def recommender(learner: Callable[..., LearnerLike], **settings) -> Example:
@@ -340,6 +354,7 @@ def dictionaries() -> Example:
 
 EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "regression": regression,
+    "regression_stopped": stopped,
     "jepa": partial(self_distillation, "JEPA"),
     "jepa_averaged_target": partial(self_distillation, "JEPA", 0.9),
     "mae": partial(self_distillation, "MAE"),
@@ -402,6 +417,5 @@ NO_EXAMPLE: Mapping[str, str] = {
     "scan_steps": "a learner of another one's steps; every example is scanned",
     **dict.fromkeys(("data_parallel", "pmap_parallel"), "lays a learner over devices; every example is laid so"),
     "latent_parallel": "lays a dictionary over a mesh of two axes; tests/interp/test_sae_training.py",
-    "stop_by_validation": "wraps a learner; tests/core/test_learner.py",
 }
 """Functions that return a learner and have no example, and why."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from core.datasets.raw import reading, require_columns
 from core.errors import DataError
@@ -177,6 +177,30 @@ def split_last(sequences: Sequence[np.ndarray], share: float = 0.2) -> tuple[lis
         [sequence[: len(sequence) - h] for sequence, h in zip(sequences, held, strict=True)],
         [sequence[len(sequence) - h :] for sequence, h in zip(sequences, held, strict=True)],
     )
+
+
+def hold_out(
+    interactions: Interactions, share: float, seed: int = 0
+) -> tuple[Interactions, Bool[np.ndarray, " train"]]:
+    """Training interactions split once more, to choose by what the test part must not decide.
+
+    Args:
+      interactions: any; their test part is not looked at.
+      share: of each user's training items, drawn at random and rounded; one at least is kept for training.
+      seed: of the draw.
+
+    Returns:
+      The training items that are kept with those held out as test part, and which of the training items are kept.
+    """
+    lengths = np.diff(interactions.train_indptr)
+    users = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
+    held = np.minimum(np.round(share * lengths).astype(int), np.maximum(lengths - 1, 0))
+    kept = np.empty(len(users), bool)
+    kept[order] = np.arange(len(users)) - interactions.train_indptr[users] >= held[users]
+    pairs = np.stack([users, interactions.train_items], 1)
+    train, test = (group_pairs(pairs[mask], len(lengths)) for mask in (kept, ~kept))
+    return from_rows(train, test, interactions.shape[1], "the split of the training part"), kept
 
 
 def from_table(path: Path | str, *, share: float = 0.2, seed: int = 0) -> Interactions:

@@ -11,9 +11,16 @@ from experiments.counterfactuals import digits
 from experiments.counterfactuals.claims import unguided
 from experiments.counterfactuals.scores import DATASET, VARIABLES
 from experiments.counterfactuals.strokes import MAIN, WEAK_GAMMA
-from experiments.frames import COLOURS, groups, interval, select, values
+from experiments.frames import groups, interval, select, values
+from experiments.style import Palette, captioned
 
 WORLDS = ("pendulum", "circuit")
+COLOURS = Palette(
+    MAIN, "CausalVAE", "SCM-VAE", "Diff-SCM", "DiffAE", "DiffAE aligned", WEAK_GAMMA, "CausalDiffAE, 50% labels",
+    "CausalDiffAE, 20% labels", "labels", "labels, propagated", "classifier",
+    "CausalDiffAE, parents as in the code",
+)  # fmt: skip
+MEASURED = Palette(*VARIABLES)
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -77,8 +84,9 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
+@captioned
 def pictures(frame: pd.DataFrame, dataset: str, names: Sequence[str]) -> Figure | None:
-    """A grid: a row of images per question."""
+    """Images and their counterfactuals, in a row per question: do(t) sets the thickness, do(i) the intensity."""
     rows = select(frame, dataset=dataset, metric="picture")
     rows = rows.loc[rows["picture"].isin(names)] if len(rows) else rows
     if not len(rows):
@@ -97,8 +105,11 @@ def pictures(frame: pd.DataFrame, dataset: str, names: Sequence[str]) -> Figure 
     return figure
 
 
+@captioned
 def traversals(frame: pd.DataFrame) -> Figure | None:
-    """Mean measured labels while the code is moved along one variable; a line per seed."""
+    """What happens to the measured labels when the code of one variable is moved: means over images, a line per seed.
+    On the dashed line a label does what it is told.
+    """
     rows = select(frame, dataset=DATASET, method=MAIN).dropna(subset=["moved"]) if "moved" in frame else frame.iloc[:0]
     if not len(rows):
         return None
@@ -106,18 +117,19 @@ def traversals(frame: pd.DataFrame) -> Figure | None:
     for axis, moved in zip(figure.subplots(1, 2, sharey=True), VARIABLES, strict=True):
         places = sorted(rows["place"].unique())
         axis.plot(places, places, color="0.6", linestyle="--", linewidth=1, label=f"{moved} as set")
-        for colour, measured in zip(COLOURS, VARIABLES, strict=False):
+        for measured in VARIABLES:
             for (seed,), part in groups(select(rows, moved=moved, metric=f"measured {measured}"), "seed"):
                 line = part.sort_values("place")
                 label = f"measured {measured}" if seed == rows["seed"].min() else None
-                axis.plot(line["place"], line["value"], marker=".", color=colour, alpha=0.6, label=label)
+                axis.plot(line["place"], line["value"], marker=".", color=MEASURED[measured], alpha=0.6, label=label)
         axis.set(xlabel=f"{moved} is set to, standard deviations", ylabel="mean label")
         axis.legend(frameon=False, fontsize="x-small")
     return figure
 
 
+@captioned
 def guidance(frame: pd.DataFrame) -> Figure | None:
-    """The effect of do(t) and the distance to the truth against the weight."""
+    """The effect of do(t) and the distance to the true counterfactual by the weight of guidance, a line per seed."""
     rows = select(frame, dataset=DATASET, method=MAIN)
     if "weight" not in rows or rows["weight"].isna().to_numpy().all():
         return None
@@ -125,13 +137,16 @@ def guidance(frame: pd.DataFrame) -> Figure | None:
     for axis, metric in zip(figure.subplots(1, 2), ("effect of do(t)", "cf-MSE do(t)"), strict=True):
         for (_,), part in groups(select(rows, metric=metric).dropna(subset=["weight"]), "seed"):
             ordered = part.sort_values("weight")
-            axis.plot(ordered["weight"], ordered["value"], marker="o", color=COLOURS[0], alpha=0.6)
+            axis.plot(ordered["weight"], ordered["value"], marker="o", color=COLOURS[MAIN], alpha=0.6)
         axis.set(xlabel="weight of guidance", ylabel=metric)
     return figure
 
 
+@captioned
 def trade_off(frame: pd.DataFrame) -> Figure | None:
-    """What a method changes against what it keeps: distance to the truth by reconstruction error, a dot per seed."""
+    """What a method keeps of an image (left is better) and how near its counterfactuals are to the true ones (lower is
+    better), a point per seed; the dashed line is to do nothing.
+    """
     rows = unguided(select(frame, dataset=DATASET))
     chosen = {}
     for (method,), part in groups(rows, "method"):
@@ -142,8 +157,8 @@ def trade_off(frame: pd.DataFrame) -> Figure | None:
         return None
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axis = figure.subplots()
-    for i, (method, (kept, off)) in enumerate(chosen.items()):
-        axis.plot(kept, off, "osD^"[i // len(COLOURS) % 4], color=COLOURS[i % len(COLOURS)], label=method, markersize=5)
+    for method, (kept, off) in chosen.items():
+        axis.plot(kept, off, COLOURS.marker(method), color=COLOURS[method], label=method, markersize=5)
     still = values(rows, method="do nothing", metric="cf-MSE do(t)")
     if len(still):
         axis.axhline(still.mean(), color="0.6", linestyle="--", linewidth=1)

@@ -18,6 +18,10 @@ CLOSED_FORM = ("Popularity", "Item-kNN", "EASE")
 MAIN = (*CLOSED_FORM, "BPR-MF", BASELINE, "SGL-ED", "SimGCL", "DGCF", "DCCF", "DCCF -Disen", "DCCF -SSL")
 CURVES = ("recall@20", "ndcg@20")
 """Metrics whose course is recorded."""
+VALIDATED = "ndcg@20"
+"""The metric that chooses when to stop, on held-out training items."""
+BEST_STEP, STOPPED = "best step", "stopped by validation"
+"""What is recorded of stopping: the step whose parameters are tested, and 1 where patience ended before the steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +41,15 @@ class Config:
     """False training edges as a share of the true ones."""
     evaluations: int = 20
     """How often a learning curve is measured."""
+    validation: float = 0.0
+    """Share of each user's training items held out to choose when to stop; 0: every method trains for its steps."""
+    patience: int = 4
+    """Measurements without a better one after which a method stops, where it stops by validation."""
 
     dim: int = 32
     layers: int = 2
     learning_rate: float = 1e-3
+    """Of every method but DCCF."""
     batch_size: int = 2048
     """Triples per step of every method but DCCF."""
     steps: int = 4000
@@ -52,6 +61,7 @@ class Config:
     simgcl_weight: float = 0.5
 
     dccf_batch_size: int = 512
+    dccf_learning_rate: float = 1e-3
     dccf_steps: int = 600
     intents: int = 64
     """K."""
@@ -91,12 +101,16 @@ SMOKE = Config(
     learning_rate=5e-3,
     batch_size=512,
     dccf_batch_size=256,
+    dccf_learning_rate=5e-3,
     users=300,
     items=200,
     simulated_steps=100,
     simulated_dccf_steps=60,
 )
-DEMO = Config(methods=("EASE", BASELINE, "DCCF"), steps=1000, dccf_steps=300)
+DEMO = Config(
+    methods=("EASE", BASELINE, "DCCF"), evaluations=30, validation=0.1, learning_rate=3e-3, steps=6000, dccf_steps=600
+)
+"""Of 1e-3 and 3e-3 each method has the learning rate that ranked held-out training items better on seeds 10 and 11."""
 SMALL = Config(
     methods=(*MAIN, PEER),
     ablations=(*VARIANTS, "DCCF K=1", "DCCF K=4", BASELINE),

@@ -8,10 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core.stats import summary
-from experiments.graph_recommenders.config import BASELINE, CURVES, PEER, SIMULATED, SMALL, noisy
+from experiments.frames import select
+from experiments.graph_recommenders.config import (
+    BASELINE,
+    BEST_STEP,
+    CURVES,
+    MAIN,
+    PEER,
+    SIMULATED,
+    SMALL,
+    VALIDATED,
+    noisy,
+)
 from experiments.graph_recommenders.judges import curve, finals
+from experiments.style import Palette, captioned, plain_log
 
 LABELS = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
+_BOLD = (BASELINE, "DCCF")
+COLOURS = Palette(*_BOLD, "EASE", *(name for name in MAIN if name not in (*_BOLD, "EASE")), PEER)
 
 
 def figures(frame: pd.DataFrame) -> Mapping[str, Figure]:
@@ -19,6 +33,7 @@ def figures(frame: pd.DataFrame) -> Mapping[str, Figure]:
     drawn: dict[str, Figure | None] = {}
     for dataset in frame["dataset"].unique():
         stem = "".join(c if c.isalnum() else "_" for c in dataset)
+        drawn[f"validated_{stem}"] = validated(frame, dataset)
         drawn[f"curves_{stem}"] = learning_curves(frame, dataset)
         drawn[f"degree_{stem}"] = by_degree(frame, dataset)
     drawn["ablation"] = ablation(frame)
@@ -31,8 +46,47 @@ def methods(frame: pd.DataFrame, dataset: str) -> list[str]:
     return list(frame.loc[frame["dataset"] == dataset, "method"].unique())
 
 
+@captioned
+def validated(frame: pd.DataFrame, dataset: str) -> Figure | None:
+    """Each method is trained until held-out training items are ranked no better, and then tested.
+
+    Left: the ranking of the held-out items during training, a line per seed; a dot marks the step whose parameters
+    were tested. Right: the ranking of the test items, a dot per seed and the mean with its 95 % interval.
+    """
+    if not len(select(frame, dataset=dataset, metric=BEST_STEP)):
+        return None
+    names = [name for name in methods(frame, dataset) if len(finals(frame, dataset, name, VALIDATED))]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    for name in names:
+        _course(
+            left, curve(frame, dataset, name, f"validation {VALIDATED}"), finals(frame, dataset, name, BEST_STEP), name
+        )
+    left.set(xscale="log", xlabel="training steps", ylabel=f"{LABELS[VALIDATED]}, held-out training items")
+    plain_log(left.xaxis)
+    left.legend(fontsize=8, frameon=False)
+    for place, name in enumerate(names):
+        values = finals(frame, dataset, name, VALIDATED).to_numpy()
+        found, colour = summary(values), COLOURS[name]
+        right.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
+        right.errorbar(found.mean, place, xerr=np.nan_to_num(found.half_width), fmt="s", ms=4, color=colour, capsize=3)
+    right.set_yticks(range(len(names)), names)
+    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set_xlabel(f"{LABELS[VALIDATED]}, test items")
+    return figure
+
+
+def _course(axes: Axes, table: pd.DataFrame, best: pd.Series, name: str) -> None:
+    """A validation curve per seed, its best step marked; nothing for methods without steps."""
+    for index, seed in enumerate(table.columns):
+        line = table[seed].dropna()
+        axes.plot(line.index, line, lw=1, alpha=0.7, label=None if index else name, **COLOURS.line(name))
+        axes.plot(best[seed], line[best[seed]], "o", ms=4, color=COLOURS[name])
+
+
+@captioned
 def learning_curves(frame: pd.DataFrame, dataset: str) -> Figure | None:
-    """R@20 and N@20 against steps: means over seeds, and bands from the lowest to the highest seed."""
+    """How well test items are ranked during training: means over seeds, with bands from the lowest to the highest."""
     tables = {m: {c: curve(frame, dataset, m, c) for c in CURVES} for m in methods(frame, dataset) if m != PEER}
     tables = {m: by_metric for m, by_metric in tables.items() if not by_metric[CURVES[0]].empty}
     if not tables:
@@ -41,15 +95,17 @@ def learning_curves(frame: pd.DataFrame, dataset: str) -> Figure | None:
     for axes, metric in zip(figure.subplots(1, 2), CURVES, strict=True):
         for name, by_metric in tables.items():
             table = by_metric[metric]
-            axes.plot(table.index, table.mean(axis=1), label=name, lw=2 if name in (BASELINE, "DCCF") else 1)
-            axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), alpha=0.15, lw=0)
+            axes.plot(table.index, table.mean(axis=1), label=name, lw=1 + (name in _BOLD), **COLOURS.line(name))
+            axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), alpha=0.15, lw=0, color=COLOURS[name])
         axes.set(xlabel="steps", ylabel=LABELS[metric], xscale="log", title=dataset)
+        plain_log(axes.xaxis)
     axes.legend(fontsize=7, frameon=False)
     return figure
 
 
+@captioned
 def ablation(frame: pd.DataFrame) -> Figure | None:
-    """N@20 of DCCF's variants on simulated intents, with 95 % intervals over seeds."""
+    """What each part of DCCF adds on simulated intents: the ranking of its variants, with 95 % intervals over seeds."""
     values = {name: finals(frame, SIMULATED, name) for name in methods(frame, SIMULATED)}
     if "DCCF -Disen" not in values:
         return None
@@ -60,8 +116,9 @@ def ablation(frame: pd.DataFrame) -> Figure | None:
     return figure
 
 
+@captioned
 def robustness(frame: pd.DataFrame) -> Figure | None:
-    """The share of N@20 that is lost when false edges are added."""
+    """The share of the ranking quality that is lost to false edges, with 95 % intervals over seeds; less is better."""
     corrupted = noisy(SMALL)
     lost = {
         name: 1 - finals(frame, corrupted, name) / finals(frame, SIMULATED, name) for name in methods(frame, corrupted)
@@ -75,8 +132,9 @@ def robustness(frame: pd.DataFrame) -> Figure | None:
     return figure
 
 
+@captioned
 def by_degree(frame: pd.DataFrame, dataset: str) -> Figure | None:
-    """N@20 of users by their number of training items: how methods cope with a cold start."""
+    """How methods cope with users of whom little is known: ranking by number of training items, means over seeds."""
     if "degree" not in frame:
         return None
     chosen = frame[(frame["dataset"] == dataset) & (frame["metric"] == "ndcg@20") & frame["degree"].notna()]
@@ -87,7 +145,8 @@ def by_degree(frame: pd.DataFrame, dataset: str) -> Figure | None:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for name in table:
-        axes.plot(table.index, table[name], marker="o", label=name, lw=2 if name in (BASELINE, "DCCF") else 1)
+        style = {"marker": COLOURS.marker(name), "lw": 1 + (name in _BOLD), **COLOURS.line(name)}
+        axes.plot(table.index, table[name], label=name, **style)
     axes.set(xlabel="training items of the user", ylabel="NDCG@20", title=dataset)
     axes.legend(fontsize=7, frameon=False)
     return figure
@@ -97,6 +156,7 @@ def _bars(axes: Axes, values: Mapping[str, Iterable[float]]) -> None:
     """Horizontal bars of means with intervals, the first on top."""
     found = [summary(np.asarray(list(v))) for v in values.values()]
     spread = [np.nan_to_num(f.half_width) for f in found]
-    axes.barh(range(len(found)), [f.mean for f in found], xerr=spread, color="0.75", ecolor="0.2", capsize=3)
+    colours = [COLOURS[name] for name in values]
+    axes.barh(range(len(found)), [f.mean for f in found], xerr=spread, color=colours, ecolor="0.2", capsize=3)
     axes.set_yticks(range(len(found)), list(values))
     axes.invert_yaxis()

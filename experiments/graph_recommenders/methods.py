@@ -71,7 +71,7 @@ def dccf(config: Config, name: str) -> Method:
         layers=config.layers,
         intents=intents,
         batch_size=config.dccf_batch_size,
-        learning_rate=config.learning_rate,
+        learning_rate=config.dccf_learning_rate,
         variant=variant,
         ssl=config.ssl,
         embedding_reg=config.embedding_reg * 10240 / config.dccf_batch_size,

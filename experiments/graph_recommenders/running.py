@@ -11,13 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from core.datasets.interactions import Interactions, load
+from core.datasets.interactions import Interactions, hold_out, load
+from core.early_stopping import Stopping, is_open, stop_by_validation
 from core.errors import DataError
-from core.fit import fit
-from core.learner import Params, State, replicate_seeds, seed_keys
+from core.fit import Fit, fit
+from core.learner import Learner, Params, State, replicate_seeds, seed_keys
 from core.records import Scalar, to_plain
 from core.stats import summary
-from experiments.graph_recommenders.config import BASELINE, CLOSED_FORM, CURVES, SIMULATED, Config, noisy
+from experiments.graph_recommenders.config import (
+    BASELINE,
+    BEST_STEP,
+    CLOSED_FORM,
+    CURVES,
+    SIMULATED,
+    STOPPED,
+    VALIDATED,
+    Config,
+    noisy,
+)
 from experiments.graph_recommenders.methods import method_of
 from experiments.system import Context
 from rec.baselines import ease, history_score, item_knn, popularity, popularity_score
@@ -25,7 +36,7 @@ from rec.dccf import DCCF, Layer, alphas
 from rec.diagnostics import auc, by_degree, mean_average_distance, purity
 from rec.graph import RecData, RecGraph
 from rec.intents import Intents, add_false_edges, simulate
-from rec.ranking import Ranking, Score
+from rec.ranking import HeldOut, Ranking, Score
 
 
 class Draw(NamedTuple):
@@ -34,6 +45,28 @@ class Draw(NamedTuple):
     interactions: Interactions
     truth: Intents | None = None
     false_edges: Bool[np.ndarray, " train"] | None = None
+    split: Interactions | None = None
+    """The training items apart, some of them as test part, where these choose when to stop."""
+    kept: Bool[np.ndarray, " train"] | slice = slice(None)
+    """Which of the training items are learned from."""
+
+    @property
+    def learned(self) -> Interactions:
+        """What models are trained on."""
+        return self.split or self.interactions
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Draws of equal shape can be stacked."""
+        if self.split is None:
+            return (len(self.interactions.train_items),)
+        learned, held_out = np.diff(self.split.train_indptr), np.diff(self.split.test_indptr)
+        return int(learned.sum()), int(learned.max()).bit_length(), int(np.count_nonzero(held_out)), int(held_out.sum())
+
+    def held_out(self, share: float) -> "Draw":
+        """The same data with a share of the training items held out, the same for all seeds of one data set."""
+        split, kept = hold_out(self.interactions, share)
+        return self._replace(split=split, kept=kept)
 
 
 class Sample(NamedTuple):
@@ -50,6 +83,13 @@ class Sample(NamedTuple):
     def of(self, seeds: tuple[int, ...]) -> "Sample":
         """The part of some seeds."""
         return Sample(seeds, tuple(self.draws[self.seeds.index(seed)] for seed in seeds))
+
+    def of_equal_shape(self) -> list["Sample"]:
+        """The seeds that one program can train together: false edges and held-out items may differ in number."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for seed, draw in zip(self.seeds, self.draws, strict=True):
+            groups.setdefault(draw.shape, []).append(seed)
+        return [self.of(tuple(seeds)) for seeds in groups.values()]
 
 
 def run(config: Config, context: Context) -> None:
@@ -85,9 +125,11 @@ def studies(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def draws(config: Config, context: Context, dataset: str) -> tuple[Draw, ...]:
     """The data of each seed: a draw of its own where they are simulated."""
-    if not dataset.startswith(SIMULATED):
-        return (Draw(load(dataset, data_dir=context.data_dir)),) * len(context.seeds)
-    return tuple(simulated(config, dataset, seed) for seed in context.seeds)
+    is_simulated = dataset.startswith(SIMULATED)
+    found = [simulated(config, dataset, seed) for seed in context.seeds] if is_simulated else []
+    found = found or [Draw(load(dataset, data_dir=context.data_dir))]
+    found = [draw.held_out(config.validation) if config.validation else draw for draw in found]
+    return tuple(found) * (1 if is_simulated else len(context.seeds))
 
 
 def simulated(config: Config, dataset: str, seed: int) -> Draw:
@@ -106,7 +148,8 @@ def measure(config: Config, context: Context, dataset: str, sample: Sample, name
     if name in CLOSED_FORM:
         solve(sample, name, note)
     else:
-        train(config, sample, note)
+        for part in sample.of_equal_shape():
+            train(config, part, note)
     for seed in sample.seeds:
         context.finish(dataset=dataset, method=name, seed=seed)
 
@@ -114,7 +157,7 @@ def measure(config: Config, context: Context, dataset: str, sample: Sample, name
 def solve(sample: Sample, name: str, note: "Notes") -> None:
     """The methods in closed form; they do not depend on the seed but through the data."""
     for draw in sample.draws[:1] if sample.is_shared else sample.draws:
-        model, score = closed_form(draw.interactions, name)
+        model, score = closed_form(draw.learned, name)
         ranking = Ranking(draw.interactions, score=score)
         for seed, own in zip(sample.seeds, sample.draws, strict=True):
             if own is draw:
@@ -131,41 +174,95 @@ def closed_form(interactions: Interactions, name: str) -> tuple[Any, Score]:
 
 def train(config: Config, sample: Sample, note: "Notes") -> None:
     """One run of all seeds: the learning curve, the final metrics and what else the embeddings show."""
-    each = [RecData.build(draw.interactions) for draw in sample.draws[: 1 if sample.is_shared else None]]
+    each = [RecData.build(draw.learned) for draw in sample.draws[: 1 if sample.is_shared else None]]
     each *= len(sample.seeds) if sample.is_shared else 1
-    data = each[0] if sample.is_shared else jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     rankings = [Ranking(draw.interactions) for draw in sample.draws]
     method = method_of(config, note.dataset, note.method, each[0])
     apply = jax.jit(method.model.apply)
 
-    def trained(state: State, index: int) -> tuple[Params, Any]:
-        params = jax.tree.map(lambda leaf: leaf[index], state.params)
-        return params, apply(params, each[index].graph)
+    def trained(params: Params, index: int) -> tuple[Params, Any]:
+        own = jax.tree.map(lambda leaf: leaf[index], params)
+        return own, apply(own, each[index].graph)
 
     def evaluate(state: State) -> dict[str, float]:
-        means = {seed: rankings[i].means(trained(state, i)[1]) for i, seed in enumerate(sample.seeds)}
+        means = {seed: rankings[i].means(trained(state.params, i)[1]) for i, seed in enumerate(sample.seeds)}
         return {f"{metric}/{seed}": value for seed, row in means.items() for metric, value in row.items()}
 
-    learner = replicate_seeds(method.learner, len(sample.seeds), batch_axes=None if sample.is_shared else 0)
-    result = fit(
-        learner._replace(init=jax.jit(learner.init)),
-        data,
-        key=seed_keys(sample.seeds),
-        steps=method.steps,
-        workdir=note.folder(*sample.seeds),
-        evaluate=evaluate,
-        evaluate_every=max(1, method.steps // config.evaluations),
-        identity={"config": to_plain(config), "cell": [note.dataset, note.method, *sample.seeds]},
-        progress=note.context.progress(f"{note.dataset}: {note.method}"),
+    shared = sample.is_shared
+    data = each[0] if shared else _stacked(each)
+    training = Training(
+        replicate_seeds(method.learner, len(sample.seeds), batch_axes=None if shared else 0), data, method.steps
     )
-    for row in result.history:
-        note.curve(row)
+    if config.validation:
+        params = train_until_validated(config, sample, note, training, method.model.apply)
+    else:
+        params = train_all_steps(config, sample, note, training, evaluate)
     for index, (seed, draw) in enumerate(zip(sample.seeds, sample.draws, strict=True)):
-        params, nodes = trained(result.state, index)
+        own, nodes = trained(params, index)
         note.final(seed, draw, rankings[index], nodes)
         note("mad", seed, float(jax.jit(mean_average_distance)(nodes, jax.random.key(0))))
         if isinstance(method.model, DCCF):
-            note.intents(seed, draw, method.model, params, each[index].graph)
+            note.intents(seed, draw, method.model, own, each[index].graph)
+
+
+class Training(NamedTuple):
+    """What is trained, on what and for how long."""
+
+    learner: Learner
+    """Of all seeds, stacked."""
+    data: Any
+    """Shared by the seeds, or stacked."""
+    steps: int
+
+    def fit(self, config: Config, sample: Sample, note: "Notes", per_update: int = 1, **options: Any) -> Fit:
+        """Trains, and resumes what was interrupted; an update of the learner may be several steps."""
+        show = note.context.progress(f"{note.dataset}: {note.method}")
+        return fit(
+            self.learner._replace(init=jax.jit(self.learner.init)),
+            self.data,
+            key=seed_keys(sample.seeds),
+            steps=self.steps,
+            workdir=note.folder(*sample.seeds),
+            identity={"config": to_plain(config), "cell": [note.dataset, note.method, *sample.seeds]},
+            progress=lambda done, updates: show(done * per_update, updates * per_update),
+            **options,
+        )
+
+
+def train_all_steps(config: Config, sample: Sample, note: "Notes", training: Training, evaluate: Any) -> Params:
+    """Trains for the fixed number of steps; the parameters of the last one. The curve is that of the test part."""
+    every = max(1, training.steps // config.evaluations)
+    result = training.fit(config, sample, note, evaluate=evaluate, evaluate_every=every)
+    for row in result.history:
+        note.curve(row)
+    return result.state.params
+
+
+def train_until_validated(config: Config, sample: Sample, note: "Notes", training: Training, apply: Any) -> Params:
+    """Trains until held-out training items are ranked no better; every seed's parameters at its best step."""
+    held_out = [HeldOut.build(draw.learned) for draw in sample.draws[: 1 if sample.is_shared else None]]
+    ranking = Ranking(sample.draws[0].learned)
+    data = training.data.graph, held_out[0] if sample.is_shared else _stacked(held_out)
+
+    def one(own: Any) -> Float[Array, ""]:
+        params, (graph, held_out) = own
+        return jnp.mean(ranking.on_device(apply(params, graph), held_out)[VALIDATED])
+
+    def score(params: Params, data: Any) -> Float[Array, " seeds"]:
+        if sample.is_shared:
+            return jax.lax.map(lambda own: one((own, data)), params)
+        return jax.lax.map(one, (params, data))
+
+    every = max(1, training.steps // config.evaluations)
+    rounds = training.steps // every
+    learner = stop_by_validation(training.learner, score, every=every, rounds=rounds, patience=config.patience)
+    result = Training(learner, (training.data, data), rounds).fit(config, sample, note, every, chunk=1)
+    note.stopping(sample.seeds, result.state, every, config.patience)
+    return result.state.params
+
+
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +289,16 @@ class Notes:
             if slash and metric in CURVES:
                 self(metric, int(seed), value, step=row["step"])
 
+    def stopping(self, seeds: tuple[int, ...], state: Stopping, every: int, patience: int) -> None:
+        """Notes each seed's validation curve, its best step, and whether it stopped before its steps were used up."""
+        scores, best, waiting = jax.device_get((state.scores, state.best_round, is_open(state, patience)))
+        for index, seed in enumerate(seeds):
+            for done, value in enumerate(scores[:, index], start=1):
+                if np.isfinite(value):
+                    self(f"validation {VALIDATED}", seed, float(value), step=done * every)
+            self(BEST_STEP, seed, int(best[index]) * every)
+            self(STOPPED, seed, float(not waiting[index]))
+
     def final(self, seed: int, draw: Draw, ranking: Ranking, model: Any) -> None:
         """Notes all metrics and N@20 by the users' training items, and keeps N@20 of every user."""
         per_user = ranking.per_user(model)
@@ -208,9 +315,9 @@ class Notes:
         """Notes how well a trained DCCF tells intents, noise and false edges, where the truth is known."""
         weights, shares = jax.device_get(jax.jit(partial(seen_by, model))(params, graph))
         if draw.false_edges is not None:
-            self("auc of true edges", seed, auc(weights, ~draw.false_edges))
+            self("auc of true edges", seed, auc(weights, ~draw.false_edges[draw.kept]))
         elif draw.truth is not None:
-            self("auc of wanted edges", seed, auc(weights, ~draw.truth.train_noise))
+            self("auc of wanted edges", seed, auc(weights, ~draw.truth.train_noise[draw.kept]))
         if draw.truth is not None and shares is not None:
             self("purity", seed, purity(shares.argmax(axis=1), draw.truth.user_intents.argmax(axis=1)))
 

@@ -8,13 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.stats import summary
-from experiments.frames import COLOURS, by_seed, select
+from experiments.frames import by_seed, select
+from experiments.style import Palette, captioned
 
 METHODS = (
     "exact", "block-exact", "EK-FAC", "K-FAC", "diagonal", "CG, 30 iterations", "LiSSA", "TRAK", "TracIn",
     "dot product", "cosine", "representation", "gradient norm", "loss",
 )  # fmt: skip
 DECODERS, COST = "planted facts", "cost"
+COSTLY = ("EK-FAC", "LiSSA", "CG, 30 iterations", "dot product", "TracIn")
+COLOURS = Palette(*COSTLY, *(name for name in METHODS if name not in COSTLY))
+ORDERS = Palette("token overlap of the top", "recall of same-order statements")
 
 
 def cell(values: np.ndarray) -> str:
@@ -66,21 +70,23 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     return {name: draw(frame) for name, (draw, metric) in drawn.items() if metric in found}
 
 
+@captioned
 def correlations(frame: pd.DataFrame) -> Figure:
-    """A bar per method and task."""
+    """How well each method agrees with the response to retraining (PBRF): a group of bars per method, a shade per task,
+    with 95 % intervals over seeds.
+    """
     chosen = select(frame, metric="correlation with PBRF")
     tasks = list(dict.fromkeys(chosen["dataset"]))
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axis = figure.subplots()
     methods = [m for m in METHODS if m in set(chosen["method"])]
-    for i, (task, colour) in enumerate(zip(tasks, COLOURS, strict=False)):
+    for i, task in enumerate(tasks):
         stats = [summary(v.to_numpy()) if len(v := by_seed(chosen, dataset=task, method=m)) else None for m in methods]
         at = np.arange(len(methods)) + (i - (len(tasks) - 1) / 2) * 0.8 / len(tasks)
         heights = [s.mean if s else np.nan for s in stats]
         errors = [s.half_width if s else np.nan for s in stats]
-        axis.bar(
-            at, heights, 0.8 / len(tasks), yerr=np.nan_to_num(errors), color=colour, label=task, error_kw={"lw": 0.8}
-        )
+        style = {"color": _shade(i, len(tasks)), "label": task, "error_kw": {"lw": 0.8}}
+        axis.bar(at, heights, 0.8 / len(tasks), yerr=np.nan_to_num(errors), **style)
     axis.set_xticks(np.arange(len(methods)), methods, rotation=35, ha="right", fontsize=8)
     axis.set_ylabel("correlation with PBRF")
     axis.axhline(0, color="0.6", lw=0.6)
@@ -89,20 +95,19 @@ def correlations(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def costs(frame: pd.DataFrame) -> Figure:
-    """Agreement against gradient evaluations per query."""
+    """Agreement with the response to retraining against what it costs, in gradients per query; means over seeds."""
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axis = figure.subplots()
     evaluations = select(frame, metric="gradient evaluations per query")
     for task, marker in zip(dict.fromkeys(evaluations["dataset"]), "os^", strict=False):
-        for colour, method in zip(
-            COLOURS, ("EK-FAC", "LiSSA", "CG, 30 iterations", "dot product", "TracIn"), strict=False
-        ):
+        for method in COSTLY:
             x = by_seed(evaluations, dataset=task, method=method)
             y = by_seed(frame, dataset=task, method=method, metric="correlation with PBRF")
             if len(x) and len(y):
                 label = method if marker == "o" else None
-                axis.plot(x.mean(), y.mean(), marker, color=colour, label=label, ms=7)
+                axis.plot(x.mean(), y.mean(), marker, color=COLOURS[method], label=label, ms=7)
     axis.set_xscale("log")
     axis.set_xlabel("gradients per query (circles: regression, squares: image, triangles: language)", fontsize=8)
     axis.set_ylabel("correlation with PBRF")
@@ -110,14 +115,16 @@ def costs(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def sparsity(frame: pd.DataFrame) -> Figure:
-    """Mean influence of the sequence at each rank, both axes logarithmic."""
+    """How influence is spread over training sequences: influence at each rank, mean over queries, a line per seed."""
     chosen = select(frame, metric="influence by rank")
     figure = Figure(figsize=(4.6, 3.2), layout="constrained")
     axis = figure.subplots()
-    for colour, (seed, line) in zip(COLOURS, chosen.groupby("seed"), strict=False):
+    seeds = Palette(*sorted(chosen["seed"].unique()))
+    for seed, line in chosen.groupby("seed"):
         line = line.loc[line["value"] > 0].sort_values("rank")
-        axis.loglog(line["rank"], line["value"], color=colour, marker=".", ms=3, lw=1, label=f"seed {seed}")
+        axis.loglog(line["rank"], line["value"], marker=".", ms=3, lw=1, label=f"seed {seed}", **seeds.line(seed))
     axis.set_xlabel("rank of the training sequence")
     axis.set_ylabel("influence, mean over queries")
     axis.legend(frameon=False, fontsize=8)
@@ -125,19 +132,23 @@ def sparsity(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def word_order(frame: pd.DataFrame) -> Figure:
-    """Same order, flipped order, another language, filler: mean influence in units of each query's spread."""
+    """How much statements of the queried fact influence it, by their order of words and language, in units of each
+    query's spread; a shade per decoder, with 95 % intervals over seeds.
+    """
     kinds = ("same-order influence", "flipped influence", "other-language influence", "filler influence")
     figure = Figure(figsize=(5.4, 3.2), layout="constrained")
     axis = figure.subplots()
     sizes = list(dict.fromkeys(select(frame, dataset=DECODERS)["method"]))
-    for i, (size, colour) in enumerate(zip(sizes, COLOURS, strict=False)):
+    for i, size in enumerate(sizes):
         stats = [
             summary(v.to_numpy()) if len(v := by_seed(frame, method=size, metric=kind)) else None for kind in kinds
         ]
         at = np.arange(len(kinds)) + (i - (len(sizes) - 1) / 2) * 0.8 / len(sizes)
         errors = np.nan_to_num([s.half_width if s else 0 for s in stats])
-        axis.bar(at, [s.mean if s else np.nan for s in stats], 0.8 / len(sizes), yerr=errors, color=colour, label=size)
+        heights, shade = [s.mean if s else np.nan for s in stats], _shade(i, len(sizes))
+        axis.bar(at, heights, 0.8 / len(sizes), yerr=errors, color=shade, label=size)
     axis.set_xticks(np.arange(len(kinds)), [kind.removesuffix(" influence") for kind in kinds])
     axis.set_ylabel("mean influence / spread")
     axis.legend(frameon=False, fontsize=8)
@@ -145,29 +156,42 @@ def word_order(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@captioned
 def overlap(frame: pd.DataFrame) -> Figure:
-    """Overlap of content tokens of the top sequences with the query, and recall of statements, against width."""
+    """What the most influential sequences share with the query, by the width of the decoder: content tokens, and recall
+    of statements in the same order; 95 % intervals over seeds.
+    """
     figure = Figure(figsize=(4.6, 3.2), layout="constrained")
     axis = figure.subplots()
-    for colour, metric in zip(COLOURS, ("token overlap of the top", "recall of same-order statements"), strict=False):
+    for metric in ORDERS:
         chosen = select(frame, metric=metric)
         widths = sorted(chosen["width"].unique())
         stats = [summary(chosen.loc[chosen["width"] == width, "value"].to_numpy()) for width in widths]
         errors = np.nan_to_num([s.half_width for s in stats])
-        axis.errorbar(widths, [s.mean for s in stats], errors, color=colour, marker="o", label=metric, capsize=2)
+        axis.errorbar(
+            widths, [s.mean for s in stats], errors, color=ORDERS[metric], marker="o", label=metric, capsize=2
+        )
     axis.set_xlabel("width of the decoder")
     axis.legend(frameon=False, fontsize=8)
     return figure
 
 
+@captioned
 def layers(frame: pd.DataFrame) -> Figure:
-    """Share of the influence of the top sequences by block."""
+    """Where influence lies in the decoder: the share of each block in the influence of the top sequences, with 95 %
+    intervals.
+    """
     chosen = select(frame, metric="share of influence")
     names = sorted(chosen["layer"].unique())
     stats = [summary(chosen.loc[chosen["layer"] == name, "value"].to_numpy()) for name in names]
     figure = Figure(figsize=(5.4, 3.0), layout="constrained")
     axis = figure.subplots()
-    axis.bar(names, [s.mean for s in stats], yerr=np.nan_to_num([s.half_width for s in stats]), color=COLOURS[0])
+    axis.bar(names, [s.mean for s in stats], yerr=np.nan_to_num([s.half_width for s in stats]), color=COLOURS["EK-FAC"])
     axis.tick_params(axis="x", rotation=30)
     axis.set_ylabel("share of influence")
     return figure
+
+
+def _shade(place: int, of: int) -> str:
+    """A grey: colours belong to methods."""
+    return f"{0.25 + 0.5 * place / max(of - 1, 1):.2f}"

@@ -13,7 +13,16 @@ import pytest
 
 from core.datasets import data_dir, mnist
 from core.datasets.implicit import BUILDERS, AmazonBeauty, AmazonSports, Gowalla, LastfmCf
-from core.datasets.interactions import Interactions, from_rows, from_table, load, load_sequences, split_last, validate
+from core.datasets.interactions import (
+    Interactions,
+    from_rows,
+    from_table,
+    hold_out,
+    load,
+    load_sequences,
+    split_last,
+    validate,
+)
 from core.datasets.prepared import prepared
 from core.datasets.raw import Source, download, find, read_npz, read_rows, verify
 from core.errors import DataError
@@ -577,3 +586,26 @@ def test_raw_files_are_found_before_anything_is_fetched(tmp_path):
     assert where(LastfmCf, tmp_path) == tmp_path / "lastfm_cf"
     assert where(Gowalla, tmp_path) is None
     assert all(name == builder.name for name, builder in BUILDERS.items())
+
+
+def drawn(test_items):
+    rng = np.random.default_rng(0)
+    train = [rng.choice(40, size=size, replace=False) for size in (0, 1, 4, 10, 30)]
+    test = [np.setdiff1d(np.arange(40), row)[:test_items] for row in train]
+    return from_rows(train, test, 40, "drawn")
+
+
+def test_held_out_items_are_a_share_of_each_users_training_items_and_leave_one():
+    found = drawn(test_items=2)
+    split, kept = hold_out(found, 0.2)
+    np.testing.assert_array_equal(np.diff(split.test_indptr), [0, 0, 1, 2, 6])
+    np.testing.assert_array_equal(split.train_items, found.train_items[kept])
+    np.testing.assert_array_equal(split.test_items, found.train_items[~kept])
+    np.testing.assert_array_equal(np.diff(hold_out(found, 1.0)[0].train_indptr), [0, 1, 1, 1, 1])
+
+
+def test_held_out_items_depend_on_the_seed_and_not_on_the_test_items():
+    first, again, other = (hold_out(found, 0.2)[1] for found in (drawn(2), drawn(2), drawn(5)))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, other)
+    assert (hold_out(drawn(2), 0.2, seed=1)[1] != first).any()

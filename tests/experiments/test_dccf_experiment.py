@@ -7,11 +7,26 @@ import pandas as pd
 import pytest
 
 from core.records import Record, to_frame
+from core.stats import paired
 from experiments.bindings import fault
 from experiments.dccf import CLAIMS, SYSTEM, tables
-from experiments.graph_recommenders.config import BASELINE, PEER, SIMULATED, SMALL, SMOKE, noisy
-from experiments.graph_recommenders.figures import figures
+from experiments.graph_recommenders import running
+from experiments.graph_recommenders.conclusion import conclusion
+from experiments.graph_recommenders.config import (
+    BASELINE,
+    BEST_STEP,
+    PEER,
+    SIMULATED,
+    SMALL,
+    SMOKE,
+    STOPPED,
+    VALIDATED,
+    noisy,
+)
+from experiments.graph_recommenders.figures import COLOURS, figures
 from experiments.graph_recommenders.judges import (
+    curve,
+    finals,
     judge_false_edges,
     judge_gowalla,
     judge_order,
@@ -19,8 +34,9 @@ from experiments.graph_recommenders.judges import (
     judge_robustness,
     judge_speed_of_learning,
 )
-from experiments.graph_recommenders.running import run
+from experiments.graph_recommenders.running import Sample, run
 from experiments.system import ShownByRecords, ShownByTest
+from rec.intents import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = dataclasses.replace(
@@ -120,6 +136,103 @@ def test_tables_and_figures_are_made_of_a_run(finished):
     assert set(figures(frame)) >= {"curves_intents", "robustness"}
     (table,) = tables(frame).values()
     assert "purity" in table.columns
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    """A run whose methods stop by validation."""
+    context = Notebook(tmp_path_factory.mktemp("validated"))
+    run(dataclasses.replace(TINY, methods=("Popularity", BASELINE), robust=(), **STOPPING), context)
+    return context
+
+
+STOPPING = {"validation": 0.2, "patience": 1, "evaluations": 4, "simulated_steps": 8, "simulated_dccf_steps": 8}
+
+
+def test_methods_stop_at_their_best_step_on_held_out_training_items(validated):
+    frame = to_frame(validated.records)
+    for seed in validated.seeds:
+        course = curve(frame, SIMULATED, BASELINE, f"validation {VALIDATED}")[seed].dropna()
+        best = finals(frame, SIMULATED, BASELINE, BEST_STEP)[seed]
+        assert set(course.index) <= {2, 4, 6, 8}
+        assert course.idxmax() == best
+        stopped = finals(frame, SIMULATED, BASELINE, STOPPED)[seed]
+        assert stopped == (course.index[-1] - best >= 2 * STOPPING["patience"])
+    assert not (frame["metric"].str.startswith("validation") & (frame["method"] == "Popularity")).any()
+
+
+def test_seeds_of_unequal_shape_train_apart_and_false_edges_are_told_among_the_kept(tmp_path):
+    config, context = dataclasses.replace(TINY, **STOPPING), Notebook(tmp_path, seeds=(0, 1, 2))
+    found = running.draws(config, context, noisy(TINY))
+    parts = Sample(context.seeds, found).of_equal_shape()
+    assert sorted(seed for part in parts for seed in part.seeds) == [0, 1, 2]
+    assert all(len({draw.shape for draw in part.draws}) == 1 for part in parts)
+    assert len(parts) > 1
+    running.measure(config, context, noisy(TINY), parts[0].of(parts[0].seeds[:1]), "DCCF K=3")
+    assert {"auc of true edges", BEST_STEP} <= {record.metric for record in context.records}
+
+
+def test_test_items_choose_nothing(validated, tmp_path, monkeypatch):
+    def moved(seed, **size):
+        found, truth = simulate(seed, **size)
+        unseen = [np.setdiff1d(np.arange(size["items"]), row)[-3:] for row in rows_of(found)]
+        indptr = np.arange(len(unseen) + 1, dtype=np.int32) * 3
+        return found._replace(test_indptr=indptr, test_items=np.concatenate(unseen).astype(np.int32)), truth
+
+    monkeypatch.setattr(running, "simulate", moved)
+    context = Notebook(tmp_path)
+    run(dataclasses.replace(TINY, methods=(BASELINE,), robust=(), **STOPPING), context)
+    theirs, ours = (to_frame(found.records) for found in (validated, context))
+    for metric in (BEST_STEP, STOPPED):
+        assert finals(ours, SIMULATED, BASELINE, metric).equals(finals(theirs, SIMULATED, BASELINE, metric))
+    pair = [curve(frame, SIMULATED, BASELINE, f"validation {VALIDATED}") for frame in (ours, theirs)]
+    pd.testing.assert_frame_equal(*pair)
+    assert not finals(ours, SIMULATED, BASELINE).equals(finals(theirs, SIMULATED, BASELINE))
+
+
+def rows_of(interactions):
+    return np.split(interactions.train_items, interactions.train_indptr[1:-1])
+
+
+def test_a_method_has_one_colour_in_all_figures_of_a_run(finished, validated):
+    for context in (finished, validated):
+        drawn = figures(to_frame(context.records))
+        lines = [line for figure in drawn.values() for axes in figure.axes for line in axes.get_lines()]
+        named = {(str(line.get_label()), line.get_color()) for line in lines if str(line.get_label()) in COLOURS}
+        assert named
+        assert named == {(name, COLOURS[name]) for name, _ in named}
+    assert next(iter(drawn)) == f"validated_{SIMULATED}"
+
+
+def ranks(ours, theirs, stopped=None):
+    rows = [
+        ("d", method, VALIDATED, seed, value, {})
+        for method, found in (("DCCF", ours), (BASELINE, theirs))
+        for seed, value in enumerate(found)
+    ]
+    rows += [("d", m, STOPPED, seed, 1.0 - (m == stopped), {}) for m in ("DCCF", BASELINE) for seed in range(3)]
+    return frame_of(*(row for row in rows if stopped is not None or row[2] != STOPPED))
+
+
+def test_the_conclusion_follows_the_interval_of_the_difference():
+    better, worse = (0.30, 0.31, 0.32), (0.20, 0.21, 0.23)
+    assert conclusion(ranks(better, worse, "")).endswith("held-out training items: DCCF ranks better here.")
+    told = conclusion(ranks(worse, better, ""))
+    found = paired(better, worse)
+    assert told.endswith("LightGCN ranks better here.")
+    assert f"is {found.difference:.4f} lower than LightGCN's" in told
+    assert f"95 % interval of the difference {found.low:.4f} to {found.high:.4f}, paired over 3 seeds" in told
+    assert "these seeds do not tell which" in conclusion(ranks((0.2, 0.3, 0.25), (0.3, 0.2, 0.26), ""))
+    assert "these seeds do not tell which" in conclusion(ranks((0.3,), (0.2,), ""))
+    assert "after a fixed number of steps" in conclusion(ranks(better, worse))
+
+
+def test_no_winner_is_named_over_a_method_that_was_cut_short():
+    better, worse = (0.30, 0.31, 0.32), (0.20, 0.21, 0.23)
+    assert "3 runs of LightGCN used up their steps" in conclusion(ranks(better, worse, BASELINE))
+    assert "so no winner is named" in conclusion(ranks(better, worse, BASELINE))
+    assert "LightGCN ranks better here" in conclusion(ranks(worse, better, BASELINE))
+    assert conclusion(frame_of(("d", BASELINE, VALIDATED, 0, 0.2, {}))) == ""
 
 
 def test_all_fourteen_items_are_bound_to_evidence_that_can_fail():

@@ -4,13 +4,15 @@ import base64
 import json
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 
 from experiments import docs, runs
 from experiments.report import LARGEST_SVG, most_telling, spans, write_report
-from tests.experiments.toy import quick_run
+from tests.experiments.toy import SYSTEM, quick_run
 
+WRITTEN = "<!doctype html><title>What a &amp; b share</title>"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -40,7 +42,13 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    quick_run(folder)
+    run = quick_run(folder)
+    written = run.folder / "work" / runs.fingerprint(SYSTEM.presets["small"], (0, 1, 2)) / "a page.html"
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.write_text(WRITTEN)
+    stale = run.folder / "work" / "of other settings" / "stale.html"
+    stale.parent.mkdir(parents=True)
+    stale.write_text(WRITTEN)
     quick_run(folder, preset="smoke", seeds=(0, 1))
     return folder
 
@@ -59,7 +67,7 @@ def outline(page):
 
 
 def test_the_page_needs_no_other_file_and_no_script(page, outline):
-    assert all(address.startswith(("data:", "#")) for address in outline.addresses)
+    assert all(address.startswith(("data:", "#")) or address in linked(outline) for address in outline.addresses)
     assert not {"script", "link", "iframe"} & set(outline.tags)
     assert "url(" not in page
     assert "@import" not in page
@@ -69,6 +77,56 @@ def test_the_page_suits_phones_dark_rooms_and_paper(page):
     assert 'name="viewport"' in page
     assert "@media print" in page
     assert "light-dark(" in page
+
+
+def linked(outline):
+    return [address for address in outline.addresses if address.endswith(".html")]
+
+
+def test_results_come_first_the_figure_at_their_head_and_claims_after_them(page):
+    parts = ("<figure", 'class="lead"', "<h3>line</h3>", "<h3>Pages</h3>", "<h3>Claims</h3>", "Where the numbers come")
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_the_sentence_of_a_system_is_computed_from_its_main_table(outline):
+    told = "On line, error beside sgd: adam and <b>& above (95 % intervals of differences paired over 3 seeds)."
+    assert told in " ".join(" ".join(outline.text).split())
+
+
+def test_claims_without_evidence_have_no_full_bar(page):
+    rule = re.search(r"\.bar \.not-measured, \.bar \.not-shown \{([^}]*)\}", page)
+    assert "background" not in rule[1]
+    for state in ("not-measured", "not-shown"):
+        assert not re.search(rf"--{state}:", page), "what was not measured has the grey of what is missing"
+
+
+def test_text_is_set_to_the_left_and_figures_to_the_right(page):
+    assert '<th class="text">method</th><th>error</th>' in page
+    assert re.search(r'<th class="text"><span class="swatch" [^>]*></span>&#8288;sgd</th><td>0\.0600', page)
+
+
+def test_a_method_has_its_colour_of_the_figures_in_the_tables(page):
+    colour = SYSTEM.colours["adam"]
+    assert f'<span class="swatch" style="color: {colour}"></span>&#8288;adam' in page
+    svg = base64.b64decode(re.search(r'src="data:image/svg\+xml;base64,([^"]+)" alt="Training loss', page)[1]).decode()
+    assert colour.lower() in svg.lower()
+
+
+def test_pages_that_a_system_wrote_are_linked_where_they_lie_under_the_report(workdir, outline, tmp_path):
+    (address,) = linked(outline)
+    page = workdir / unquote(address)
+    assert page.read_text() == WRITTEN
+    assert "What a & b share" in outline.text
+    elsewhere = write_report(runs.find(str(workdir), workdir), tmp_path / "report.html").read_text()
+    assert "a%20page.html" not in elsewhere
+    assert str(page) in elsewhere
+
+
+def test_figures_of_a_page_can_be_read_with_a_sentence_in_place_of_sight(page):
+    assert (
+        page.count("<figcaption>") == page.count("<figure") == len(re.findall(r'<img src="[^"]+" alt="[^"]+\."', page))
+    )
 
 
 def test_the_page_has_claims_tables_and_provenance(outline):

@@ -18,6 +18,7 @@ from core.parallel import data_mesh, data_parallel, shard_batch
 from experiments import runs
 from experiments.registry import Found
 from experiments.runner import execute
+from experiments.style import Palette, captioned
 from experiments.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict
 
 STATS = "tests/core/test_stats.py"
@@ -95,16 +96,24 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"Loss by step": curve.pivot_table(index="step", columns="method", values="value").reset_index()}
 
 
+COLOURS = Palette("sgd", "adam")
+
+
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:
+    return {"loss": losses(frame)}
+
+
+@captioned
+def losses(frame: pd.DataFrame) -> Figure:
+    """Training loss, mean over seeds."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
     for method, curve in frame[frame.metric == "loss"].groupby("method"):
         mean = curve.groupby("step").value.mean()
-        axes.plot(mean.index, mean.values, label=method)
+        axes.plot(mean.index, mean.values, label=method, **COLOURS.line(method))
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.legend()
-    figure.set_label("Training loss, mean over seeds.")
-    return {"loss": figure}
+    return figure
 
 
 SYSTEM = System(
@@ -133,6 +142,7 @@ SYSTEM = System(
     baseline="sgd",
     tables=tables,
     figures=figures,
+    colours=COLOURS,
 )
 
 

@@ -1,0 +1,80 @@
+"""How figures look: the colours, one look per method, a caption under every figure."""
+
+import functools
+import inspect
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Told apart with any colour vision (Okabe and Ito), and seen on white as on black."""
+_LINES, _MARKERS = ("-", "--", ":", "-."), "osD^"
+"""Of the first six names, the next six, and so on."""
+
+_Arguments = ParamSpec("_Arguments")
+_Drawn = TypeVar("_Drawn", bound=Figure | None)
+
+
+class Palette(Mapping[Any, str]):
+    """Colours by name: a system has one for its methods, and all of its figures and tables use that one.
+
+    The seventh name gets the first colour again, with another line and marker. A name that was not foreseen gets a
+    colour which depends on the name alone.
+    """
+
+    def __init__(self, *names: Any):
+        """Names in the order in which they get their colours."""
+        self._places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+    def __getitem__(self, name: Any) -> str:
+        return _COLOURS[self._place(name) % len(_COLOURS)]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def is_repeated(self, name: Any) -> bool:
+        """Whether an earlier name has the same colour, so that line and marker tell the two apart."""
+        return self._place(name) >= len(_COLOURS)
+
+    def line(self, name: Any) -> dict[str, Any]:
+        """Colour and line style, as keyword arguments of ``plot``."""
+        return {"color": self[name], "linestyle": _LINES[self._place(name) // len(_COLOURS) % len(_LINES)]}
+
+    def marker(self, name: Any) -> str:
+        """The marker of points."""
+        return _MARKERS[self._place(name) // len(_COLOURS) % len(_MARKERS)]
+
+    def _place(self, name: Any) -> int:
+        known = self._places.get(name)
+        return zlib.crc32(str(name).encode()) if known is None else known
+
+
+def plain_log(axis: Axis) -> None:
+    """Labels a logarithmic axis 1, 2, 5, 10, ... in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.12g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def captioned(draw: Callable[_Arguments, _Drawn]) -> Callable[_Arguments, _Drawn]:
+    """Makes the docstring of a drawing function the caption of its figure, unless the figure has a label already."""
+    text = " ".join((inspect.getdoc(draw) or "").split())
+
+    @functools.wraps(draw)
+    def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Drawn:
+        figure = draw(*args, **kwargs)
+        if figure is not None and not figure.get_label():
+            figure.set_label(text)
+        return figure
+
+    return drawn

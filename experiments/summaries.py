@@ -1,0 +1,102 @@
+"""What a reader may conclude from a run, in a sentence computed from its records."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from core.stats import paired, summary
+from experiments import grids, tables
+from experiments.frames import by_seed
+from experiments.ledger import State
+from experiments.runs import Run
+from experiments.tables import Entry
+
+MOST_NAMED = 4
+"""Methods that a sentence names; of more it gives the number."""
+
+
+def sentence(run: Run, counts: Mapping[State, int]) -> str:
+    """The system's own summary; else its main table's comparison with the baseline; else its claims."""
+    if run.system.summary is not None:
+        told = run.system.summary(run.frame)
+        if told:
+            return told
+    return against_baseline(run) or claims(counts)
+
+
+def against_baseline(run: Run) -> str:
+    """Which methods the intervals of paired differences put above and below the baseline, in the first metric.
+
+    Empty where no method has two seeds in common with the baseline.
+    """
+    compared = [entry for entry in tables.main_table(run) if entry.against is not None]
+    if not compared:
+        return ""
+    first = [entry for entry in compared if (entry.dataset, entry.metric) == (compared[0].dataset, compared[0].metric)]
+    sides: dict[str, list[Entry]] = {"above": [], "below": [], "not told apart": []}
+    for entry in first:
+        sides[_side(entry)].append(entry)
+    parts = [f"{_named(found)} {side}" for side, found in sides.items() if found]
+    seeds = sorted({entry.reproduced.n for entry in first if entry.reproduced})
+    over = " to ".join(map(str, seeds[:1] + seeds[1:][-1:]))
+    head = f"On {first[0].dataset}, {first[0].metric} beside {run.system.baseline}: {'; '.join(parts)}"
+    return f"{head} (95 % intervals of differences paired over {over} seeds)."
+
+
+def _side(entry: Entry) -> str:
+    assert entry.against is not None
+    if entry.against.low > 0:
+        return "above"
+    return "below" if entry.against.high < 0 else "not told apart from"
+
+
+def _named(found: Sequence[Entry]) -> str:
+    names = [f"“{entry.method}”" if "," in entry.method else entry.method for entry in found]
+    return _listed(names) if len(found) <= MOST_NAMED else f"{len(found)} methods"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def claims(counts: Mapping[State, int]) -> str:
+    """How many claims are in each state; empty where there are none."""
+    total = sum(counts.values())
+    if not total:
+        return ""
+    if set(counts) <= {"not measured", "not shown"}:
+        return f"None of the {total} claims was measured."
+    parts = [f"{count} {'is' if count == 1 else 'are'} {state}" for state, count in counts.items()]
+    return f"Of {total} claims, {_listed(parts)}."
+
+
+def difference(frame: pd.DataFrame, dataset: str, method: str, baseline: str, metric: str) -> tuple[str, int]:
+    """One method beside another in words, and the sign of the difference where its interval excludes 0.
+
+    Args:
+      frame: records without coordinates.
+      dataset: where both were measured.
+      method: whose metric is described.
+      baseline: what it is compared with, on the seeds that both have.
+      metric: what is compared.
+
+    Returns:
+      ``("DCCF's ndcg@20 is 0.010 lower than LightGCN's (...)", -1)``; 0 where the interval holds 0 or there is none.
+      Empty where there is nothing to compare.
+    """
+    ours, theirs = (by_seed(frame, dataset=dataset, method=m, metric=metric) for m in (method, baseline))
+    seeds = sorted(set(ours.index) & set(theirs.index))
+    if not seeds:
+        return "", 0
+    a, b = ([float(values.loc[seed]) for seed in seeds] for values in (ours, theirs))
+    found = paired(a, b)
+    side = "higher" if found.difference > 0 else "lower"
+    means = f"{grids.number(summary(a).mean)} against {grids.number(summary(b).mean)}"
+    size = grids.number(abs(found.difference), summary(b).mean)
+    head = f"{method}'s {metric} is {size} {side} than {baseline}'s ({means}"
+    if len(seeds) < 2:
+        return f"{head}; one seed, so chance is not told from a difference)", 0
+    limits = sorted((found.low, found.high) if side == "higher" else (-found.low, -found.high))
+    low, high = (grids.number(limit, summary(b).mean).replace("-", "−") for limit in limits)
+    sign = (found.low > 0) - (found.high < 0)
+    return f"{head}; 95 % interval of the difference {low} to {high}, paired over {len(seeds)} seeds)", sign
