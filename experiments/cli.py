@@ -132,12 +132,14 @@ def run(
         from core.parallel import initialize
 
         initialize()
+    from core.compilation import keep_compiled
     from core.parallel import is_primary
     from experiments import registry, runs
     from experiments.launch import run_command
     from experiments.runner import execute
     from experiments.settings import seeds as parse_seeds
 
+    keep_compiled()
     folder = execute(
         registry.load(slug),
         preset=preset,
@@ -244,8 +246,10 @@ def reproduce(
         workdir: Folder of all runs.
         data_dir: Where raw data files lie.
     """
+    from core.compilation import keep_compiled
     from experiments.reproduce import reproduce_all
 
+    keep_compiled()
     failures = reproduce_all(preset, seeds, workdir, data_dir, _tell)
     if failures:
         raise RelicError("; ".join(f"{slug}: {message}" for slug, message in failures.items()))
@@ -258,9 +262,11 @@ def demo(workdir: Folder = Path("runs"), data_dir: DataDir = None) -> None:
         workdir: Folder of all runs.
         data_dir: Where raw data files lie.
     """
+    from core.compilation import keep_compiled
     from experiments.report import write_report
     from experiments.reproduce import run_demo
 
+    keep_compiled()
     finished = run_demo(workdir, data_dir, _tell)
     _show(finished)
     _tell(f"wrote {write_report([finished], workdir / 'report.html')}")
