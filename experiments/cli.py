@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from core.errors import Preempted, RelicError
+from experiments.progress import Progress
 
 if TYPE_CHECKING:
     from experiments.runs import Run
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # where systems of one's own may lie
         sys.path.append(os.getcwd())
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
+        with Progress(f"{shlex.join(['relic', *argv[:2]])} is at work"):
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
         sys.stdout.flush()
     except Preempted as stopped:
         from core.fit import EXIT_PREEMPTED

@@ -48,17 +48,21 @@ class Notebook:
     preset: str = "smoke"
     data_dir: Path | None = None
     records: list[Record] = dataclasses.field(default_factory=list)
-    cells: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    announced: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    done_cells: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     lines: list[str] = dataclasses.field(default_factory=list)
 
+    def cells(self, cells):
+        self.announced += cells
+
     def done(self, **cell):
-        return cell in self.cells
+        return cell in self.done_cells
 
     def record(self, *, dataset, method, metric, seed, value, **coords):
         self.records.append(Record("dccf", self.preset, dataset, method, metric, seed, value, coords))
 
     def finish(self, **cell):
-        self.cells.append(cell)
+        self.done_cells.append(cell)
 
     def say(self, message):
         self.lines.append(message)
