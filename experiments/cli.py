@@ -307,6 +307,8 @@ def bench(
 ) -> None:
     """Speed beside the best peer, both sides in one run; the ratio comes first.
 
+    What other processes take of the machine is measured too, and results of a busy machine are marked as such.
+
     Args:
         name: Which comparison (left out: lists them).
         format: A table for people or one JSON document.
@@ -315,7 +317,7 @@ def bench(
     from experiments import benches
 
     with _quiet_stdout():
-        results = benches.run(name, workdir)
+        results = benches.run(name, workdir, _tell)
     if format == "json":
         _print_json(benches.as_json(results))
     else:
