@@ -43,7 +43,8 @@ docs: $(STAMP)  ## fill docs, README and RESULTS.md from the records under runs/
 	$(BIN)/relic docs
 
 site: $(SITE)  ## the documentation as web pages under site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
