@@ -138,10 +138,10 @@ class Load:
         return max((x for x in (self.before, self.during) if not math.isnan(x)), default=0.0) > BUSY * self.cores
 
     def words(self) -> str:
-        """E.g. "other processes kept 1.3 of 2 cores busy before and 1.1 during the run"."""
+        """E.g. "other processes kept 1.3 of 2 cores busy before the run, 1.1 of 2 cores busy during the run"."""
         known = {"before": self.before, "during": self.during}
-        parts = [f"{cores:.1f} {when}" for when, cores in known.items() if not math.isnan(cores)]
-        return f"of {self.cores} cores, other processes kept {' and '.join(parts)} the run busy"
+        parts = [f"{x:.1f} of {self.cores} cores busy {when} the run" for when, x in known.items() if not math.isnan(x)]
+        return f"other processes kept {', '.join(parts)}"
 
 
 class LoadMeter:
