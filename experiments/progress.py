@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-SECONDS_BETWEEN_LINES = 8
-"""Of silence, after which a line says what goes on; with a look every second, ten are not reached."""
+SECONDS_BETWEEN_LINES = 6
+"""Of silence, after which a line says what goes on: well under ten, as a call of a library may hold the interpreter."""
 
 
 @dataclasses.dataclass
@@ -34,11 +34,13 @@ class Tally:
         return len(self.before | self.finished)
 
     def seconds_left(self, now: float) -> float | None:
-        """What is left, if each cell takes as long as those of this run did on average; None before the first."""
-        if self.latest is None:
+        """What is left, if each cell takes as long as those of this run did on average; None where that tells nothing:
+        before the first is finished, and where the last takes longer.
+        """
+        if self.latest is None or self.done >= self.total:
             return None
-        each = (self.latest - self.begun) / len(self.finished)
-        return max(0.0, each * (self.total - self.done) - (now - self.latest))
+        each, running = (self.latest - self.begun) / len(self.finished), now - self.latest
+        return each * (self.total - self.done - 1) + max(0.0, each - running) or None
 
     def words(self, now: float) -> str:
         """E.g. "cell 3 of 30, about 12 min left"."""
