@@ -87,6 +87,10 @@ def test_every_cell_is_measured_for_every_seed(finished):
     assert plain["value"].between(0, 1).all()
 
 
+def test_cells_are_announced_as_they_are_finished(finished):
+    assert set(map(str, finished.announced)) == set(map(str, finished.done_cells))
+
+
 def test_curves_and_truths_are_recorded(finished):
     frame = to_frame(finished.records)
     steps = frame[(frame["method"] == BASELINE) & (frame["metric"] == "recall@20")]["step"].dropna()
