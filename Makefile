@@ -8,7 +8,15 @@ PARTIAL := $(VENV)/.installing
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: help demo test test-all lint peers docs clean
+SITE := $(VENV)/.site
+
+# pip is silent for minutes; this tells that it is at work.
+define INSTALL
+@( s=0; while sleep 10 >/dev/null 2>&1; do s=$$((s + 10)); echo "still installing, $$s s"; done ) & beat=$$!; \
+trap 'kill $$beat' EXIT; $(PIP_INSTALL) --editable '.[$(1)]'
+endef
+
+.PHONY: help demo test test-all lint peers docs site clean
 
 demo: $(STAMP)  ## train DCCF beside LightGCN: a figure, a table, a conclusion, runs/report.html
 	$(BIN)/relic demo
@@ -26,10 +34,17 @@ lint: $(STAMP)  ## style, types and import directions
 	$(BIN)/pyright
 
 peers: $(STAMP)  ## the libraries that benchmarks compare with (PyTorch, diffrax, kronfluence, transformers)
-	$(PIP_INSTALL) --editable '.[peers]'
+	@echo "installing the peers into $(VENV) (some minutes and, with PyTorch for GPUs, 6 GB)"
+	$(call INSTALL,peers)
+	@echo "importing them"
+	@$(BIN)/python -m experiments.peers
 
 docs: $(STAMP)  ## fill docs, README and RESULTS.md from the records under runs/
 	$(BIN)/relic docs
+
+site: $(SITE)  ## the documentation as web pages under site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,9 +57,14 @@ $(STAMP): pyproject.toml requirements.lock
 		echo "creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); fi
 	@touch $(PARTIAL)
 	@echo "installing relic and what it needs into $(VENV) (a minute or two)"
-	@$(PIP_INSTALL) --editable '.[test]'
+	$(call INSTALL,test)
 	@rm -f $(PARTIAL)
 	@touch $(STAMP)
 
-clean:  ## remove the environment, runs and caches
-	rm -rf $(VENV) runs .relic
+$(SITE): $(STAMP)
+	@echo "installing what builds the site into $(VENV)"
+	$(call INSTALL,docs)
+	@touch $(SITE)
+
+clean:  ## remove the environment, the site, runs and caches
+	rm -rf $(VENV) runs .relic site

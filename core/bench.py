@@ -1,15 +1,48 @@
-"""Speed beside the best peer: both sides in one run, compilation apart, the ratio first."""
+"""Speed beside the best peer: both sides in one run, compilation apart, the ratio first, on a machine with no load."""
 
 import dataclasses
 import importlib
+import math
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from core.errors import RelicError
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of a call that was repeated."""
+
+    median: float
+    iqr: float = math.nan
+    """Interquartile range in seconds; NaN where it was called less than three times."""
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Timing":
+        """From the seconds of every call."""
+        if len(seconds) < 3:
+            return cls(statistics.median(seconds))
+        low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        return cls(middle, high - low)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over median."""
+        return self.iqr / self.median
+
+    def __add__(self, other: "Timing") -> "Timing":
+        """One after the other, at the worst in step."""
+        return Timing(self.median + other.median, self.iqr + other.iqr)
+
+    def __mul__(self, factor: float) -> "Timing":
+        """Of another amount of work."""
+        return Timing(self.median * factor, self.iqr * factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +56,17 @@ class BenchResult:
     compile_s: float
     device: str
     note: str = ""
+    ours_spread: float = math.nan
+    """Interquartile range over median, NaN where it is not known; likewise the peer's."""
+    peer_spread: float = math.nan
+    busy: bool = False
+    """Whether other processes took part of the machine, so that the seconds are not to be published."""
+
+    @classmethod
+    def of(cls, name: str, ours: Timing, peer: str, theirs: Timing, compile_s: float, note: str = "") -> "BenchResult":
+        """From two timings on the present device."""
+        sides = ours.median, peer, theirs.median
+        return cls(name, *sides, compile_s, device_name(), note, ours.spread, theirs.spread)
 
     @property
     def ratio(self) -> float:
@@ -37,13 +81,13 @@ def first_call(fn: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: int = 7) -> tuple[float, float]:
-    """Median seconds of each side, measured in turn so that a busy machine troubles both alike."""
+def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: int = 7) -> tuple[Timing, Timing]:
+    """Seconds of each side, measured in turn so that what troubles one troubles the other."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         for fn, kept in zip((ours, peer), times, strict=True):
             kept.append(first_call(fn))
-    return statistics.median(times[0]), statistics.median(times[1])
+    return Timing.of(times[0]), Timing.of(times[1])
 
 
 def beside(
@@ -68,8 +112,78 @@ def beside(
       note: for the table.
     """
     first = first_call(ours)
-    ours_s, peer_s = interleaved(ours, theirs, repeats=repeats)
-    return BenchResult(name, ours_s / steps, peer, peer_s / steps, first - ours_s, device_name(), note)
+    own, others = interleaved(ours, theirs, repeats=repeats)
+    return BenchResult.of(name, own * (1 / steps), peer, others * (1 / steps), first - own.median, note)
+
+
+BUSY = 0.05
+"""Share of the machine's cores that other processes may take before its timings are marked."""
+IDLE_SECONDS = 2.0
+"""How long other processes are watched before a comparison."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """Cores that other processes kept busy, on average; NaN where this system does not tell."""
+
+    before: float
+    """While this process slept."""
+    during: float
+    """While it measured."""
+    cores: int
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether timings suffered."""
+        return max((x for x in (self.before, self.during) if not math.isnan(x)), default=0.0) > BUSY * self.cores
+
+    def words(self) -> str:
+        """E.g. "other processes kept 1.3 of 2 cores busy before the run, 1.1 of 2 cores busy during the run"."""
+        known = {"before": self.before, "during": self.during}
+        parts = [f"{x:.1f} of {self.cores} cores busy {when} the run" for when, x in known.items() if not math.isnan(x)]
+        return f"other processes kept {', '.join(parts)}"
+
+
+class LoadMeter:
+    """Watches other processes: for a moment at first, then until :meth:`load` is asked for.
+
+    Args:
+      seconds: of the moment.
+    """
+
+    def __init__(self, seconds: float = IDLE_SECONDS):
+        begun = _used()
+        time.sleep(seconds)
+        self._begun = _used()
+        self.before = Load(_by_others(begun, self._begun), math.nan, os.cpu_count() or 1)
+
+    def load(self) -> Load:
+        """Before and from then until now."""
+        return dataclasses.replace(self.before, during=_by_others(self._begun, _used()))
+
+
+def _used() -> tuple[float, float, float]:
+    """The time, and core seconds used since the start: by all processes (NaN where unknown), and by this one."""
+    own = os.times()
+    return time.monotonic(), _all_processes(), own.user + own.system + own.children_user + own.children_system
+
+
+def _all_processes(path: Path = Path("/proc/stat")) -> float:
+    """Core seconds of all processes of a Linux machine, with what its host took away."""
+    try:
+        fields = path.read_text().split("\n", 1)[0].split()[1:9]
+        user, nice, system, _, _, irq, softirq, steal = map(int, fields)
+    except (OSError, ValueError):
+        return math.nan
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _by_others(begin: tuple[float, float, float], end: tuple[float, float, float]) -> float:
+    """Cores used by other processes between two readings."""
+    elapsed, everyone, own = (late - early for early, late in zip(begin, end, strict=True))
+    if math.isnan(everyone):
+        return max(0.0, os.getloadavg()[0] - own / elapsed) if hasattr(os, "getloadavg") else math.nan
+    return max(0.0, (everyone - own) / elapsed)
 
 
 def require_agreement(difference: float, most: float, what: str) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from core.learner import Batch, Layout, Learner, LearnerLike, Metrics, Params, mean_over_devices
+from core.learner import Batch, BatchAxes, Layout, Learner, LearnerLike, Metrics, Params, mean_over_devices
 
 Score = Callable[[Params, Batch], Float[Array, " *runs"]]
 """``(params, held-out data) -> score``, the higher the better; one per run where runs are stacked."""
@@ -32,7 +32,9 @@ class Stopping(NamedTuple):
     """Of the last step taken."""
 
 
-def stop_by_validation(learner: LearnerLike, score: Score, *, every: int, rounds: int, patience: int) -> Learner:
+def stop_by_validation(
+    learner: LearnerLike, score: Score, *, every: int, rounds: int, patience: int, held_out_axes: BatchAxes = None
+) -> Learner:
     """A learner whose update is a round: ``every`` steps, then a measurement on held-out data.
 
     A run stops once ``patience`` rounds in a row have not beaten its best one. Runs that :func:`replicate_seeds`
@@ -46,6 +48,7 @@ def stop_by_validation(learner: LearnerLike, score: Score, *, every: int, rounds
       every: steps per round.
       rounds: the length of the validation curve that is kept; train for so many updates.
       patience: rounds without a new best after which a run stops.
+      held_out_axes: prefix of the held-out data which marks the leaves that hold examples, to be spread over devices.
 
     Returns:
       A learner of batches ``(data, held_out)`` with state :class:`Stopping`: ``params`` are those of the best round.
@@ -89,7 +92,7 @@ def stop_by_validation(learner: LearnerLike, score: Score, *, every: int, rounds
         return state, {**state.metrics, "validation": state.best}
 
     of_steps = learner.layout
-    return Learner(init, update, Layout(None if of_steps.runs else (of_steps.examples, None), of_steps.draws))
+    return Learner(init, update, Layout(None if of_steps.runs else (of_steps.examples, held_out_axes), of_steps.draws))
 
 
 def is_open(state: Stopping, patience: int) -> Array:

@@ -4,14 +4,15 @@ import dataclasses
 import datetime
 import importlib
 import json
+import math
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from core.bench import BenchResult
+from core.bench import BenchResult, LoadMeter
 from core.errors import ConfigError
 from core.records import commit
 from experiments import bench, runs
@@ -22,8 +23,13 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(bench.__path__))
 
 
-def run(name: str, workdir: Path) -> list[BenchResult]:
-    """Runs a comparison and keeps its results in ``workdir/bench/<name>.json``.
+def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: None) -> list[BenchResult]:
+    """Runs a comparison and keeps its results in ``workdir/bench/<name>.json``, marked where the machine was busy.
+
+    Args:
+      name: which, of :func:`names`.
+      workdir: the folder of all runs.
+      tell: gets a sentence where other processes took part of the machine.
 
     Raises:
       ConfigError: where there is no such comparison, or its peer is not installed.
@@ -31,19 +37,32 @@ def run(name: str, workdir: Path) -> list[BenchResult]:
     if name not in names():
         what = f"there is no benchmark {name!r}" if name else "name a benchmark"
         raise ConfigError(f"{what}; possible: {', '.join(names())}")
+    meter = LoadMeter()
+    if meter.before.is_busy:
+        tell(f"this machine is busy: {meter.before.words()}; results will be marked, and `relic docs` leaves them out")
     try:
         results = importlib.import_module(f"experiments.bench.{name}").run()
     except ModuleNotFoundError as error:
         raise ConfigError(f"benchmark {name} needs the peer {error.name}; `make peers` installs it") from error
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    kept = {"name": name, "commit": commit(), "time": now, "results": as_json(results)}
+    load = meter.load()
+    results = [dataclasses.replace(result, busy=load.is_busy) for result in results]
+    if load.is_busy:
+        tell(f"marked as measured on a busy machine ({load.words()}); run it again when nothing else does")
+    measured = {"load": _plain(dataclasses.asdict(load)), "results": as_json(results)}
+    kept = {"name": name, "commit": commit(), "time": now, **measured}
     runs.write(workdir / "bench" / f"{name}.json", json.dumps(kept, indent=1) + "\n")
     return results
 
 
 def as_json(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
     """Results as plain values."""
-    return [dataclasses.asdict(result) | {"ratio": result.ratio} for result in results]
+    return [_plain(dataclasses.asdict(result) | {"ratio": result.ratio}) for result in results]
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """With None for what is not known."""
+    return {name: None if value != value else value for name, value in values.items()}
 
 
 def terminal(results: Sequence[BenchResult]) -> Table:
@@ -51,11 +70,17 @@ def terminal(results: Sequence[BenchResult]) -> Table:
     table = Table(title="peer's time over ours: above 1, we are faster", title_justify="left", title_style="dim")
     for title in ("ratio", "what", "ours", "peer", "", "compile", "device", "note"):
         table.add_column(title, justify="right" if title in ("ratio", "ours", "", "compile") else "left")
+    table.caption = "in brackets: interquartile range over median"
     for r in results:
         ratio = f"[bold {'green' if r.ratio >= 1 else 'red'}]{r.ratio:.2f}x[/]"
-        times = (seconds(r.ours_s), r.peer, seconds(r.peer_s), seconds(r.compile_s))
-        table.add_row(ratio, r.name, *times, r.device, r.note)
+        times = (timing(r.ours_s, r.ours_spread), r.peer, timing(r.peer_s, r.peer_spread), seconds(r.compile_s))
+        table.add_row(ratio, r.name, *times, r.device, f"[red]busy machine[/]; {r.note}" if r.busy else r.note)
     return table
+
+
+def timing(median: float, spread: float | None) -> str:
+    """A median with its spread in brackets, where there is one: "12.3 ms (4 %)"."""
+    return seconds(median) + ("" if spread is None or math.isnan(spread) else f" ({100 * spread:.0f} %)")
 
 
 def seconds(value: float) -> str:

@@ -20,6 +20,7 @@ from experiments.system import Context, Published, System
 
 def run(config: Config, context: Context) -> None:
     """Strokes with all seeds at once, then real digits, then the small worlds."""
+    context.cells([*scores.cells(context), *digits.cells(config, context), *worlds.cells(context)])
     scores.run(config, context)
     digits.run(config, context)
     worlds.run(config, context)

@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from core.errors import ConfigError, Preempted, RelicError
+from experiments.progress import Progress
 
 if TYPE_CHECKING:
     from experiments.runs import Run
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # where systems of one's own may lie
         sys.path.append(os.getcwd())
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
+        with Progress(f"{shlex.join(['relic', *argv[:2]])} is at work"):
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
         sys.stdout.flush()
     except Preempted as stopped:
         from core.fit import EXIT_PREEMPTED
@@ -139,12 +141,14 @@ def run(
         from core.parallel import initialize
 
         initialize()
+    from core.compilation import keep_compiled
     from core.parallel import is_primary
     from experiments import registry, runs
     from experiments.launch import run_command
     from experiments.runner import execute
     from experiments.settings import seeds as parse_seeds
 
+    keep_compiled()
     folder = execute(
         registry.load(slug),
         preset=preset,
@@ -300,8 +304,10 @@ def reproduce(
         keep: As in `relic run`.
         again: As in `relic run`.
     """
+    from core.compilation import keep_compiled
     from experiments.reproduce import reproduce_all
 
+    keep_compiled()
     failures = reproduce_all(preset, seeds, workdir, data_dir, _tell, changed_code=_changed_code(keep, again))
     if failures:
         raise RelicError("; ".join(f"{slug}: {message}" for slug, message in failures.items()))
@@ -316,8 +322,10 @@ def demo(workdir: Folder = Path("runs"), data_dir: DataDir = None) -> None:
         workdir: Folder of all runs.
         data_dir: Where raw data files lie.
     """
+    from core.compilation import keep_compiled
     from experiments.reproduce import run_demo
 
+    keep_compiled()
     made = run_demo(workdir, data_dir, _tell)
     _tell(f"figure: {made.figure}")
     _show(made.run)
@@ -360,6 +368,8 @@ def bench(
 ) -> None:
     """Speed beside the best peer, both sides in one run; the ratio comes first.
 
+    What other processes take of the machine is measured too, and results of a busy machine are marked as such.
+
     Args:
         name: Which comparison (left out: lists them).
         format: A table for people or one JSON document.
@@ -368,7 +378,7 @@ def bench(
     from experiments import benches
 
     with _quiet_stdout():
-        results = benches.run(name, workdir)
+        results = benches.run(name, workdir, _tell)
     if format == "json":
         _print_json(benches.as_json(results))
     else:

@@ -12,6 +12,7 @@ Expect: times to learn fall as separation to the power -1.4; exaggerated prompts
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ import optax
 from core.fit import fit
 from core.learner import GradientLearner, gradient_learner, replicate_seeds, seed_keys, step_key, with_sampler
 from core.loop import loop_policy
+from core.records import Scalar
 from experiments.concept_claims import CLAIMS
 from experiments.concept_figures import COLOURS, figures, tables
 from experiments.system import Context, System
@@ -100,21 +102,28 @@ PRESETS = {
 def run(config: Config, context: Context) -> None:
     """The vectors of all seeds at once, then the images run by run; cells which a rerun skips."""
     seeds = ",".join(map(str, context.seeds))
+    plans = [(seed, Setting(sep)) for sep in config.separations for seed in context.seeds]
+    plans += [(seed, Setting(0.8, sep_background=0.8)) for seed in context.seeds[: config.cubes]]
+    context.cells({"part": "vectors", "group": group, "seeds": seeds} for group in settings_of(config))
+    context.cells(itertools.starmap(cell_of, plans))
     for group, settings in settings_of(config).items():
         if context.done(part="vectors", group=group, seeds=seeds):
             continue
         context.say(f"concept_space: vectors, {group}")
         vectors(config, context, settings)
         context.finish(part="vectors", group=group, seeds=seeds)
-    plans = [(seed, Setting(sep)) for sep in config.separations for seed in context.seeds]
-    plans += [(seed, Setting(0.8, sep_background=0.8)) for seed in context.seeds[: config.cubes]]
     for seed, setting in plans:
-        cell = {"part": "images", "seed": seed, "sep_colour": setting.sep_colour, "world": setting.cube}
+        cell = cell_of(seed, setting)
         if context.done(**cell):
             continue
         context.say(f"concept_space: {config.shape}s, {setting.cube}, sep_colour {setting.sep_colour}, seed {seed}")
         images(config, context, seed, setting)
         context.finish(**cell)
+
+
+def cell_of(seed: int, setting: "Setting") -> dict[str, Scalar]:
+    """The name of a run with images."""
+    return {"part": "images", "seed": seed, "sep_colour": setting.sep_colour, "world": setting.cube}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,6 +120,7 @@ def denoiser(width: int, blocks: int = 2) -> diffusion.Denoiser:
 
 def run(config: Config, context: Context) -> None:
     """Trains and samples for every seed, then times; cells which a rerun skips."""
+    context.cells([*({"part": "ring", "seed": seed} for seed in context.seeds), {"part": "cost"}])
     for seed in context.seeds:
         if context.done(part="ring", seed=seed):
             continue

@@ -139,6 +139,7 @@ def _met(slug: str, workdir: Path) -> str:
 def _benches(workdir: Path) -> Writer:
     def write(old: str) -> str:
         kept = [json.loads(path.read_text()) for path in sorted((workdir / "bench").glob("*.json"))]
+        kept = [bench for bench in kept if not any(result.get("busy") for result in bench["results"])]
         rows = {bench["name"]: [_bench_row(bench["name"], result) for result in bench["results"]] for bench in kept}
         for row in old.splitlines()[2:]:
             if (command := re.search(r"`relic bench (\S+)` \|$", row)) and command[1] not in {b["name"] for b in kept}:
@@ -153,7 +154,5 @@ def _benches(workdir: Path) -> Writer:
 
 
 def _bench_row(name: str, r: Mapping[str, Any]) -> str:
-    return (
-        f"| {r['ratio']:.1f}x | {r['name']} | {benches.seconds(r['ours_s'])} | {r['peer']} "
-        f"| {benches.seconds(r['peer_s'])} | {r['device']} | `relic bench {name}` |"
-    )
+    ours, peer = (benches.timing(r[f"{side}_s"], r.get(f"{side}_spread")) for side in ("ours", "peer"))
+    return f"| {r['ratio']:.1f}x | {r['name']} | {ours} | {r['peer']} | {peer} | {r['device']} | `relic bench {name}` |"

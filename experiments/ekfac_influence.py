@@ -28,6 +28,7 @@ PUBLISHED: tuple[Published, ...] = ()
 
 def run(config: Config, context: Context) -> None:
     """All parts for all seeds; each is a cell which a rerun skips."""
+    context.cells({"part": name, "seed": seed} for seed in context.seeds for name in parts(config, seed))
     for seed in context.seeds:
         for name, part in parts(config, seed).items():
             if not context.done(part=name, seed=seed):

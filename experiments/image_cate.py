@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.datasets import ihdp, uganda
+from core.records import Scalar
 from experiments.image_cate_claims import CLAIMS
 from experiments.image_cate_cost import cost
 from experiments.image_cate_coverage import coverage
@@ -23,7 +24,7 @@ from experiments.image_cate_figures import COLOURS, figures, tables
 from experiments.image_cate_real import elsewhere, tabular, trial
 from experiments.image_cate_settings import PRESETS, Config
 from experiments.image_cate_simulated import heterogeneity, none, number_of_clusters
-from experiments.image_cate_variants import ablations, baselines
+from experiments.image_cate_variants import ablations, baselines, variants
 from experiments.image_cate_worlds import Pictures, pictures
 from experiments.system import Context, System
 
@@ -47,12 +48,14 @@ REAL: dict[str, tuple[Callable[[Config, Context], None], Callable[[Path | None],
 def run(config: Config, context: Context) -> None:
     """The chosen parts; those with seeds hold all seeds, which are trained as one program."""
     load = functools.cache(lambda: pictures(config, context))
-    for name in config.parts:
-        cell = {"stage": name} if name in REAL else {"stage": name, "seeds": ",".join(map(str, context.seeds))}
+    there = [name for name in config.parts if name not in REAL or REAL[name][1](context.data_dir)]
+    if absent := [name for name in config.parts if name not in there]:
+        context.say(f"image_cate: the data of {', '.join(absent)} are not in the data directory; left out")
+    context.cells(cell_of(name, context) for name in there)
+    context.cells(variants(context) if "ablations" in there else [])
+    for name in there:
+        cell = cell_of(name, context)
         if context.done(**cell):
-            continue
-        if name in REAL and REAL[name][1](context.data_dir) is None:
-            context.say(f"image_cate: the data of {name} are not in the data directory; left out")
             continue
         context.say(f"image_cate: {name}")
         if name in REAL:
@@ -60,6 +63,12 @@ def run(config: Config, context: Context) -> None:
         else:
             ON_IMAGES[name](config, context, load())
         context.finish(**cell)
+
+
+def cell_of(name: str, context: Context) -> dict[str, Scalar]:
+    """The name of a part among the records; those on real data have seeds of their own."""
+    of_seeds: dict[str, Scalar] = {} if name in REAL else {"seeds": ",".join(map(str, context.seeds))}
+    return {"stage": name, **of_seeds}
 
 
 SYSTEM = System(

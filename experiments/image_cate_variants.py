@@ -55,11 +55,16 @@ VARIANTS = {
 }
 
 
+def variants(context: Context) -> list[dict[str, str]]:
+    """The cells of the ablations."""
+    seeds = ",".join(map(str, context.seeds))
+    return [{"method": f"effect clusters, {name}", "seeds": seeds} for name in VARIANTS]
+
+
 def ablations(config: Config, context: Context, pictures: Pictures) -> None:
     """The cluster model without its second stage, changed in one respect each."""
     runs = simulated("S1", pictures, tuple(context.seeds))
-    for name, variant in VARIANTS.items():
-        cell = {"method": f"effect clusters, {name}", "seeds": ",".join(map(str, context.seeds))}
+    for (name, variant), cell in zip(VARIANTS.items(), variants(context), strict=True):
         if not context.done(**cell):
             measure(context, runs, "S1", cell["method"], fitted(config, context, runs, name, variant))
             context.finish(**cell)

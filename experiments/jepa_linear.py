@@ -105,6 +105,7 @@ def run(config: Config, context: Context) -> None:
     }
     if config.cost_steps:
         parts["cost"] = lambda config, context: cost(context, config.cost_steps)
+    context.cells({"part": name} for name in parts)
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"jepa_linear: {name}")

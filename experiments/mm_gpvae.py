@@ -62,6 +62,7 @@ def run(config: Config, context: Context) -> None:
     seeds = ",".join(map(str, context.seeds))
     parts = {f"simulation, {v}": functools.partial(simulated, variant=v) for v in config.variants}
     order = {**dict(list(parts.items())[:1]), "monkey": monkey, **parts, "baselines": baselines, "scale": scale}
+    context.cells({"part": name, "seeds": seeds} for name in order)
     for name, part in order.items():
         if not context.done(part=name, seeds=seeds):
             context.say(f"mm_gpvae: {name}")

@@ -86,12 +86,14 @@ def run(config: Config, context: Context) -> None:
         **{f"mathematics {k}": functools.partial(mathematics, classes=k) for k in range(1, config.classes + 1)},
         **({"enumeration": enumeration} if config.classes else {}),
     }
+    forests = context.seeds if config.trees else ()
+    context.cells([{"part": name} for name in parts] + [{"part": "forest", "seed": seed} for seed in forests])
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"moe_trajectories: {name}")
             part(config, context)
             context.finish(part=name)
-    for seed in context.seeds if config.trees else ():
+    for seed in forests:
         if not context.done(part="forest", seed=seed):
             context.say(f"moe_trajectories: forest {seed}")
             forest(config, context, seed)

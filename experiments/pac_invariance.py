@@ -104,6 +104,7 @@ def run(config: Config, context: Context) -> None:
         "indirect": indirect,
         "sachs": cells,
     }
+    context.cells({"part": name} for name in parts)
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"pac_invariance: {name}")

@@ -15,6 +15,7 @@ words of titles; planted groups): deterministic and offline. ``interp.recsae.by_
 
 from collections.abc import Callable
 
+from core.records import Scalar
 from experiments.recsae_claims import CLAIMS, PUBLISHED
 from experiments.recsae_config import MAIN_K, PRESETS, SUBJECT, WALKS, Config
 from experiments.recsae_figures import figures, tables
@@ -28,6 +29,7 @@ from experiments.system import Context, System
 def run(config: Config, context: Context) -> None:
     """Recommenders are ranked, then one of them is interpreted; each part of each seed is a cell."""
     draws, counted = corpora(config, context), {}
+    context.cells(cell for seed in context.seeds for draw in draws for cell in cells(config, draw(seed), seed))
     for seed in context.seeds:
         for draw in draws:
             corpus = draw(seed)
@@ -37,6 +39,12 @@ def run(config: Config, context: Context) -> None:
                     rank(config, context, corpus, method, seed, counted)
                     context.finish(dataset=corpus.name, method=method, seed=seed)
             interpret(config, context, corpus, seed)
+
+
+def cells(config: Config, corpus: Corpus, seed: int) -> list[dict[str, Scalar]]:
+    """What is done on a data set for a seed."""
+    ranked = [{"dataset": corpus.name, "method": method, "seed": seed} for method in config.methods]
+    return ranked + [{"dataset": corpus.name, "part": part, "seed": seed} for part in parts(corpus)]
 
 
 def interpret(config: Config, context: Context, corpus: Corpus, seed: int) -> None:

@@ -35,6 +35,7 @@ def run(config: Config, context: Context) -> None:
         parts |= {**robustness.PARTS, "uncertainty": uncertainty, "other codes": extrapolation.rivals}
         parts |= {"ablations": robustness.ablations, "images": identification.images}
         parts["confirmation"] = confirmation
+    context.cells({"part": name} for name in parts)
     for name, part in parts.items():
         if not context.done(part=name):
             context.say(f"rep4ex: {name}")

@@ -7,16 +7,14 @@ import json
 import os
 import signal
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from core import records
 from core.compilation import quick_compilation
@@ -26,12 +24,11 @@ from core.parallel import is_primary
 from core.records import Record, Scalar
 from experiments import inputs, runs, settings, sources
 from experiments.inputs import Inputs
+from experiments.progress import Progress
 from experiments.registry import Found
 from experiments.runinfo import RunInfo
 from experiments.runs import fingerprint
 
-SECONDS_BETWEEN_LINES = 15
-"""Of progress in a log."""
 ChangedCode = Literal["ask", "keep", "again"]
 """What becomes of finished cells that other code computed: the person is asked, they stand, or are computed again."""
 
@@ -71,15 +68,11 @@ class RunContext:
         self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.whole(records.read(self._path))}
         self._noted: list[Record] = []
         self._known_to_work: observed.Files | None = None
-        self._console = Console(stderr=True)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
+        self.display = Progress(f"{slug}, preset {preset}", speaks=is_primary(), bar=True)
+
+    def cells(self, cells: Iterable[Mapping[str, Scalar]]) -> None:
+        """Announces cells, so that the display can count them."""
+        self.display.announce(map(self._key, cells), self._is_done)
 
     @property
     def workdir(self) -> Path:
@@ -161,6 +154,7 @@ class RunContext:
             if self._info:
                 self._info.computed()
         self._finished[key] = self._source({"key": key})
+        self.display.finished(key)
 
     def _source(self, mark: dict[str, Any]) -> dict[str, Any]:
         own = {"seeds": self.seeds, "cell": mark, **({"command": self._info.command} if self._info else {})}
@@ -168,38 +162,18 @@ class RunContext:
 
     def say(self, message: str) -> None:
         """A line on standard error."""
-        if is_primary():
-            self._console.print(message, highlight=False, markup=False)
+        self.display.say(message)
 
     def progress(self, description: str) -> Callable[[int, int], None]:
-        """A progress bar where standard error is a terminal, a line now and then elsewhere."""
-        if not is_primary():
-            return lambda done, total: None
-        if not self._console.is_terminal:
-            return self._lines(description)
-        task = self._bars.add_task(description, total=None)
-        self._bars.start()
-        return lambda done, total: self._bars.update(task, completed=done, total=total, visible=done < total)
-
-    def _lines(self, description: str) -> Callable[[int, int], None]:
-        last = time.monotonic()
-
-        def tell(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                self.say(f"{description}: {done} of {total}")
-
-        return tell
+        """Told beside the number of the cell: on a terminal at once, in a log now and then."""
+        return self.display.track(description)
 
     def close(self) -> None:
-        """Ends the display; says so if numbers were noted whose cell was never finished."""
-        if self._bars.live.is_started:
-            self._bars.stop()
+        """Says so if numbers were noted whose cell was never finished."""
         if self._noted:
             self.say(f"{len(self._noted)} numbers were not kept, as their cell was not finished")
 
-    def _key(self, cell: dict[str, Scalar]) -> str:
+    def _key(self, cell: Mapping[str, Scalar]) -> str:
         """Cells that name no seed hold all seeds, and are done for these seeds only."""
         digest = fingerprint(self._config, None if "seed" in cell else self.seeds)
         return f"{json.dumps(records.to_plain(cell), sort_keys=True)} {digest}"
@@ -280,11 +254,13 @@ def execute(
         made_from = Inputs(sources.of_run(entries), base, files, keep=changed_code == "keep")
         run_info = RunInfo(folder / runs.INFO, info)
         context = RunContext(system.slug, preset, config, seeds, folder, data_dir, made_from, run_info)
-        with contextlib.closing(context):
+        with contextlib.closing(context), context.display:
             context.settle(changed_code)
             run_info.begin()
             system.run(config, context)
             run_info.end()
+    if discrepancy := context.display.tally.discrepancy():
+        warnings.warn(f"the cells of {system.slug} were counted wrongly ({discrepancy})", stacklevel=2)
     return folder
 
 

@@ -42,11 +42,14 @@ PUBLISHED: tuple[Published, ...] = ()
 
 def run(config: Config, context: Context) -> None:
     """Every part over all seeds that it still lacks; cells which a rerun skips."""
+    chosen = parts(config, context)
+    context.cells([{"part": "cost"}] if config.repeats else [])
+    context.cells({"part": name, "seed": seed} for name in chosen for seed in context.seeds)
     if config.repeats and not context.done(part="cost"):
         context.say("sae_family: cost")
         cost(config, context)
         context.finish(part="cost")
-    for name, part in parts(config, context).items():
+    for name, part in chosen.items():
         missing = [seed for seed in context.seeds if not context.done(part=name, seed=seed)]
         if missing:
             context.say(f"sae_family: {name}, seeds {missing}")

@@ -41,11 +41,13 @@ from latent import scan_eeg as eeg
 def run(config: Config, context: Context) -> None:
     """The planted people of all seeds, real recordings where there are some, and what training costs."""
     seeds = ",".join(map(str, context.seeds))
+    recorded = real.parts(context) if config.real else {}
+    context.cells([{"stage": "simulated", "seeds": seeds}, *({"stage": name} for name in (*recorded, "cost"))])
     if not context.done(stage="simulated", seeds=seeds):
         context.say("scan_eeg: simulated people")
         planted(config, context)
         context.finish(stage="simulated", seeds=seeds)
-    for name, part in (real.parts(context) if config.real else {}).items():
+    for name, part in recorded.items():
         if not context.done(stage=name):
             context.say(f"scan_eeg: {name}")
             part(config, context)

@@ -106,6 +106,10 @@ class Context(Protocol):
         """Where raw data files lie, if anywhere."""
         ...
 
+    def cells(self, cells: Iterable[Mapping[str, Scalar]]) -> None:
+        """Announces the cells that the run consists of, done or not, for the display to count; call it first."""
+        ...
+
     def done(self, **cell: Scalar) -> bool:
         """Whether a former run finished this cell, by this code and from the same raw files.
 
@@ -128,7 +132,7 @@ class Context(Protocol):
         ...
 
     def progress(self, description: str) -> Callable[[int, int], None]:
-        """A progress bar: call the result with (steps done, steps in all)."""
+        """Tells of long work within a cell: call the result with (steps done, steps in all)."""
         ...
 
 

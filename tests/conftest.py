@@ -1,5 +1,7 @@
 """Four virtual CPU devices for every test, and compilers in a hurry: most of the time of short tests goes to them.
 
+What was compiled is kept for the next run (RELIC_COMPILATION_CACHE=off: it is not).
+
 `make test-all` compiles as users do (JAX_DISABLE_MOST_OPTIMIZATIONS=0).
 """
 
@@ -11,7 +13,10 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # processes that t
 import jax
 import pytest
 
+from core.compilation import keep_compiled
+
 jax.config.update("jax_num_cpu_devices", 4)
+keep_compiled()
 gc.set_threshold(20_000, 20, 100)  # compiled programs live on, and to search them over and over takes time
 
 

@@ -80,9 +80,9 @@ def stopped() -> Example:
     def score(params, held_out):
         return -jnp.mean(jnp.square(inputs.apply(params, held_out["x"]) - held_out["y"]))
 
-    learner = stop_by_validation(base.learner, score, every=2, rounds=4, patience=2)
+    learner = stop_by_validation(base.learner, score, every=2, rounds=4, patience=2, held_out_axes=0)
     held_out = {"x": base.batch["x"][::-1], "y": base.batch["y"][::-1]}
-    return Example(learner, (base.batch, held_out), (base.batch_axes, 0))
+    return Example(learner, (base.batch, held_out))
 
 
 def recommender(learner: Callable[..., LearnerLike], **settings) -> Example:

@@ -1,12 +1,18 @@
 """The two commands: set-up is done once, repaired when interrupted, and a run without tests fails."""
 
+import itertools
 import os
+import re
 import shutil
 import stat
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from experiments import peers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,6 +89,57 @@ def test_ci_fails_when_tests_fail_or_none_ran(tmp_path, recipe, passes):
     (tmp_path / "Makefile").write_text(f"test:\n\t{recipe}\n")
     result = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, capture_output=True, check=False)
     assert (result.returncode == 0) == passes
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(machine: str) -> dict[str, str]:
+    """Versions of the lock file for a kind of machine."""
+    pinned = map(Requirement, (ROOT / "requirements.lock").read_text().splitlines())
+    environment = {"platform_machine": machine}
+    return {canonical(p.name): str(p.specifier) for p in pinned if not p.marker or p.marker.evaluate(environment)}
+
+
+def test_everything_that_is_asked_for_is_pinned_to_a_version_that_was_asked_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lists = [project["dependencies"], *(asked for name, asked in extras.items() if name not in ("gpu", "tpu"))]
+    pinned = pins("x86_64")
+    for asked in map(Requirement, itertools.chain.from_iterable(lists)):
+        if asked.name != "relic":
+            assert asked.specifier.contains(pinned[canonical(asked.name)].removeprefix("==")), asked
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "arm64", "aarch64"])
+def test_torch_and_torchvision_are_pinned_to_releases_made_for_each_other(machine):
+    """Torch 2.n goes with torchvision 0.(n + 15); kronfluence asks for the latter and takes any."""
+    torch, torchvision = (pins(machine)[name].removeprefix("==").split(".") for name in ("torch", "torchvision"))
+    assert int(torch[1]) + 15 == int(torchvision[1])
+
+
+def test_peers_that_are_installed_and_cannot_be_imported_are_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "good_peer.py").touch()
+    (tmp_path / "bad_peer.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(peers, "names", lambda: ["good_peer", "bad_peer", "absent_peer"])
+    assert peers.main() == 1
+    out, err = capsys.readouterr()
+    assert "good_peer" in out
+    assert "bad_peer (not installed) cannot be imported (RuntimeError: operator torchvision::nms" in out
+    assert "absent_peer" in out
+    assert "install them from one index" in err
+    monkeypatch.setattr(peers, "names", lambda: ["good_peer"])
+    assert peers.main() == 0
+
+
+def test_make_peers_ends_by_importing_them(project):
+    """With a stand-in for the interpreter that cannot import anything."""
+    assert install(project).returncode == 0
+    write_program(project / ".venv/bin/python", '#!/bin/sh\ncase "$*" in *experiments.peers) exit 1 ;; esac\n')
+    result = subprocess.run(["make", "peers"], cwd=project, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
 
 
 def test_no_registry_address_is_pinned():

@@ -6,13 +6,15 @@ import hashlib
 import importlib.metadata
 import logging
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import jax
+
+from core.compilation import processor
+from core.datasets import cache_dir
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("csr.c", "topk.c"))
 HEADER = Path(__file__).with_name("kernel.h")
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 def register() -> bool:
     """Makes the kernels known to XLA; False, with one warning, where they cannot be compiled."""
     try:
-        library = ctypes.CDLL(str(build(_cache())))
+        library = ctypes.CDLL(str(build(cache_dir() / "kernels")))
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         logger.warning("sparse products take XLA's slower path, the C kernel could not be built: %s", detail.strip())
@@ -47,7 +49,7 @@ def build(cache: Path) -> Path:
     key = hashlib.sha256()
     for source in (HEADER, *SOURCES):
         key.update(source.read_bytes())
-    for part in (importlib.metadata.version("jaxlib"), compiler, _processor(), *FLAGS):
+    for part in (importlib.metadata.version("jaxlib"), compiler, processor(), *FLAGS):
         key.update(part.encode())
     library = cache / f"sparse-{key.hexdigest()[:16]}.so"
     if not library.exists():
@@ -58,16 +60,3 @@ def build(cache: Path) -> Path:
             subprocess.run(command, check=True, capture_output=True, text=True)
             fresh.replace(library)
     return library
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("RELIC_CACHE") or Path.home() / ".cache" / "relic") / "kernels"
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on, so that machines which share a home directory do not share kernels."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() + platform.machine()
-    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

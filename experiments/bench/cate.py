@@ -18,7 +18,7 @@ import optax
 
 from causal import treatment_effects as te
 from core.batches import epoch_sampler
-from core.bench import BenchResult, device_name, first_call, peer_module
+from core.bench import BenchResult, Timing, first_call, peer_module
 from core.datasets import ihdp
 from core.learner import with_sampler
 from core.loop import scan_steps
@@ -79,7 +79,7 @@ class Fitted(NamedTuple):
     """Mean error over replications, seconds of one fit, and seconds of compiling it."""
 
     error: float
-    seconds: float
+    seconds: Timing
     compile_s: float
 
 
@@ -107,7 +107,7 @@ def ours(problems: list[Problem], name: str, penalty: float = PENALTY) -> Fitted
             compile_s = time.perf_counter() - start
         seconds.append(first_call(functools.partial(compiled, *arguments)))
         errors.append(problem.error(compiled(*arguments)))
-    return Fitted(float(np.mean(errors)), float(np.median(seconds)), compile_s)
+    return Fitted(float(np.mean(errors)), Timing.of(seconds), compile_s)
 
 
 def timed(fn: Callable[[], Any]) -> tuple[Any, float]:
@@ -133,7 +133,8 @@ def catenets(problems: list[Problem], name: str) -> Fitted:
         whole.append(seconds)
         once.append(timed(lambda problem=problem: fit(problem, 1))[1])
         errors.append(problem.error(estimate))
-    return Fitted(float(np.mean(errors)), float(np.median(whole) - np.median(once)), float(np.median(once)))
+    beyond = [both - one for both, one in zip(whole, once, strict=True)]
+    return Fitted(float(np.mean(errors)), Timing.of(beyond), float(np.median(once)))
 
 
 def against_catenets(problems: list[Problem], name: str) -> BenchResult:
@@ -144,7 +145,7 @@ def against_catenets(problems: list[Problem], name: str) -> BenchResult:
         f"{steps} steps of {BATCH}; mean root PEHE {own.error:.3f}, peer {peer.error:.3f}; the peer compiles in every "
         f"fit, {peer.compile_s:.1f} s that are not counted"
     )
-    return BenchResult(f"{name} on IHDP", own.seconds, "CATENets", peer.seconds, own.compile_s, device_name(), note)
+    return BenchResult.of(f"{name} on IHDP", own.seconds, "CATENets", peer.seconds, own.compile_s, note)
 
 
 def against_forest(problems: list[Problem]) -> BenchResult:
@@ -163,7 +164,5 @@ def against_forest(problems: list[Problem]) -> BenchResult:
         seconds.append(elapsed)
     own = ours(problems, "TARNet")
     note = f"mean root PEHE {own.error:.3f}, peer {np.mean(errors):.3f}"
-    return BenchResult(
-        "TARNet beside a causal forest, IHDP", own.seconds, "EconML CausalForestDML", float(np.median(seconds)),
-        own.compile_s, device_name(), note,
-    )  # fmt: skip
+    name, peer = "TARNet beside a causal forest, IHDP", "EconML CausalForestDML"
+    return BenchResult.of(name, own.seconds, peer, Timing.of(seconds), own.compile_s, note)

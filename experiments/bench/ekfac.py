@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call, interleaved, peer_module, require_agreement
+from core.bench import BenchResult, Timing, first_call, interleaved, peer_module, require_agreement
 from core.learner import with_sampler
 from core.loop import scan_steps
 from interp import ekfac
@@ -65,22 +65,18 @@ def compare(size: Size) -> list[BenchResult]:
         peer.stages[stage]()
     difference = np.abs(ours.scores() - peer.scores()).max() / np.abs(peer.scores()).max()
     require_agreement(difference, 1e-2, "scores, over the largest,")
-    results, total = [], np.zeros(2)
+    results, total = [], (Timing(0.0, 0.0), Timing(0.0, 0.0))
     for stage, compile_time in zip(STAGES, compile_s, strict=True):
         times = interleaved(ours.stages[stage], peer.stages[stage], repeats=size.repeats)
-        total += times
+        total = total[0] + times[0], total[1] + times[1]
         note = f"{size.name}; scores agree to {difference:.0e}" if stage == STAGES[3] else size.name
-        results.append(
-            BenchResult(f"EK-FAC {stage}", *_sides(times, peer), compile_time - times[0], device_name(), note)
-        )
-    whole = BenchResult("EK-FAC end to end", *_sides(total, peer), sum(compile_s) - total[0], device_name(), size.name)
+        ours_s, peer_s = times
+        extra = compile_time - ours_s.median
+        results.append(BenchResult.of(f"EK-FAC {stage}", ours_s, peer.name, peer_s, extra, note))
     memory = peak_megabytes("ours", size), peak_megabytes("peer", size)
     note = f"{size.name}; peak memory {memory[0]:,.0f} against {memory[1]:,.0f} MB"
-    return [*results, dataclasses.replace(whole, note=note)]
-
-
-def _sides(times: Any, peer: "Kronfluence") -> tuple[float, str, float]:
-    return float(times[0]), peer.name, float(times[1])
+    extra = sum(compile_s) - total[0].median
+    return [*results, BenchResult.of("EK-FAC end to end", total[0], peer.name, total[1], extra, note)]
 
 
 def peak_megabytes(side: str, size: Size) -> float:

@@ -18,7 +18,7 @@ import scipy.special
 from jax.flatten_util import ravel_pytree
 
 import latent.moe_trajectories as moe
-from core.bench import BenchResult, device_name, first_call
+from core.bench import BenchResult, Timing, first_call
 from latent.moe_trajectories import inference
 
 PERSONS, STARTS, PEER_STARTS = 500, (1, 10, 100), 3
@@ -42,10 +42,10 @@ def _run() -> list[BenchResult]:
     ours_at = jax.jit(jax.value_and_grad(lambda x: -moe.log_likelihood(mixture, unravel(x), arranged)))(flat[0])
     for peers_one, ours_one in zip(loss(flat[0]), ours_at, strict=True):
         np.testing.assert_allclose(peers_one, ours_one, rtol=1e-6, atol=1e-6)
-    begin = time.perf_counter()
     options = {"maxiter": 10_000, "maxfun": 100_000, "ftol": 1e-13, "gtol": 1e-4}
-    peers = [scipy.optimize.minimize(loss, x, jac=True, method="L-BFGS-B", options=options) for x in flat[:PEER_STARTS]]
-    peer_each = (time.perf_counter() - begin) / PEER_STARTS
+    search = functools.partial(scipy.optimize.minimize, loss, jac=True, method="L-BFGS-B", options=options)
+    peer_s, peers = zip(*(timed(functools.partial(search, x)) for x in flat[:PEER_STARTS]), strict=True)
+    peer_each = Timing(float(np.mean(peer_s)))  # starts differ in length: their spread is none of the measurement
     results = []
     for number in STARTS:
         first = jax.tree.map(lambda leaf, number=number: leaf[:number], starts)
@@ -56,8 +56,8 @@ def _run() -> list[BenchResult]:
         note = f"log L of the first start {value[0]:.3f}, peer's {-peers[0].fun:.3f}; best {value.max():.3f}, peer's "
         note += f"{-min(peer.fun for peer in peers):.3f}, timed on {PEER_STARTS} starts and scaled to {number}"
         name = f"growth mixture, {number} start" + "s" * (number > 1)
-        results.append(BenchResult(name, float(np.median(ours)), "SciPy L-BFGS-B, gradient by hand",
-                                   peer_each * number, compile_s, device_name(), note))  # fmt: skip
+        peer = "SciPy L-BFGS-B, gradient by hand"
+        results.append(BenchResult.of(name, Timing.of(ours), peer, peer_each * number, compile_s, note))
     return [*results, _standard_errors(mixture, jax.tree.map(lambda leaf: leaf[0], params), arranged, loss)]
 
 
@@ -74,15 +74,13 @@ def _standard_errors(mixture, params, arranged, loss) -> BenchResult:
         return inference._errors(mixture, params, arranged, at)
 
     compile_s = first_call(ours)
-    ours_s = float(np.median([first_call(ours) for _ in range(3)]))
+    own = Timing.of([first_call(ours) for _ in range(3)])
     x = np.asarray(ravel_pytree(params)[0])
     begin = time.perf_counter()
     np.linalg.inv(_differences(loss, x))
-    peer_s = time.perf_counter() - begin
+    peer = Timing(time.perf_counter() - begin)
     note = "peer: Hessian alone, by central differences of its gradient; ours: exact, with sandwich and delta method"
-    return BenchResult(
-        "growth mixture, SE", ours_s, "NumPy, central differences", peer_s, compile_s, device_name(), note
-    )
+    return BenchResult.of("growth mixture, SE", own, "NumPy, central differences", peer, compile_s, note)
 
 
 def _differences(loss, x: np.ndarray, h: float = 1e-5) -> np.ndarray:

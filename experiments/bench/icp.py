@@ -12,7 +12,7 @@ import numpy as np
 
 from causal import pac_invariance as pac
 from causal.linear_sems import environments, moments_of, random_sem, sample, shift
-from core.bench import BenchResult, device_name, first_call, peer_module
+from core.bench import BenchResult, Timing, first_call, peer_module
 from core.errors import RelicError
 
 D, ENVIRONMENTS, ROWS, TARGET, ALPHA = 12, 10, 1000, 11, 0.05
@@ -38,16 +38,16 @@ def run() -> list[BenchResult]:
         start = time.perf_counter()
         compiled = jax.jit(fit).lower(rows).compile()
         compile_s = time.perf_counter() - start
-        ours = min(first_call(lambda: compiled(jnp.asarray(rows))) for _ in range(OURS))
+        ours = Timing.of([first_call(lambda: compiled(jnp.asarray(rows))) for _ in range(OURS)])
         accepted = np.asarray(compiled(jnp.asarray(rows))[0])
     start = time.perf_counter()
     theirs = causalicp.fit(list(rows), TARGET, alpha=ALPHA)
-    peer = time.perf_counter() - start
+    peer = Timing(time.perf_counter() - start)
     agree = {frozenset(np.flatnonzero(mask).tolist()) for mask in np.asarray(sets)[accepted]}
     if agree != {frozenset(map(int, s)) for s in theirs.accepted_sets}:
         raise RelicError("the accepted sets differ from those of causalicp")
     note = f"{len(sets)} subsets x {ENVIRONMENTS} environments, the same {len(agree)} accepted; one call of the peer"
-    return [BenchResult("ICP, d = 12", ours, "causalicp", peer, compile_s, device_name(), note)]
+    return [BenchResult.of("ICP, d = 12", ours, "causalicp", peer, compile_s, note)]
 
 
 def draw() -> np.ndarray:

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from core.bench import BenchResult, device_name, first_call
+from core.bench import BenchResult, Timing, first_call
 from experiments.jepa_linear_cost import CONFIGURATIONS, DEPTH, DT, WIDTH, compiled, configurations
 
 STEPS, PEER_CONFIGURATIONS = 1_000, 50
@@ -30,8 +30,8 @@ def run() -> list[BenchResult]:
         )
     scale = CONFIGURATIONS / PEER_CONFIGURATIONS
     note = f"{CONFIGURATIONS} configurations x {STEPS} steps; NumPy timed on {PEER_CONFIGURATIONS} of them"
-    ours_s, peer_s = float(np.median(ours)), float(np.median(peer)) * scale
-    return [BenchResult("jepa gradient descent", ours_s, "NumPy loop", peer_s, compile_s, device_name(), note)]
+    theirs = Timing.of(peer) * scale
+    return [BenchResult.of("jepa gradient descent", Timing.of(ours), "NumPy loop", theirs, compile_s, note)]
 
 
 def _descend(eps: float, lam: np.ndarray, rho: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from core.bench import BenchResult, device_name, first_call, peer_module
+from core.bench import BenchResult, Timing, first_call, peer_module
 from interp import sae
 
 SIZES = ((64, 2_048, 32, 2_048), (512, 8_192, 32, 1_024))
@@ -58,16 +58,16 @@ def beside(d: int, m: int, k: int, batch: int, *, name: str) -> BenchResult:
             begun = time.perf_counter()
             errors[form] = train(arrays[step % BATCHES])
             times[form].append(time.perf_counter() - begun)
-    seconds = {side: float(np.median(found[STEPS // 4 :])) for side, found in times.items()}
-    best = min(forms, key=lambda form: seconds[form])
-    others = ", ".join(f"{form} {1e3 * seconds[form]:.0f} ms" for form in forms)
+    seconds = {side: Timing.of(found[STEPS // 4 :]) for side, found in times.items()}
+    best = min(forms, key=lambda form: seconds[form].median)
+    others = ", ".join(f"{form} {1e3 * seconds[form].median:.0f} ms" for form in forms)
     note = (
         f"d {d}, m {m:,}, k {k}, batch {batch:,}; PyTorch: {others}; "
         f"FVU after {STEPS} steps {float(errors['ours']):.4f} and {errors[best]:.4f}"
     )
     torch = peer_module("torch")
     peer = f"PyTorch {torch.__version__} {best}, {torch.get_num_threads()} threads"
-    return BenchResult(f"{name}, m = {m:,}", seconds["ours"], peer, seconds[best], compile_s, device_name(), note)
+    return BenchResult.of(f"{name}, m = {m:,}", seconds["ours"], peer, seconds[best], compile_s, note)
 
 
 def torch_trainer(start: dict[str, np.ndarray], k: int, form: str) -> Callable[[np.ndarray], float]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from core.bench import BenchResult, device_name, first_call, interleaved
+from core.bench import BenchResult, first_call, interleaved
 from core.sparse import Graph, spmm
 
 NODES, EDGES, WIDTH = 70_000, 1_600_000, 32
@@ -40,8 +40,8 @@ def run() -> list[BenchResult]:
 
 def _compare(name, ours, peer_name, peer, *, args) -> BenchResult:
     compile_s = first_call(lambda: ours.lower(*args).compile()(*args))
-    ours_s, peer_s = interleaved(lambda: ours(*args), peer)
-    return BenchResult(name, ours_s, peer_name, peer_s, compile_s, device_name(), f"{EDGES:,} edges x {WIDTH}")
+    own, others = interleaved(lambda: ours(*args), peer)
+    return BenchResult.of(name, own, peer_name, others, compile_s, f"{EDGES:,} edges x {WIDTH}")
 
 
 def _with_xla(args):

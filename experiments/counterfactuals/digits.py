@@ -19,6 +19,7 @@ from core.fit import fit
 from core.learner import LearnerLike, with_ema, with_sampler
 from core.loop import loop_policy
 from core.patches import patches, unpatched
+from core.records import Scalar
 from experiments.counterfactuals import strokes as st
 from experiments.counterfactuals.config import Config
 from experiments.counterfactuals.scores import keep_picture
@@ -73,10 +74,20 @@ def question(config: Config, data: morphomnist.Strokes, seed: int) -> Asked:
     return Asked(strokes, np.stack(labels))
 
 
+def cells(config: Config, context: Context) -> list[dict[str, Scalar]]:
+    """All that :func:`run` does with the data that are there."""
+    there = morphomnist.locate(context.data_dir) is not None
+    return [{"dataset": DATASET, "seed": seed} for seed in chosen(config, context) if there]
+
+
+def chosen(config: Config, context: Context) -> list[int]:
+    """The first few seeds."""
+    return [seed for seed in context.seeds if seed < config.digit_seeds]
+
+
 def run(config: Config, context: Context) -> None:
     """Every seed is a cell; without the data nothing is run."""
-    seeds = [seed for seed in context.seeds if seed < config.digit_seeds]
-    seeds = [seed for seed in seeds if not context.done(dataset=DATASET, seed=seed)]
+    seeds = [seed for seed in chosen(config, context) if not context.done(dataset=DATASET, seed=seed)]
     if not seeds:
         return
     if morphomnist.locate(context.data_dir) is None:

@@ -9,6 +9,7 @@ import numpy as np
 from causal import counterfactual_metrics as cm
 from causal import image_scms as scm
 from causal.disentanglement import completeness, dci
+from core.records import Scalar
 from experiments.counterfactuals import strokes as st
 from experiments.counterfactuals.config import Config
 from experiments.system import Context
@@ -110,13 +111,15 @@ def of_code(asked: st.Question, z: np.ndarray) -> dict[str, float]:
     }
 
 
+def cells(context: Context) -> list[dict[str, Scalar]]:
+    """All that :func:`run` does."""
+    return [{"dataset": DATASET, "part": name, "seeds": ",".join(map(str, context.seeds))} for name in PARTS]
+
+
 def run(config: Config, context: Context) -> None:
     """Every group of methods is a cell."""
     seeds = ",".join(map(str, context.seeds))
-    cells = {
-        "nothing": nothing, "causal": autoencoders, "plain": autoencoders, "labels": labels, "vae": variational
-    }  # fmt: skip
-    todo = {name: part for name, part in cells.items() if not context.done(dataset=DATASET, part=name, seeds=seeds)}
+    todo = {name: part for name, part in PARTS.items() if not context.done(dataset=DATASET, part=name, seeds=seeds)}
     if not todo:
         return
     rows, asked = st.training_rows(config), st.question(config)
@@ -232,3 +235,6 @@ def variational(config: Config, context: Context, name: str, rows: Any, asked: s
         learner = st.causal_vae.learner(st.vae(config, known), st.adam(config, config.vae_steps))
         params = st.train_plain(config, context, method, learner, plain, config.vae_steps)
         report(context, method, asked, by, *st.ask_vae(config, known, params, asked))
+
+
+PARTS = {"nothing": nothing, "causal": autoencoders, "plain": autoencoders, "labels": labels, "vae": variational}

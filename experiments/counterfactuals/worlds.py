@@ -13,6 +13,7 @@ from causal import image_scms as scm
 from causal.mechanisms import CausalLayer, Graph, Intervention, Mode
 from core.batches import epoch_sampler
 from core.learner import seed_keys, with_ema, with_sampler
+from core.records import Scalar
 from experiments.counterfactuals import strokes as st
 from experiments.counterfactuals.config import Config
 from experiments.counterfactuals.scores import PREDICT
@@ -102,10 +103,18 @@ def autoencoder(config: Config, graph: Graph, mode: Mode) -> cd.CausalDiffAE:
     return cd.CausalDiffAE(cd.MlpEncoder(4, config.block), FilmMlp(config.world_width, 2), layer, config.prediction)
 
 
+WORLDS = (pendulum, circuit)
+
+
+def cells(context: Context) -> list[dict[str, Scalar]]:
+    """All that :func:`run` does."""
+    return [{"dataset": make.__name__, "seeds": ",".join(map(str, context.seeds))} for make in WORLDS]
+
+
 def run(config: Config, context: Context) -> None:
     """Every world is a cell of all seeds."""
     seeds = ",".join(map(str, context.seeds))
-    for make in (pendulum, circuit):
+    for make in WORLDS:
         if context.done(dataset=make.__name__, seeds=seeds):
             continue
         context.say(f"causal_diffae: {make.__name__}")

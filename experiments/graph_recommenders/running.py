@@ -95,6 +95,12 @@ class Sample(NamedTuple):
 def run(config: Config, context: Context) -> None:
     """Trains and measures every method of every study that is not done yet."""
     config = available(config, context)
+    context.cells(
+        {"dataset": dataset, "method": method, "seed": seed}
+        for dataset, methods in studies(config)
+        for method in methods
+        for seed in context.seeds
+    )
     for dataset, methods in studies(config):
         sample = Sample(tuple(context.seeds), draws(config, context, dataset)) if methods else None
         for method in methods:
@@ -337,7 +343,10 @@ def compare_users(config: Config, context: Context) -> None:
     files = {name: _gains(config, context, name) for name in config.methods}
     if config.dataset == SIMULATED or not all(path.exists() for paths in files.values() for path in paths):
         return
-    if BASELINE not in files or context.done(**cell):
+    if BASELINE not in files:
+        return
+    context.cells([cell])
+    if context.done(**cell):
         return
     gains = {name: np.mean([np.load(path) for path in paths], axis=0) for name, paths in files.items()}
     for name in gains.keys() - {BASELINE}:

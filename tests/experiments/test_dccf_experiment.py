@@ -64,17 +64,21 @@ class Notebook:
     preset: str = "smoke"
     data_dir: Path | None = None
     records: list[Record] = dataclasses.field(default_factory=list)
-    cells: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    announced: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    done_cells: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     lines: list[str] = dataclasses.field(default_factory=list)
 
+    def cells(self, cells):
+        self.announced += cells
+
     def done(self, **cell):
-        return cell in self.cells
+        return cell in self.done_cells
 
     def record(self, *, dataset, method, metric, seed, value, **coords):
         self.records.append(Record("dccf", self.preset, dataset, method, metric, seed, value, coords))
 
     def finish(self, **cell):
-        self.cells.append(cell)
+        self.done_cells.append(cell)
 
     def say(self, message):
         self.lines.append(message)
@@ -97,6 +101,10 @@ def test_every_cell_is_measured_for_every_seed(finished):
     cells = [(SIMULATED, m) for m in ("Popularity", BASELINE, "DCCF K=3")] + [(noisy(TINY), "DCCF K=3")]
     assert found == {(*cell, seed) for cell in cells for seed in finished.seeds}
     assert plain["value"].between(0, 1).all()
+
+
+def test_cells_are_announced_as_they_are_finished(finished):
+    assert set(map(str, finished.announced)) == set(map(str, finished.done_cells))
 
 
 def test_curves_and_truths_are_recorded(finished):

@@ -56,6 +56,9 @@ def share(batch):
 def run(config, context):
     if config.source:
         raise DataError(f"dataset {config.source!r} is not under {context.data_dir}; download it")
+    context.cells(
+        {"dataset": "line", "method": method, "seed": seed} for method in config.methods for seed in context.seeds
+    )
     for method in config.methods:
         for seed in context.seeds:
             cell = {"dataset": "line", "method": method, "seed": seed}
