@@ -19,11 +19,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Key
 
 from causal.mechanisms import Intervention, settled
+from core.conv import Conv
 from core.learner import GradientLearner, Loss, example_keys, gradient_learner, mean_over_devices, step_key
 from core.loop import Loop
 from latent import diffusion
 from latent.diffusion import Conditioned, Guided
-from latent.unet import Conv, TimeEmbedding, UNet
+from latent.unet import TimeEmbedding, UNet
 
 Prediction = Literal["eps", "v"]
 WEIGHTINGS = {"eps": diffusion.simple, "v": diffusion.velocity}
