@@ -95,10 +95,10 @@ def conv(
       ValueError: where axes or channels do not fit.
     """
     axes = kernel.ndim - 2
-    if axes < 1 or x.ndim <= axes or x.shape[-1] != kernel.shape[-2]:
+    if not 1 <= axes <= 3 or x.ndim <= axes or x.shape[-1] != kernel.shape[-2]:
         raise ValueError(
             f"an image {x.shape} and a kernel {kernel.shape} do not fit: expected [..., *space, channels] and "
-            "[*size, channels, features] with as many axes of space as of size, and equal channels"
+            "[*size, channels, features] with as many axes of space as of size, one to three, and equal channels"
         )
     batch, image = x.shape[: x.ndim - axes - 1], x.shape[x.ndim - axes - 1 :]
     steps = (stride,) * axes if isinstance(stride, int) else tuple(stride)
