@@ -19,11 +19,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Key
 
 from causal.mechanisms import Intervention, settled
+from core.conv import Conv
 from core.learner import GradientLearner, Loss, example_keys, gradient_learner, mean_over_devices, step_key
-from core.loop import Loop
 from latent import diffusion
 from latent.diffusion import Conditioned, Guided
-from latent.unet import Conv, TimeEmbedding, UNet
+from latent.unet import TimeEmbedding, UNet
 
 Prediction = Literal["eps", "v"]
 WEIGHTINGS = {"eps": diffusion.simple, "v": diffusion.velocity}
@@ -269,7 +269,6 @@ def abduct(
     *,
     key: Any = None,
     iterations: int = 3,
-    loop: Loop = "scan",
 ) -> Abducted:
     """Step one: u is the posterior's mean, x_T the noise which the factual code decodes to the image.
 
@@ -283,7 +282,7 @@ def abduct(
         return Abducted(code.mean, diffusion.starting_noise(key, x.shape))
     operands = Conditioned(params, model.apply(params, code.mean, method="code"))
     how = "explicit" if mode == "ddim" else "fixed_point"
-    noise = diffusion.invert(grid, Decoder(model), operands, x, how, iterations=iterations, loop=loop)
+    noise = diffusion.invert(grid, Decoder(model), operands, x, how, iterations=iterations)
     return Abducted(code.mean, noise)
 
 
@@ -296,7 +295,6 @@ def predict(
     *,
     weight: Any = None,
     limits: tuple[float, float] | None = (-1.0, 1.0),
-    loop: Loop = "scan",
 ) -> Float[Array, "b h w c"]:
     """Steps two and three: descendants recomputed from the same u, x_T decoded with the new code by DDIM.
 
@@ -308,12 +306,11 @@ def predict(
       intervention: None decodes the factual code.
       weight: of classifier-free guidance, at twice the cost; 0 ignores the code, above 1 exaggerates it. None is 1.
       limits: range of the data, to which estimates of x_0 are clipped; None clips nothing.
-      loop: as in :func:`latent.diffusion.sample`.
     """
     z: Any = model.apply(params, abducted.u, intervention, method="code")
     operands = Conditioned(params, z) if weight is None else Guided(Conditioned(params, z), weight)
     decoder = Decoder(model, limits, weight is not None)
-    return diffusion.sample(diffusion.ddim(grid), decoder, operands, abducted.noise, loop=loop)
+    return diffusion.sample(diffusion.ddim(grid), decoder, operands, abducted.noise)
 
 
 def predict_all(

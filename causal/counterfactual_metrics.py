@@ -16,8 +16,8 @@ import optax
 import scipy.linalg
 from jaxtyping import Array, Float
 
+from core.conv import Conv
 from core.learner import GradientLearner, gradient_learner
-from latent.unet import Conv
 
 
 class Seen(NamedTuple):

@@ -13,7 +13,9 @@ Expect: times to learn fall as separation to the power -1.4; exaggerated prompts
 import dataclasses
 import functools
 import itertools
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -22,12 +24,20 @@ import numpy as np
 import optax
 
 from core.fit import fit
-from core.learner import GradientLearner, gradient_learner, replicate_seeds, seed_keys, step_key, with_sampler
-from core.loop import loop_policy
+from core.learner import (
+    GradientLearner,
+    LearnerLike,
+    gradient_learner,
+    replicate_seeds,
+    seed_keys,
+    step_key,
+    with_sampler,
+)
 from core.records import Scalar
 from experiments.concept_claims import CLAIMS
 from experiments.concept_figures import COLOURS, figures, tables
-from experiments.system import Context, System
+from experiments.looks import Looks
+from experiments.system import Context, System, cell_folder
 from interp import concept_space as cs
 from interp.concept_space import Prompt, World
 from latent import diffusion
@@ -107,18 +117,26 @@ def run(config: Config, context: Context) -> None:
     context.cells({"part": "vectors", "group": group, "seeds": seeds} for group in settings_of(config))
     context.cells(itertools.starmap(cell_of, plans))
     for group, settings in settings_of(config).items():
-        if context.done(part="vectors", group=group, seeds=seeds):
+        cell = {"part": "vectors", "group": group, "seeds": seeds}
+        if context.done(**cell):
             continue
         context.say(f"concept_space: vectors, {group}")
-        vectors(config, context, settings)
-        context.finish(part="vectors", group=group, seeds=seeds)
+        vectors(config, context, settings, folder := cell_folder(context, **cell))
+        finish(context, cell, folder)
     for seed, setting in plans:
         cell = cell_of(seed, setting)
         if context.done(**cell):
             continue
         context.say(f"concept_space: {config.shape}s, {setting.cube}, sep_colour {setting.sep_colour}, seed {seed}")
-        images(config, context, seed, setting)
-        context.finish(**cell)
+        images(config, context, seed, setting, folder := cell_folder(context, **cell))
+        finish(context, cell, folder)
+
+
+def finish(context: Context, cell: dict[str, Any], folder: Path) -> None:
+    """A finished cell needs its checkpoints and looks no more, and they are many; other processes may still read."""
+    context.finish(**cell)
+    if jax.process_count() == 1:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def cell_of(seed: int, setting: "Setting") -> dict[str, Scalar]:
@@ -154,10 +172,47 @@ class Setting:
         return own | {"world": self.cube}
 
 
-def checkpoints(steps: int, count: int, first: int) -> set[int]:
-    """Steps at which to look: evenly spaced square roots from ``first``, as multiples of it."""
-    roots = np.linspace(first**0.5, steps**0.5, count)
-    return {round(root**2 / first) * first for root in roots}
+class Times(NamedTuple):
+    """When to look at a training."""
+
+    first: int
+    """Steps to the first look; the others are at multiples, and at the end."""
+    looks: list[int]
+
+    @classmethod
+    def of(cls, steps: int, count: int) -> "Times":
+        """Evenly spaced square roots."""
+        first = max(1, min(25, steps // count))
+        roots = np.linspace(first**0.5, steps**0.5, count)
+        inside = {round(root**2 / first) * first for root in roots}
+        return cls(first, sorted({step for step in inside if step <= steps} | {steps}))
+
+
+def train(
+    learner: LearnerLike,
+    data: Any,
+    context: Context,
+    name: str,
+    folder: Path,
+    at: Times,
+    key: Any,
+    seen: Callable[[Any], Any],
+) -> tuple[Any, list[Any]]:
+    """A trained state, and what was ``seen`` of the states at all looks: it is kept on disk until the cell is done."""
+    looks = Looks(folder)
+
+    def evaluate(state):
+        step = int(np.max(state.step))
+        if step in at.looks:
+            looks.keep(step, seen(state))
+        return {}
+
+    state = fit(
+        learner, data, key=key, steps=at.looks[-1], chunk=at.first, workdir=folder, evaluate=evaluate,
+        evaluate_every=at.first, progress=context.progress(name),
+    ).state  # fmt: skip
+    like = jax.eval_shape(seen, state)
+    return state, [looks.read(step, like) for step in at.looks]
 
 
 def training_levels(key: Any, count: int) -> diffusion.Drawn:
@@ -255,48 +310,50 @@ def disc_data(config: Config, world: World, seed: int) -> dict[str, Any]:
     return {"x": 2 * render(shown, config.side) - 1, "cond": cs.condition(shown, world.concepts)}
 
 
-def images(config: Config, context: Context, seed: int, setting: Setting) -> None:
-    """One run: the trajectory under naive prompts, and what the other protocols elicit at every checkpoint."""
-    world, first = setting.world, max(1, min(25, config.steps // config.checkpoints))
+@functools.cache
+def sampler(config: Config) -> Callable[[Any, Prompt, Any, Any], Any]:
+    """``(params, prompts, noise, key) -> images``, compiled once for all runs."""
     _, denoise = disc_network(config)
-    loop, key = loop_policy("convolutional"), jax.random.key(seed)
+
+    @jax.jit
+    def draw(params, prompt, x, key):
+        return diffusion.sample(plan(config.sampling_steps), denoise, Conditioned(params, prompt), x, key)
+
+    return draw
+
+
+def images(config: Config, context: Context, seed: int, setting: Setting, folder: Path) -> None:
+    """One run: the trajectory under naive prompts, and what the other protocols elicit at every checkpoint."""
+    world, key = setting.world, jax.random.key(seed)
     elicit = world.concepts == 2 and setting.sep_colour in config.elicited
     chosen = prompts(lambda z: cs.condition(cs.typical(world, z), world.concepts), world.concepts, elicit=elicit)
     batch = repeated(chosen, config.generations)
     shape = (len(chosen) * config.generations, config.side, config.side, 3)
     start = diffusion.starting_noise(jax.random.fold_in(key, 21), shape)
-    kept: list[Any] = []
 
     @jax.jit
     def points(x):
         return cs.coordinates(cs.measure((x + 1) / 2), world)
 
     def generate(params, prompt, x):
-        operands, noise_key = Conditioned(params, prompt), jax.random.fold_in(key, 22)
-        drawn = diffusion.sample(plan(config.sampling_steps), denoise, operands, x, noise_key, loop=loop)
+        drawn = sampler(config)(params, prompt, x, jax.random.fold_in(key, 22))
         return np.asarray(points(drawn)).reshape(-1, config.generations, world.concepts)
 
-    looks = checkpoints(config.steps, config.checkpoints, first)
-
-    def evaluate(state):
-        if int(state.step) in looks or int(state.step) == config.steps:
-            kept.append((int(state.step), jax.tree.map(jnp.array, state.params)))
-        return {}
-
-    fit(
-        disc_learner(config), disc_data(config, world, seed), key=key, steps=config.steps, chunk=first,
-        evaluate=evaluate, evaluate_every=first, loop=loop,
-        progress=context.progress(f"{config.shape}s {setting.sep_colour}, seed {seed}"),
+    at = Times.of(config.steps, config.checkpoints)
+    final, kept = train(
+        disc_learner(config), disc_data(config, world, seed), context,
+        f"{config.shape}s {setting.sep_colour}, seed {seed}", folder, at, key, lambda state: state.params,
     )  # fmt: skip
     found, patches = [], []
-    for _, params in kept:
+    for params in kept:
         found.append(generate(params, batch, start))
         if elicit:
             naive = repeated({"class 11": chosen["class 11"]}, config.generations)
-            patches.append(generate(cs.patched(params, kept[-1][1]), naive, start[: config.generations])[0])
+            patches.append(generate(cs.patched(params, final.params), naive, start[: config.generations])[0])
     signals = [float(cs.concept_signal(world, config.side, concept)) for concept in range(world.concepts)]
-    steps = np.array([step for step, _ in kept])
-    seen = Seen(steps, list(chosen), np.stack(found), np.array(signals), np.stack(patches) if elicit else None)
+    seen = Seen(
+        np.array(at.looks), list(chosen), np.stack(found), np.array(signals), np.stack(patches) if elicit else None
+    )
     report(context, f"{config.shape}s", seed, {"part": "images", **setting.place}, seen)
 
 
@@ -433,7 +490,7 @@ def generator(net: cs.PointDenoiser, params: Any, prompt: Prompt) -> jax.Array:
     return net.apply(params, jnp.zeros_like(prompt.cond), jnp.ones(prompt.cond.shape[0]), prompt)  # pyright: ignore
 
 
-def vectors(config: Config, context: Context, settings: list[Setting]) -> None:
+def vectors(config: Config, context: Context, settings: list[Setting], folder: Path) -> None:
     """All settings and seeds of a group as one vmapped program."""
     runs, kind = [(setting, seed) for setting in settings for seed in context.seeds], settings[0]
     columns = zip(*(setting.world for setting, _ in runs), strict=True)
@@ -467,28 +524,16 @@ def vectors(config: Config, context: Context, settings: list[Setting]) -> None:
             x = diffusion.sample(plan(config.sampling_steps), denoise, operands, start, noise_key)
         return cs.point_coordinates(x, world).reshape(len(names), count, concepts)
 
-    first = max(1, min(25, config.vector_steps // config.vector_checkpoints))
-    looks = checkpoints(config.vector_steps, config.vector_checkpoints, first)
-    seen: list[np.ndarray] = []
-    steps: list[int] = []
-
-    def evaluate(state):
-        step = int(np.max(state.step))
-        if step in looks or step == config.vector_steps:
-            steps.append(step)
-            seen.append(np.asarray(generate(state.params, data, keys)))
-        return {}
-
+    at = Times.of(config.vector_steps, config.vector_checkpoints)
     many = replicate_seeds(point_learner(config, kind), len(runs), batch_axes=0)
-    fit(
-        many, data, key=keys, steps=config.vector_steps, chunk=first, evaluate=evaluate, evaluate_every=first,
-        progress=context.progress("vectors"),
+    _, seen = train(
+        many, data, context, "vectors", folder, at, keys, lambda state: generate(state.params, data, keys)
     )  # fmt: skip
     points = np.stack(seen, axis=1)
     for (setting, seed), found in zip(runs, points, strict=True):
         signals = np.asarray(setting.world.separations)
         place = {"part": "vectors", **setting.place}
-        report(context, "vectors", seed, place, Seen(np.array(steps), names, found, signals))
+        report(context, "vectors", seed, place, Seen(np.array(at.looks), names, found, signals))
 
 
 SYSTEM = System(

@@ -187,6 +187,12 @@ class Example:
         return self.learner.layout.examples
 
 
+def cell_folder(context: Context, **cell: Scalar) -> Path:
+    """Where the training of a cell, or of one network of it, keeps its checkpoints."""
+    name = "-".join(f"{key}={value}" for key, value in cell.items())
+    return context.workdir / "training" / "".join(c if c.isalnum() or c in "-=." else "_" for c in name)
+
+
 def rows(records: Iterable[Record], **where: Scalar) -> list[Record]:
     """Records whose fields or coordinates equal the given values."""
     return [r for r in records if all(dict(vars(r), **r.coords).get(k) == v for k, v in where.items())]

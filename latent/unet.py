@@ -10,43 +10,9 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from core.patches import patches
-
-ConvForm = Literal["native", "dot"]
-"""How a convolution is computed: by XLA's convolution, or as shifted slices and one matrix product."""
-
-
-class Conv(nn.Module):
-    """A convolution of odd kernel with zero padding, with one meaning and two forms.
-
-    The dot form is up to twice as slow alone, but keeps its speed inside ``scan`` and ``while_loop`` on the CPU.
-    """
-
-    features: int
-    kernel: int = 3
-    stride: int = 1
-    zero: bool = False
-    form: ConvForm = "native"
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
-        """The convolved image."""
-        k, channels = self.kernel, x.shape[-1]
-        start = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
-        kernel = self.param("kernel", start, (k, k, channels, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        pad = (k - 1) // 2 if k % 2 else 0
-        if self.form == "native":
-            dims = ("NHWC", "HWIO", "NHWC")
-            strides = (self.stride, self.stride)
-            return jax.lax.conv_general_dilated(x, kernel, strides, [(pad, pad)] * 2, dimension_numbers=dims) + bias
-        padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        return patches(padded, k, self.stride) @ kernel.reshape(k * k * channels, self.features) + bias
+from core.conv import Conv
 
 
 def sinusoids(time: Float[Array, " b"], width: int, longest: float = 10_000.0) -> Float[Array, "b width"]:
@@ -68,14 +34,12 @@ class ResidualBlock(nn.Module):
     groups: int
     epsilon: float
     dropout: float
-    form: ConvForm
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Array, emb: Array, *, deterministic: bool = True) -> Array:
         """The image with ``features`` channels."""
-        conv = {"form": self.form, "dtype": self.dtype}
-        h = Conv(self.features, **conv, name="conv_in")(self.act(self._norm("norm_in")(x)))
+        h = Conv(self.features, dtype=self.dtype, name="conv_in")(self.act(self._norm("norm_in")(x)))
         wide = self.features * (2 if self.mode == "scale_shift" else 1)
         emb = nn.Dense(wide, dtype=self.dtype, name="condition")(self.act(emb))[:, None, None, :]
         if self.mode == "add":
@@ -84,9 +48,9 @@ class ResidualBlock(nn.Module):
             scale, shift = jnp.split(emb, 2, axis=-1)
             h = self._norm("norm_out")(h) * (1 + scale) + shift
         h = nn.Dropout(self.dropout, deterministic=deterministic)(self.act(h))
-        h = Conv(self.features, zero=True, **conv, name="conv_out")(h)
+        h = Conv(self.features, zero=True, dtype=self.dtype, name="conv_out")(h)
         if x.shape[-1] != self.features:
-            x = Conv(self.features, kernel=1, **conv, name="skip")(x)
+            x = Conv(self.features, kernel=1, dtype=self.dtype, name="skip")(x)
         return x + h
 
     def _norm(self, name: str) -> nn.GroupNorm:
@@ -136,7 +100,6 @@ class UNet(nn.Module):
     dropout: float = 0.0
     remat: bool = False
     """Recompute blocks in the backward pass instead of storing them."""
-    form: ConvForm = "native"
     dtype: Any = None
     """Type of the computation, such as bfloat16; parameters and output stay in float32."""
 
@@ -155,16 +118,13 @@ class UNet(nn.Module):
         block = nn.remat(ResidualBlock, static_argnums=()) if self.remat else ResidualBlock
 
         def residual(x, features, name):
-            module = block(
-                features, mode=self.mode, act=self.act, dropout=self.dropout, form=self.form, name=name, **norm
-            )
+            module = block(features, mode=self.mode, act=self.act, dropout=self.dropout, name=name, **norm)
             return module(x, emb) if deterministic else module(x, emb, deterministic=False)
 
         def attend(x, name):
             return Attention(self.heads, name=name, **norm)(x)
 
-        conv = {"form": self.form, "dtype": self.dtype}
-        h = Conv(self.channels[0], **conv, name="conv_in")(x)
+        h = Conv(self.channels[0], dtype=self.dtype, name="conv_in")(x)
         skips = [h]
         for level, width in enumerate(self.channels):
             for i in range(self.blocks):
@@ -173,7 +133,7 @@ class UNet(nn.Module):
                     h = attend(h, f"down_{level}_{i}_attention")
                 skips.append(h)
             if level < halvings:
-                h = Conv(width, stride=2, **conv, name=f"halve_{level}")(h)
+                h = Conv(width, stride=2, dtype=self.dtype, name=f"halve_{level}")(h)
                 skips.append(h)
         h = residual(h, self.channels[-1], "middle_0")
         if self.middle_attention:
@@ -186,9 +146,9 @@ class UNet(nn.Module):
                     h = attend(h, f"up_{level}_{i}_attention")
             if level:
                 h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
-                h = Conv(width, **conv, name=f"double_{level}")(h)
+                h = Conv(width, dtype=self.dtype, name=f"double_{level}")(h)
         h = self.act(nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype, name="norm_out")(h))
-        return Conv(self.out_channels, zero=True, **conv, name="conv_out")(h).astype(jnp.float32)
+        return Conv(self.out_channels, zero=True, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
 
 
 class TimeEmbedding(nn.Module):

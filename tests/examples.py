@@ -283,7 +283,7 @@ def counterfactuals(kind: str) -> Example:
         )
         return Example(counterfactual_baselines.learner(model, levels, tx), pictures())
     if kind == "predictor":
-        return Example(predictor_learner(Predictor(2, (8, 4)), tx), pictures())
+        return Example(predictor_learner(Predictor(2, (8,), (4,)), tx), pictures())
     layer = causal_vae.LinearThenMask(2, 3, 4) if kind == "learned" else layer
     return Example(causal_vae.learner(causal_vae.CausalVae(encoder, layer, (4, 4, 1), (8,)), tx), pictures())
 

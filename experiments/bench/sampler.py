@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from core.bench import BenchResult, device_name, first_call, peer_module
-from core.loop import loop_policy
 from latent import diffusion
 from latent.diffusion import Conditioned
 from latent.film import FilmMlp
@@ -34,9 +33,9 @@ class Case(NamedTuple):
     shape: tuple[int, ...]
     denoise: diffusion.Denoiser
     operands: Any
-    kind: Any
     peer: Callable[[Any], Any]
     """Given torch, a function ``(x, t) -> eps``."""
+    repeats: int = REPEATS
 
 
 def run() -> list[BenchResult]:
@@ -57,10 +56,9 @@ def compare(case: Case, torch: Any, diffusers: Any, peer: str) -> tuple[BenchRes
     """A whole sample, and the overhead per step."""
     chain = diffusion.linear_beta(1000)
     grid = diffusion.chain(chain, diffusion.trailing(1000, STEPS))
-    plan, loop = diffusion.ddim(grid), loop_policy(case.kind)
+    plan = diffusion.ddim(grid)
     x = jax.random.normal(jax.random.key(0), (BATCH, *case.shape))
-    sample = functools.partial(diffusion.sample, denoise=case.denoise, loop=loop)
-    program = sample if loop == "host" else jax.jit(sample)
+    program = jax.jit(functools.partial(diffusion.sample, denoise=case.denoise))
     bare = jax.jit(lambda operands, x, k: case.denoise(operands, diffusion.Query(x, at(plan, k))).eps)
 
     def ours():
@@ -92,13 +90,13 @@ def compare(case: Case, torch: Any, diffusers: Any, peer: str) -> tuple[BenchRes
     for fn in (ours_bare, theirs, theirs_bare):
         first_call(fn)
     times: dict[Any, list[float]] = {fn: [] for fn in (ours, theirs, ours_bare, theirs_bare)}
-    for _ in range(3 if case.kind == "convolutional" else REPEATS):
+    for _ in range(case.repeats):
         for fn, kept in times.items():
             kept.append(first_call(fn))
     median = {fn: statistics.median(kept) for fn, kept in times.items()}
     added = [max((median[a] - median[b]) / STEPS, 1e-7) for a, b in ((ours, ours_bare), (theirs, theirs_bare))]
     nets = [1e3 * median[fn] / STEPS for fn in (ours_bare, theirs_bare)]
-    note = f"{STEPS} steps, batch {BATCH}, loop: {loop}"
+    note = f"{STEPS} steps, batch {BATCH}"
     per_step = f"beyond {nets[0]:.3g} ms and {nets[1]:.3g} ms per bare call; 0.1 µs or less: none could be measured"
     device = device_name()
     return (
@@ -130,7 +128,7 @@ def mixture() -> Case:
 
         return eps
 
-    return Case("mixture", (2,), denoise, None, "dense", peer)
+    return Case("mixture", (2,), denoise, None, peer)
 
 
 def perceptron(width: int = 768, blocks: int = 2) -> Case:
@@ -161,7 +159,7 @@ def perceptron(width: int = 768, blocks: int = 2) -> Case:
 
         return Film().eval()
 
-    return Case("3 M perceptron", (64,), diffusion.denoiser(net.apply), Conditioned(params), "dense", peer)
+    return Case("3 M perceptron", (64,), diffusion.denoiser(net.apply), Conditioned(params), peer)
 
 
 class SmallUNet(nn.Module):
@@ -178,9 +176,7 @@ def unet() -> Case:
     """The small U-Net on images; PyTorch in channels_last, its fastest layout on the CPU."""
     net = SmallUNet()
     params = jax.jit(net.init)(jax.random.key(1), jnp.zeros((1, 28, 28, 1)), jnp.zeros(1))
-    return Case(
-        "small U-Net", (28, 28, 1), diffusion.denoiser(net.apply), Conditioned(params), "convolutional", torch_unet
-    )
+    return Case("small U-Net", (28, 28, 1), diffusion.denoiser(net.apply), Conditioned(params), torch_unet, repeats=3)
 
 
 def torch_sinusoids(torch: Any, t: Any, width: int) -> Any:

@@ -1,6 +1,7 @@
 """Real digits: MorphoMNIST with thickness and intensity, a small U-Net, attributes measured in the images."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,13 +18,12 @@ from core.batches import epoch_sampler
 from core.datasets import morphomnist
 from core.fit import fit
 from core.learner import LearnerLike, with_ema, with_sampler
-from core.loop import loop_policy
 from core.patches import patches, unpatched
 from core.records import Scalar
 from experiments.counterfactuals import strokes as st
 from experiments.counterfactuals.config import Config
 from experiments.counterfactuals.scores import keep_picture
-from experiments.system import Context
+from experiments.system import Context, cell_folder
 from latent import diffusion
 
 DATASET = "MorphoMNIST"
@@ -101,11 +101,11 @@ def run(config: Config, context: Context) -> None:
 
 
 def trained(context: Context, name: str, learner: LearnerLike, data: Any, seed: int, steps: int) -> Any:
-    """Averaged parameters; steps are dispatched from the host where convolutions inside loops are slow."""
-    loop, chunk = loop_policy("convolutional"), min(100, steps)
-    run = fit(learner, data, key=jax.random.key(seed), steps=steps, chunk=chunk, loop=loop,
-              progress=context.progress(name))  # fmt: skip
-    return run.state.ema
+    """Averaged parameters."""
+    return fit(
+        learner, data, key=jax.random.key(seed), steps=steps, chunk=min(100, steps), progress=context.progress(name),
+        workdir=cell_folder(context, network=f"digits, {name}", seed=seed),
+    ).state.ema  # fmt: skip
 
 
 def autoencoder_learner(config: Config) -> LearnerLike:
@@ -129,7 +129,7 @@ def one_seed(config: Config, context: Context, seed: int, train: morphomnist.Str
     reader = with_sampler(with_ema(reader, 0.99), epoch_sampler(64))
     reading = trained(context, "classifier", reader, {"x": x, "digit": train.digit}, seed, config.classifier_steps)
     data = {"x": x, "labels": labels_of(train.thickness, train.intensity)}
-    params = trained(context, "digits", autoencoder_learner(config), data, seed, config.digit_steps)
+    params = trained(context, "autoencoder", autoencoder_learner(config), data, seed, config.digit_steps)
 
     @jax.jit
     def read(x):
@@ -145,15 +145,24 @@ def one_seed(config: Config, context: Context, seed: int, train: morphomnist.Str
     keep_pictures(context, seed, asked, images)
 
 
+@functools.cache
+def answer(config: Config) -> Callable[[Any, Any, Intervention], Any]:
+    """``(params, blocks [b, ...], interventions [m, b, 2]) -> blocks [m, b, ...]``, compiled once for all seeds."""
+    model, grid = autoencoder(config), diffusion.chain(diffusion.linear_beta(1000), config.digit_sampling)
+
+    @jax.jit
+    def compiled(params, x, interventions):
+        found = cd.abduct(model, params, grid, x, iterations=1)
+        return cd.predict_all(model, params, grid, found, interventions)
+
+    return compiled
+
+
 def ask(config: Config, params: Any, asked: Asked) -> np.ndarray:
     """[3, b, 28, 28, 1] in [0, 1]: nothing, do(t) and do(i), from one encoding and one inversion."""
-    model, loop = autoencoder(config), loop_policy("convolutional")
-    grid = diffusion.chain(diffusion.linear_beta(1000), config.digit_sampling)
-    x = jnp.asarray(blocks_of(asked.strokes.images))
-    found = cd.abduct(model, params, grid, x, iterations=1, loop=loop)
     is_set = jnp.broadcast_to(jnp.array([[0, 0], [1, 0], [0, 1]], bool)[:, None], asked.labels.shape)
     interventions = Intervention(is_set, jnp.asarray(asked.labels))
-    out = cd.predict_all(model, params, grid, found, interventions, loop=loop)
+    out = answer(config)(params, blocks_of(asked.strokes.images), interventions)
     return np.stack([images_of(each) for each in out])
 
 

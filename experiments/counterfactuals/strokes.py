@@ -16,7 +16,7 @@ from core.batches import epoch_sampler
 from core.fit import fit
 from core.learner import LearnerLike, replicate_seeds, seed_keys, with_ema, with_sampler
 from experiments.counterfactuals.config import Config
-from experiments.system import Context
+from experiments.system import Context, cell_folder
 from latent import diffusion
 from latent.film import FilmMlp
 
@@ -128,9 +128,22 @@ def adam(config: Config, steps: int) -> optax.GradientTransformation:
 
 
 def trained(context: Context, name: str, learner: LearnerLike, data: Any, axes: Any, keys: Any, steps: int) -> Any:
-    """Averaged parameters of all runs of a learner that draws its batches, trained as one program."""
+    """Averaged parameters of all runs of a learner that draws its batches, trained as one program.
+
+    Args:
+      context: its seeds, with ``name``, say where checkpoints lie.
+      name: of the network, its own among all that the experiment trains.
+      learner: of one run.
+      data: what every step is given.
+      axes: of ``data``, as in :func:`core.learner.replicate_seeds`.
+      keys: of all runs.
+      steps: updates in all.
+    """
     many = replicate_seeds(learner, keys.shape[0], batch_axes=axes)
-    return fit(many, data, key=keys, steps=steps, chunk=min(100, steps), progress=context.progress(name)).state.ema
+    return fit(
+        many, data, key=keys, steps=steps, chunk=min(100, steps), progress=context.progress(name),
+        workdir=cell_folder(context, network=name, seeds=",".join(map(str, context.seeds))),
+    ).state.ema  # fmt: skip
 
 
 def train_group(config: Config, context: Context, name: str, rows: Any) -> dict[str, Any]:

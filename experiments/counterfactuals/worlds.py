@@ -126,7 +126,9 @@ def one_world(config: Config, context: Context, there: World) -> None:
     """Trains predictor and autoencoders, asks everything of them."""
     predictor = cm.Predictor(4)
     learner = cm.predictor_learner(predictor, st.adam(config, config.predictor_steps))
-    predicting = st.train_plain(config, context, "predictor", learner, there.rows, config.predictor_steps)
+    predicting = st.train_plain(
+        config, context, f"{there.name}, predictor", learner, there.rows, config.predictor_steps
+    )
     count = len(context.seeds)
     still = {question: jnp.stack([there.truth["null"]] * count) for question in there.asked}
     report(context, there, "do nothing", predictor, predicting, still)
@@ -134,13 +136,14 @@ def one_world(config: Config, context: Context, there: World) -> None:
     report(context, there, "truth", predictor, predicting, true)
     for mode in there.modes:
         model = autoencoder(config, there.graph, mode)
-        params = train(config, context, there, model)
+        params = train(config, context, there, mode)
         method = st.MAIN if mode == "paper" else f"{st.MAIN}, parents as in the code"
         report(context, there, method, predictor, predicting, ask(config, there, model, params))
 
 
-def train(config: Config, context: Context, there: World, model: cd.CausalDiffAE) -> Any:
+def train(config: Config, context: Context, there: World, mode: Mode) -> Any:
     """Parameters [seeds, ...]."""
+    model = autoencoder(config, there.graph, mode)
     sample = epoch_sampler(config.batch)
 
     def draw(data, key, step):
@@ -151,7 +154,7 @@ def train(config: Config, context: Context, there: World, model: cd.CausalDiffAE
     learner = with_ema(cd.learner(model, st.levels(config), tx, dropped=config.dropped), config.ema)
     keys = seed_keys(list(context.seeds))
     drawing = with_sampler(learner, draw)
-    return st.trained(context, there.name, drawing, there.rows, None, keys, config.world_steps)
+    return st.trained(context, f"{there.name}, {mode}", drawing, there.rows, None, keys, config.world_steps)
 
 
 def ask(config: Config, there: World, model: cd.CausalDiffAE, params: Any) -> dict[str, Any]:

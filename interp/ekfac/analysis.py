@@ -214,6 +214,8 @@ def _form(eqn: Any, side: int):
             return forms.lookup(eqn)
         case "conv_general_dilated" if side == 1:
             return forms.convolution(eqn)
+        case "convolve" if side == 1:
+            return forms.stacked_convolution(eqn)
         case _:
             return None
 

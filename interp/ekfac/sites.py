@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from core.conv import Window
+
 View = Callable[[Any], Any]
 """A linear rearrangement of a parameter leaf: reshapes, transposes and slices."""
 
@@ -172,3 +174,19 @@ def convolution(eqn: Any) -> tuple[View, Callable[..., Any], View] | None:
         return jnp.transpose(flat, (1, 0, 3, 2)).reshape(groups, -1, flat.shape[2])
 
     return kernel, inputs, output
+
+
+def stacked_convolution(eqn: Any) -> tuple[View, Callable[..., Any], View]:
+    """Canonical forms of :func:`core.conv.conv` with its kernels as weights; a stack where it was vmapped."""
+    window: Window = eqn.params["window"]
+    kernels, *_, channels, features = eqn.invars[1].aval.shape
+
+    def inputs(images, _):
+        seen = jnp.concatenate(window.views(images), axis=-1)
+        return seen.reshape(kernels, -1, math.prod(window.size) * channels)
+
+    return (
+        lambda leaf: leaf.reshape(kernels, -1, features),
+        inputs,
+        lambda array: array.reshape(kernels, -1, features),
+    )

@@ -5,7 +5,6 @@ An inverse needs no sampler of its own: a plan made from :func:`grids.reverse` r
 each decoding step for its noisier end and is exact in the limit of its iterations.
 """
 
-import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from core.loop import Loop
 from latent.diffusion import samplers
 from latent.diffusion.grids import Grid, reverse
 from latent.diffusion.prediction import Denoiser, Level, Query
@@ -38,7 +36,6 @@ def invert(
     mode: InversionMode = "fixed_point",
     *,
     iterations: int = 5,
-    loop: Loop = "scan",
 ) -> Float[Array, "batch ..."]:
     """The sample at the grid's first (noisiest) level whose decoding by :func:`samplers.ddim` gives back ``x``.
 
@@ -50,27 +47,21 @@ def invert(
       mode: "explicit" (one network call per step), "fixed_point" (``iterations + 1``) or "heun" (two; decode with
         :func:`samplers.heun` for the round trip of second order).
       iterations: of the fixed point, from the explicit guess.
-      loop: as in :func:`samplers.sample`.
 
     Raises:
       ValueError: for an unknown mode, or a grid that starts from pure noise.
     """
     if mode == "explicit":
-        return samplers.sample(samplers.ddim(reverse(grid)), denoise, operands, x, loop=loop)
+        return samplers.sample(samplers.ddim(reverse(grid)), denoise, operands, x)
     if mode == "heun":
-        return samplers.sample(samplers.heun(reverse(grid)), denoise, operands, x, loop=loop)
+        return samplers.sample(samplers.heun(reverse(grid)), denoise, operands, x)
     if mode != "fixed_point":
         raise ValueError(f"unknown mode {mode!r}: choose explicit, fixed_point or heun")
-    table = inverse(grid)
-    if loop == "host":
-        for index in range(grid.steps):
-            x = _jitted_solve(table, np.int32(index), denoise, iterations, operands, x)
-        return x
 
     def body(x, row):
         return _solve(row, denoise, iterations, operands, x), None
 
-    return jax.lax.scan(body, x, table, unroll=grid.steps if loop == "unroll" else 1)[0]
+    return jax.lax.scan(body, x, inverse(grid))[0]
 
 
 def inverse(grid: Grid) -> Inverse:
@@ -93,8 +84,3 @@ def _solve(row: Inverse, denoise: Denoiser, iterations: int, operands: Any, x: A
     for _ in range(iterations):
         guess = at(Level(*row.there), guess)
     return guess
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _jitted_solve(table: Inverse, index: Any, denoise: Denoiser, iterations: int, operands: Any, x: Array) -> Array:
-    return _solve(jax.tree.map(lambda column: column[index], table), denoise, iterations, operands, x)

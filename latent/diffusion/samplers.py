@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from core.learner import example_keys
-from core.loop import Loop
 from latent.diffusion.grids import Grid
 from latent.diffusion.prediction import Denoiser, Level, Query
 
@@ -204,25 +203,23 @@ def sample(
     x: Float[Array, "batch ..."],
     key: Key[Array, ""] | None = None,
     *,
-    loop: Loop = "scan",
     unroll: int = 1,
     first_example: Int[Array, ""] | int = 0,
     collect: Callable[[Carry], Any] | None = None,
 ) -> Any:
     """Runs a plan.
 
+    It may be jitted, vmapped and differentiated; jit it, or what calls it, to compile it once.
+
     Noise is a function of the key, the example's position in the global batch and the step: neither the batch size
     nor the layout over devices changes what an example becomes.
 
     Args:
       plan: from :func:`ddim` and the like.
-      denoise: the denoiser; must be the same object from call to call for compiled programs to be reused where
-        ``loop`` is "host".
+      denoise: the denoiser.
       operands: passed on to the denoiser.
       x: where to start; for a plan from noise, noise at its first level (see :func:`starting_noise`).
       key: needed where the plan draws noise.
-      loop: "scan" and "unroll" are pure and may be jitted, vmapped and differentiated; "host" dispatches one compiled
-        step after another, which is right for convolutional nets on the CPU (see :func:`core.loop.loop_policy`).
       unroll: steps per iteration of the scan.
       first_example: position of the batch's first example in the global batch. Under pmap each replica adds its own.
       collect: ``carry -> pytree`` to be returned of every step, stacked along a leading axis.
@@ -238,16 +235,13 @@ def sample(
         raise ValueError("this sampler draws noise: give it a key")
     keys = example_keys(key, x.shape[0], first_example) if noisy else None
     carry = Carry(x, jnp.zeros_like(x))
-    if loop == "host":
-        return _from_host(plan, denoise, operands, keys, carry, collect)
 
     def body(carry, row):
         index, row = row
         carry = step(row, index, denoise, operands, keys, carry)
         return carry, collect(carry) if collect else None
 
-    rows = jnp.arange(plan.steps), plan
-    carry, seen = jax.lax.scan(body, carry, rows, unroll=plan.steps if loop == "unroll" else unroll)
+    carry, seen = jax.lax.scan(body, carry, (jnp.arange(plan.steps), plan), unroll=unroll)
     return (carry.x, seen) if collect else carry.x
 
 
@@ -293,20 +287,6 @@ def _noise(keys: Key[Array, " batch"], index: Any, like: Array, stream: int) -> 
         return jax.random.normal(jax.random.fold_in(key, 2 * index + stream), like.shape[1:], like.dtype)
 
     return jax.vmap(draw)(keys)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _jitted_step(plan: Plan, index: Any, denoise: Denoiser, operands: Any, keys: Any, carry: Carry) -> Carry:
-    return step(jax.tree.map(lambda column: column[index], plan), index, denoise, operands, keys, carry)
-
-
-def _from_host(plan: Plan, denoise: Denoiser, operands: Any, keys: Any, carry: Carry, collect: Any) -> Any:
-    seen = []
-    for index in range(plan.steps):
-        carry = _jitted_step(plan, np.int32(index), denoise, operands, keys, carry)
-        if collect:
-            seen.append(collect(carry))
-    return (carry.x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)) if collect else carry.x
 
 
 def _rows(grid: Grid, start: int = 0) -> Level:

@@ -297,14 +297,14 @@ def test_one_program_serves_all_interventions_and_weights(record_property):
 
 
 def test_decoding_scales_linearly_with_the_number_of_interventions(record_property):
-    """Floating point operations of the unrolled program, as XLA counts them."""
+    """Floating point operations, as XLA counts them (those of a loop once)."""
     model = small_model()
     params, steps = started(model), grid(2)
     found = cd.abduct(model, params, steps, images(), "ddim")
 
     def flops(many):
         interventions = stacked([do(2, {0: 1.0})] * many, 6)
-        fn = jax.jit(lambda i: cd.predict_all(model, params, steps, found, i, loop="unroll"))
+        fn = jax.jit(lambda i: cd.predict_all(model, params, steps, found, i))
         return fn.lower(interventions).compile().cost_analysis()["flops"]
 
     one, two, four = (flops(many) for many in (2, 4, 8))

@@ -30,7 +30,6 @@ VARIANTS = {
     "sasrec_prenorm",
     "label_diffusion",
     "scm_vae",
-    "anticausal_predictor",
     "scan_operators",
     "rep4ex_features",
     "rep4ex_constrained",

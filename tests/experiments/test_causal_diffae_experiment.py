@@ -1,11 +1,15 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
+from causal import counterfactual_metrics as cm
 from causal import image_scms as scm
+from core.batches import epoch_sampler
 from core.datasets.morphomnist import Strokes
+from core.learner import with_ema, with_sampler
 from experiments import registry, runs
 from experiments.causal_diffae import PRESETS, SYSTEM
 from experiments.counterfactuals import claims, digits, scores, worlds
@@ -41,8 +45,8 @@ class Notes:
 
     seeds = (0, 1)
 
-    def __init__(self):
-        self.rows = []
+    def __init__(self, workdir):
+        self.workdir, self.rows = workdir, []
 
     def record(self, **row):
         self.rows.append(row)
@@ -58,9 +62,9 @@ class Notes:
 
 
 @pytest.mark.slow
-def test_the_truth_is_perfect_and_doing_nothing_is_not():
+def test_the_truth_is_perfect_and_doing_nothing_is_not(tmp_path):
     config = dataclasses.replace(SMOKE, test=48, predictor_steps=4, train=64)
-    rows, asked, notes = st.training_rows(config), st.question(config), Notes()
+    rows, asked, notes = st.training_rows(config), st.question(config), Notes(tmp_path)
     by = scores.judge(config, notes, rows, asked)
     scores.nothing(config, notes, "nothing", rows, asked, by)
     assert notes.value("truth", "cf-MSE do(t)") == 0
@@ -181,3 +185,33 @@ def test_weights_of_guidance_do_not_count_as_plain_decoding():
     frame = pd.DataFrame([*rows("CausalDiffAE", "cf-MSE do(t)", 0.02),
                           *rows("CausalDiffAE", "cf-MSE do(t)", 0.5, weight=1.5)])  # fmt: skip
     assert len(claims.strokes(frame, "CausalDiffAE", "cf-MSE do(t)")) == 3
+
+
+@pytest.mark.parametrize("of_digits", [True, False])
+def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one_does(of_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("core.fit.SAVE_SECONDS", 0.0)
+    config = dataclasses.replace(SMOKE, batch=4, predictor_steps=250)
+    data = {"x": np.linspace(-1, 1, 8 * 4).reshape(8, 2, 2, 1), "labels": np.linspace(-1, 1, 16).reshape(8, 2)}
+    learner = cm.predictor_learner(cm.Predictor(2, (4,)), st.adam(config, 250))
+
+    def train(context):
+        if of_digits:
+            drawing = with_sampler(with_ema(learner, 0.99), epoch_sampler(4))
+            return digits.trained(context, "classifier", drawing, data, 0, 250)
+        return st.train_plain(config, context, "predictor", learner, data, 250)
+
+    def killed(description):
+        def tell(done, total):
+            if done > 100:
+                raise InterruptedError
+
+        return tell
+
+    expected, context = train(Notes(tmp_path / "uninterrupted")), Notes(tmp_path / "killed")
+    monkeypatch.setattr(context, "progress", killed)
+    with pytest.raises(InterruptedError):
+        train(context)
+    steps = []
+    monkeypatch.setattr(context, "progress", lambda description: lambda done, total: steps.append(done))
+    jax.tree.map(np.testing.assert_array_equal, train(context), expected)
+    assert steps == [200, 250], "it began anew"

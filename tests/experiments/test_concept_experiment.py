@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,3 +133,52 @@ def test_a_delay_must_grow_with_alpha():
                  for row in rows(variant="underspecified", alpha=alpha, metric="time",
                                  value=lambda seed, a=alpha, s=slope: 200 + s * a + seed)]  # fmt: skip
         assert claims.judge_delayed(pd.DataFrame(found)).met is met
+
+
+class Notes:
+    """A context of one seed that keeps what is recorded, and dies at a number of steps of a training."""
+
+    seeds = (0,)
+
+    def __init__(self, workdir, dies_at=np.inf):
+        self.workdir, self.dies_at, self.rows, self.steps = workdir, dies_at, [], []
+
+    def record(self, **row):
+        self.rows.append(row)
+
+    def progress(self, description):
+        def tell(done, total):
+            self.steps.append(done)
+            if done >= self.dies_at:
+                raise InterruptedError
+
+        return tell
+
+
+@pytest.mark.parametrize("part", ["images", "vectors"])
+def test_a_killed_run_goes_on_and_records_what_an_uninterrupted_one_does(part, tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        experiment.PRESETS["smoke"], side=4, channels=(8,), images=8, steps=8, checkpoints=4, generations=2,
+        sweep=(0.2,), sampling_steps=2, vector_steps=8, vector_checkpoints=4, vector_width=8, vector_generations=2,
+        batch_size=4,
+    )  # fmt: skip
+    monkeypatch.setattr("core.fit.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(experiment, "EXAGGERATIONS", (2.5,))
+    monkeypatch.setattr(experiment, "STRENGTHS", (2.0,))
+    setting = experiment.Setting(0.2)
+
+    def run(context):
+        folder = context.workdir / part
+        if part == "images":
+            experiment.images(config, context, 0, setting, folder)
+        else:
+            experiment.vectors(config, context, [setting], folder)
+        return context.rows
+
+    expected = run(Notes(tmp_path / "uninterrupted"))
+    with pytest.raises(InterruptedError):
+        run(Notes(tmp_path / "killed", dies_at=7))
+    again = Notes(tmp_path / "killed")
+    assert run(again) == expected
+    assert again.steps[0] > 2, "it began anew"
+    assert len({row["step"] for row in expected if "step" in row}) >= 3

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from core.conv import Conv
 from core.errors import ConfigError
 from interp.ekfac import capture, dense
 from interp.ekfac.contractions import gradients
@@ -57,6 +58,16 @@ class Convolutions(nn.Module):
         return nn.Dense(3)(nn.ConvTranspose(4, (3, 3), strides=(2, 2))(h).reshape(-1))
 
 
+class OwnConvolutions(nn.Module):
+    @nn.compact
+    def __call__(self, image):
+        h = nn.tanh(Conv(4, stride=2)(image))
+        h = nn.tanh(Conv(4, (3, 2), padding="VALID")(h))
+        stack = nn.vmap(Conv, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=0)
+        h = nn.tanh(stack(3)(jnp.stack([h, -h])))
+        return nn.Dense(3)(Conv(4, stride=2, padding="SAME", transposed=True)(h).reshape(-1))
+
+
 class NnxNet(nnx.Module):
     def __init__(self, rngs):
         self.first, self.second = nnx.Linear(8, 5, rngs=rngs), nnx.Linear(5, 2, rngs=rngs)
@@ -92,6 +103,7 @@ NETS = {
     "recurrent cells": lambda: of_linen(Recurrent(), ROWS),
     "a layer used three times": lambda: of_linen(Unrolled(), ROWS),
     "convolutions: strided, grouped, dilated, transposed": lambda: of_linen(Convolutions(), IMAGE),
+    "convolutions of core: strided, several kernels, transposed": lambda: of_linen(OwnConvolutions(), IMAGE),
     "nnx": of_nnx,
     "experts by vmap": lambda: (experts, {"w": jnp.ones((3, 8, 5)), "b": jnp.ones((3, 5))}, ROWS),
     "einsum and slices of a fused matrix": lambda: (

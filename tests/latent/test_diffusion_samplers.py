@@ -222,21 +222,6 @@ def test_vmap_over_plans_weights_and_seeds_equals_a_loop():
                 np.testing.assert_allclose(out[i, j, k], run(plan, weight, x, key), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("loop", ["unroll", "host"])
-def test_loops_agree(loop):
-    plan = diffusion.heun(diffusion.karras(6), 2.0)
-    x = diffusion.starting_noise(jax.random.key(0), (4, 3), plan)
-
-    def run(loop):
-        return diffusion.sample(plan, DATA, None, x, jax.random.key(1), loop=loop, collect=lambda c: c.x0)
-
-    for ours, other in zip(run("scan"), run(loop), strict=True):
-        np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-5)
-    grid = diffusion.chain(CHAIN, 6)
-    inverted = [diffusion.invert(grid, DATA, None, x, loop=loop) for loop in ("scan", loop)]
-    np.testing.assert_allclose(*inverted, rtol=1e-5, atol=1e-5)
-
-
 def test_samples_depend_neither_on_the_batch_nor_on_the_devices():
     plan, key = diffusion.ddpm(diffusion.chain(CHAIN, 12)), jax.random.key(5)
 
