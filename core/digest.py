@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AbstractMesh, Mesh, Sharding
@@ -44,7 +45,7 @@ def of_program(fn: Callable[..., Any], *args: Any) -> str:
 
 
 def _values(leaf: Any) -> np.ndarray:
-    is_key = hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
 
 

@@ -1,19 +1,10 @@
 """k updates as one."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
 from core.learner import Batch, Learner, LearnerLike, Metrics
-
-Loop = Literal["scan", "unroll", "host"]
-ModelKind = Literal["dense", "convolutional"]
-
-
-def loop_policy(kind: ModelKind = "dense", platform: str | None = None) -> Loop:
-    """Of samplers."""
-    platform = platform or jax.default_backend()
-    return "host" if platform == "cpu" and kind == "convolutional" else "scan"
 
 
 def scan_steps(learner: LearnerLike, k: int, *, stacked: bool = False) -> Learner:

@@ -101,7 +101,7 @@ class Progress:
             if self._bar:
                 self._bar.stop()
 
-    def announce(self, cells: Iterable[Hashable], is_done: Callable[[Hashable], bool]) -> None:
+    def announce(self, cells: Iterable[Hashable], is_done: Callable[[Any], bool]) -> None:
         """Counts cells that the run consists of; may be called again for more.
 
         Args:

@@ -191,7 +191,7 @@ def recombination_learner(
         concept: Any = model.apply(params, first, second, drawn.operator)
         return jnp.mean(jnp.sum(kl(batch.grounded.posterior, concept), axis=-1)), {}
 
-    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=Instructed(0, None))
+    return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=INSTRUCTED_AXES)
 
 
 def _first_row(posterior: Gaussian) -> tuple[Gaussian, Gaussian]:
@@ -204,3 +204,7 @@ class Instructed(NamedTuple):
 
     grounded: Grounded
     scan: Params
+
+
+INSTRUCTED_AXES: Any = Instructed(0, None)  # pyright: ignore[reportArgumentType]
+"""What of a batch holds examples, and what all of them share."""
