@@ -18,6 +18,7 @@ TINY = (
     "salience_draws=1", "salience_images=2", "clusters=1,2", "coverage_sets=9", "half_samples=8", "fold_seeds=1",
     "folds=2", "replications=1", "tabular_steps=2",
 )  # fmt: skip
+EVERYWHERE = (*TINY, f"parts={','.join(name for name in ON_IMAGES if name != 'cost')}")
 
 
 def executed(tmp_path_factory, *assignments):

@@ -366,7 +366,7 @@ def named_settings() -> list[tuple[str, str, str]]:
             values = {getattr(preset, field.name) for preset in system.presets.values()}
             names = {name for value in values for name in (value if isinstance(value, tuple) else (value,))}
             names = {name for name in names if isinstance(name, str) and name}
-            found += [(slug, field.name, max(names, key=len))] if names else []
+            found += [(slug, field.name, max(sorted(names), key=len))] if names else []
     return found
 
 

@@ -1,0 +1,101 @@
+"""Every system gives the numbers of one device on four devices and on two processes joined by `relic run`."""
+
+import functools
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import records
+from experiments import registry
+from tests.core.test_parallel import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = {
+    "causal_diffae": "causal_diffae",
+    "concept_space": "concept",
+    "dccf": "dccf",
+    "diffusion_transforms": "diffusion",
+    "ekfac_influence": "influence",
+    "image_cate": "image_cate",
+    "jepa_linear": "jepa",
+    "mm_gpvae": "mm_gpvae",
+    "moe_trajectories": "moe_trajectories",
+    "pac_invariance": "pac_invariance",
+    "recsae": "recsae",
+    "rep4ex": "rep4ex",
+    "sae_family": "sae_family",
+    "scan_eeg": "scan_eeg",
+}
+"""Where the tiny settings of each system are."""
+TIMES = ("seconds", "milliseconds", "megabytes", "overhead", "ratio of times")
+"""Metrics that name what a machine took; no two runs agree on them."""
+QUICK = ("dccf", "jepa_linear", "sae_family")
+"""Systems whose runs compile little; the others are slow."""
+
+
+def settings(slug: str) -> tuple[str, ...]:
+    module = importlib.import_module(f"tests.experiments.test_{MODULES[slug]}_experiment")
+    return getattr(module, "EVERYWHERE", None) or module.TINY
+
+
+def command(slug: str, workdir: Path, *more: str) -> list[str]:
+    chosen = [word for setting in settings(slug) for word in ("--set", setting)]
+    start = [sys.executable, "-m", "experiments.cli", "run", slug, "--preset", "smoke", "--seeds", "2"]
+    return [*start, "--workdir", str(workdir), *chosen, *more]
+
+
+def run(slug: str, workdir: Path, devices: int, processes: int = 1) -> dict:
+    """The numbers of a run, by what they are of."""
+    here = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    if processes > 1:
+        here |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": str(processes)}
+    started = [
+        subprocess.Popen(
+            command(slug, workdir, *["--distributed"] * (processes > 1)),
+            cwd=ROOT,
+            env=here | ({"JAX_PROCESS_ID": str(i)} if processes > 1 else {}),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(processes)
+    ]
+    for process in started:
+        assert (process.communicate(timeout=1500)[1], process.returncode)[1] == 0
+    (path,) = (workdir / slug).glob("*/records.jsonl")
+    return {
+        (r.dataset, r.method, r.metric, r.seed, json.dumps(dict(r.coords), sort_keys=True)): r.value
+        for r in records.read(path)
+        if r.metric and not any(word in f"{r.metric} {r.method}" for word in TIMES)
+    }
+
+
+@functools.cache
+def on_one_device(slug: str, workdir: Path) -> dict:
+    return run(slug, workdir, 1)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("devices", "processes"), [(4, 1), (1, 2)], ids=["four devices", "two processes"])
+@pytest.mark.parametrize(
+    "slug", [pytest.param(slug, marks=[pytest.mark.slow] * (slug not in QUICK)) for slug in sorted(MODULES)]
+)
+def test_a_run_has_the_numbers_of_one_device(slug, devices, processes, tmp_path_factory):
+    root = tmp_path_factory.getbasetemp() / f"one device {slug}"
+    one = on_one_device(slug, root)
+    many = run(slug, tmp_path_factory.mktemp("many"), devices, processes)
+    assert many.keys() == one.keys()
+    wrong = {
+        key: (many[key], value) for key, value in one.items() if not np.isclose(many[key], value, 1e-3, 1e-4, True)
+    }
+    assert not wrong
+
+
+def test_every_system_that_runs_is_tested():
+    assert set(MODULES) == set(registry.available())
