@@ -23,9 +23,11 @@ def of_arrays(tree: PyTree) -> str:
     """SHA-256 of the structure, types, shapes and values of a tree of arrays, random keys included."""
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = _values(leaf)
-        total.update(f"{jax.tree_util.keystr(path)} {getattr(leaf, 'dtype', array.dtype)} {array.shape}".encode())
-        total.update(_bytes(array))
+        total.update(f"{jax.tree_util.keystr(path)} {getattr(leaf, 'dtype', type(leaf))} {np.shape(leaf)}".encode())
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            total.update(_of_all_processes(leaf))
+        else:
+            total.update(_bytes(_values(leaf)))
     return total.hexdigest()
 
 
@@ -42,6 +44,18 @@ def of_program(fn: Callable[..., Any], *args: Any) -> str:
     total = hashlib.sha256()
     _Walk(total.update).closed(jax.make_jaxpr(fn)(*args))
     return total.hexdigest()
+
+
+def _of_all_processes(leaf: jax.Array) -> bytes:
+    """Of an array that no process holds alone: of the parts that each holds, in the order of the processes."""
+    from jax.experimental import multihost_utils
+
+    own = hashlib.sha256()
+    for shard in leaf.addressable_shards:
+        if shard.replica_id == 0:
+            own.update(str(shard.index).encode() + bytes(_bytes(_values(shard.data))))
+    everyones = multihost_utils.process_allgather(np.frombuffer(own.digest(), np.uint8))
+    return np.asarray(everyones).tobytes()
 
 
 def _values(leaf: Any) -> np.ndarray:

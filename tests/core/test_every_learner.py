@@ -136,6 +136,7 @@ SEVERAL_EXCHANGES = {
     **dict.fromkeys(("sae_topk", "sae_batch_topk", "sae_gated", "sae_transcoder"), "variance of the global batch"),
     **dict.fromkeys(("bert4rec", "gru4rec", "sasrec", "sasrec_prenorm"), "the number of places with a target"),
     **dict.fromkeys(("effect_clusters", "effect_clusters_relaxed", "tarnet"), "standardisation by the global batch"),
+    "regression_stopped": "the score of held-out examples",
     "causal_diffae": "the number of labelled examples",
     **dict.fromkeys(("pool_of_codes", "pool_of_vaes", "pool_of_clusters"), "metrics of all runs"),
     "sae_sweep": "variance of the global batch",
