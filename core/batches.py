@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
+from core.digest import of_arrays
 from core.errors import ConfigError, DataError
 
 _ROUNDS = 10
 """With 6, pairs of images are visibly uneven for 8 examples; from 8 on no test of 40,000 permutations tells."""
+_LOOKED_AT = 256
+"""Examples of a source that its digest looks at."""
 _STREAM = 0xFFFFFFFE
 """Sets these keys apart from the loss's, which are ``fold_in(key, step)``; no run has so many steps."""
 
@@ -114,6 +117,7 @@ class GrainBatches:
             raise ConfigError(f"a batch of {batch_size} examples cannot be drawn from {len(source)} in {count} shards")
         data = grain.MapDataset.source(source).seed(seed).shuffle()[number : size * count : count]
         data = data.batch(batch_size, drop_remainder=True).repeat(None)
+        self._source, self._settings = source, {"seed": seed, "batch size": batch_size * count, "shards": count}
         self._iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads)))
 
     def __iter__(self) -> "GrainBatches":
@@ -122,6 +126,16 @@ class GrainBatches:
     def __next__(self) -> PyTree:
         """The next batch: leaves stacked along a new axis 0."""
         return next(self._iterator)
+
+    def identity(self) -> dict[str, Any]:
+        """What batches these are, in JSON values: settings, and a digest of the examples.
+
+        Of a source that is no array and has many examples, the digest is that of evenly spaced ones.
+        """
+        examples = len(self._source)
+        chosen = np.unique(np.linspace(0, examples - 1, min(examples, _LOOKED_AT), dtype=int)).tolist()
+        sample = self._source if isinstance(self._source, np.ndarray) else [self._source[i] for i in chosen]
+        return {**self._settings, "examples": examples, "sha256": of_arrays(sample)}
 
     def get_state(self) -> dict[str, Any]:
         """The position, as JSON values."""

@@ -13,8 +13,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AbstractMesh, Mesh, Sharding
 from jaxtyping import PyTree
 
+from core.errors import ConfigError
+
 PLACES = (Mesh, AbstractMesh, Sharding, jax.Device)
 """Where a program runs, which does not change what it computes."""
+CALLBACKS = frozenset({"pure_callback", "io_callback", "python_callback"})
+"""Primitives that compute by a function of Python, which has no digest."""
 SKIPPED = frozenset({"name", "debug_info", "source_info", "donated_invars", "in_layouts", "out_layouts", "ctx_mesh"})
 """Parameters of primitives that do not change what is computed."""
 
@@ -31,7 +35,7 @@ def of_arrays(tree: PyTree) -> str:
     return total.hexdigest()
 
 
-def of_program(fn: Callable[..., Any], *args: Any) -> str:
+def of_program(fn: Callable[..., Any], *args: Any, named: bool = False) -> str:
     """SHA-256 of what a function computes for arguments of these shapes and types.
 
     Two functions have the same digest where they trace to the same operations with the same constants: names, comments
@@ -40,9 +44,13 @@ def of_program(fn: Callable[..., Any], *args: Any) -> str:
     Args:
       fn: what ``jax.jit`` can trace.
       args: arrays, or their shapes and types.
+      named: whether the caller says otherwise what functions of Python the program calls.
+
+    Raises:
+      ConfigError: where the program calls a function of Python, whose content no digest tells, unless ``named``.
     """
     total = hashlib.sha256()
-    _Walk(total.update).closed(jax.make_jaxpr(fn)(*args))
+    _Walk(total.update, named).closed(jax.make_jaxpr(fn)(*args))
     return total.hexdigest()
 
 
@@ -70,8 +78,8 @@ def _bytes(array: np.ndarray) -> Any:
 class _Walk:
     """Feeds the canonical form of a jaxpr to a hash: variables by the order in which they appear."""
 
-    def __init__(self, update: Callable[[bytes], Any]):
-        self._update = update
+    def __init__(self, update: Callable[[bytes], Any], named: bool):
+        self._update, self._named = update, named
 
     def closed(self, program: ClosedJaxpr) -> None:
         """A program with its constants."""
@@ -93,6 +101,11 @@ class _Walk:
         for variable in (*jaxpr.constvars, *jaxpr.invars):
             name(variable)
         for eqn in jaxpr.eqns:
+            if eqn.primitive.name in CALLBACKS and not self._named:
+                raise ConfigError(
+                    "the training step calls a function of Python (a callback), whose content cannot be compared with "
+                    "that of an earlier run; say what it computes with fit(..., identity={...})"
+                )
             self._text(eqn.primitive.name)
             for variable in (*eqn.invars, *eqn.outvars):
                 name(variable)

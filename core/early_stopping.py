@@ -91,8 +91,9 @@ def stop_by_validation(
         state = jax.lax.cond(is_open(state, patience).any(), train, lambda state, batch: state, state, batch)
         return state, {**state.metrics, "validation": state.best}
 
-    of_steps = learner.layout
-    return Learner(init, update, Layout(None if of_steps.runs else (of_steps.examples, held_out_axes), of_steps.draws))
+    inner = learner.layout
+    examples = None if inner.runs else (inner.examples, held_out_axes)
+    return Learner(init, update, Layout(examples, inner.draws, placed=inner.placed, mesh=inner.mesh))
 
 
 def is_open(state: Stopping, patience: int) -> Array:

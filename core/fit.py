@@ -24,7 +24,7 @@ from core.errors import CheckpointError, ConfigError, NonFiniteError, Preempted
 from core.history import History, Row
 from core.layout import Laid, lay_out, on_device
 from core.learner import LearnerLike
-from core.parallel import any_process, require_same_everywhere
+from core.parallel import any_process, of_first_process, require_same_everywhere
 from core.workdir import claimed
 
 EXIT_PREEMPTED = 75
@@ -100,7 +100,8 @@ def fit(
       evaluate: ``state -> metrics``, called on the host every ``evaluate_every`` steps and at the end; a function of
         the state alone. Where a run goes on from a step that was evaluated, it must give what it gave there before.
       evaluate_every: steps between evaluations; only at the end if None.
-      identity: what else the run is, in JSON values.
+      identity: what else the run is, in JSON values. It is needed where no digest tells: with a workdir, for batches of
+        the host without a method ``identity()``, and for steps that call functions of Python.
       progress: called with (steps done, steps in all).
       tensorboard: whether to write TensorBoard files into the workdir too.
 
@@ -109,7 +110,8 @@ def fit(
       the metrics.
 
     Raises:
-      ConfigError: where a number is out of range, or batches of several processes cannot be laid out as one.
+      ConfigError: where a number is out of range, batches of several processes cannot be laid out as one, or a part of
+        a run with a workdir has no digest and no ``identity``.
       NonFiniteError: where the loss or the state stops being finite; names step, metric and last good checkpoint.
       CheckpointError: where the workdir cannot be used or belongs to another run, or a checkpoint cannot be written.
       Preempted: where SIGTERM or Ctrl-C asked to stop; the state was saved.
@@ -120,7 +122,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         stop = _StopRequest()
         if folder:
-            stack.enter_context(claimed(folder, run.identity(key) | dict(identity or {})))
+            stack.enter_context(claimed(folder, run.identity(key, identity or {})))
             stack.enter_context(stop)
             run.checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", keep)))
         run.history = stack.enter_context(contextlib.closing(History(folder, tensorboard=tensorboard)))
@@ -146,6 +148,11 @@ class _Run:
     """The moving parts of one call: the state, the step reached and the chunk whose metrics are still on the device."""
 
     def __init__(self, learner: LearnerLike, data: PyTree | HostBatches, key: jax.Array):
+        if hasattr(data, "__next__") and not isinstance(data, HostBatches):
+            raise ConfigError(
+                f"batches from a {type(data).__name__} cannot be taken up again; give arrays, "
+                "core.batches.GrainBatches, or an iterator with get_state and set_state"
+            )
         self.host = data if isinstance(data, HostBatches) else None
         self.history: History
         self.checkpoints: Checkpoints | None = None
@@ -155,6 +162,8 @@ class _Run:
         if not self.host and jax.process_count() > 1:
             require_same_everywhere(digest.of_arrays(data), "the data of a run")
         initial = learner.init(key, self._given)
+        if self.host and not learner.layout.placed:
+            initial = of_first_process(initial)  # it may have looked at the batch, of which every process has its own
         self._laid: Laid = lay_out(learner, initial, self._given, host=self.host is not None)
         self.state: Any = self._laid.place_state(_owned(initial))
         self._data = None if self.host else self._laid.place_data(self._given)
@@ -165,21 +174,38 @@ class _Run:
         self._unread: tuple[int, int, Any] | None = None
         self._evaluation: dict[str, Any] | None = None
 
-    def identity(self, key: jax.Array) -> dict[str, Any]:
-        """What determines the result, as digests: data, initial state and update; and the key."""
+    def identity(self, key: jax.Array, named: Mapping[str, Any]) -> dict[str, Any]:
+        """What determines the result, as digests: data, initial state and update; the key, and what the caller names.
+
+        Raises:
+          ConfigError: where a part has no digest and the caller names nothing.
+        """
         shapes = jax.eval_shape(lambda tree: tree, (self.state, self._given))
         try:
-            initial = digest.of_program(self._learner.init, key, self._given)
-        except TypeError:  # it computes on the host
+            initial = digest.of_program(self._learner.init, key, self._given, named=bool(named))
+        except (TypeError, IndexError):  # it cannot be traced, as it computes on the host
             initial = digest.of_arrays(self.state)
         return {
-            "data": {"sha256": digest.of_arrays(self._given), "from": str(self._started_at)},
+            "data": self._identity_of_data(named),
             "initial state": {"sha256": initial},
             "training step (loss, optimiser, sampler or their settings)": {
-                "sha256": digest.of_program(self._learner.update, *shapes)
+                "sha256": digest.of_program(self._learner.update, *shapes, named=bool(named))
             },
             "key": np.asarray(jax.random.key_data(key)).tolist(),
+            **named,
         }
+
+    def _identity_of_data(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        if self.host is None:
+            return {"sha256": digest.of_arrays(self._given)}
+        if hasattr(self.host, "identity"):
+            return {**self.host.identity(), "from": str(self._started_at)}  # pyright: ignore[reportAttributeAccessIssue]
+        if not named:
+            raise ConfigError(
+                f"nothing says which batches a {type(self.host).__name__} will bring, so that a folder could not tell "
+                "them from others; give it a method identity() -> JSON values, or fit identity={...}"
+            )
+        return {"sha256": digest.of_arrays(self._given), "from": str(self._started_at)}
 
     def start(self, steps: int, evaluate: Evaluate | None, every: int | None) -> None:
         """Goes to the newest good checkpoint, if there is one."""
@@ -222,7 +248,7 @@ class _Run:
             self._read(*unread)
 
     def measure(self, evaluate: Evaluate) -> None:
-        """Notes what is found of the present state."""
+        """Evaluates the present state and notes the metrics."""
         self.settle()
         self._evaluation = {name: np.asarray(value).tolist() for name, value in evaluate(self.local_state()).items()}
         self.history.add(self.step, self._evaluation)
@@ -305,7 +331,8 @@ class _Run:
         good = self.checkpoints.newest_good() if self.checkpoints else None
         last = f"the last good checkpoint is {good}" if good else "there is no checkpoint before it"
         return NonFiniteError(
-            f"{what} is not finite at step {step}; {last}; try a lower learning rate or clip gradients"
+            f"{what} is not finite at step {step}; {last}; try a lower learning rate or clip gradients, in another "
+            "workdir"
         )
 
 

@@ -3,7 +3,8 @@
 The devices form a mesh of three axes. Independent runs of a pool take as many as divide both (``runs``); the examples
 of a batch, and with them the edges of a graph, take the rest where they divide equally (``data``); what remains repeats
 the work of others (``copies``), so that every device of every process holds the result. Each device then executes the
-learner's own update on its share, with :data:`core.learner.DATA_AXIS` bound.
+learner's own update on its share, with :data:`core.learner.DATA_AXIS` bound, over which the learner averages its
+gradients and its metrics.
 """
 
 import math
@@ -58,11 +59,12 @@ def lay_out(learner: LearnerLike, state: PyTree, batch: PyTree, *, host: bool = 
         return _as_placed(learner)
     if len(jax.devices()) == 1:
         return _on_one_device(learner)
-    if host and jax.process_count() > 1:
+    shares_of_processes = host and jax.process_count() > 1
+    if shares_of_processes:
         _require_stated_examples(learner.layout)
-    for mesh in _meshes(learner.layout, batch, host):
+    for mesh in _meshes(learner.layout, batch, shares_of_processes):
         laid = _over(mesh, learner)
-        if not learner.layout.draws or _can_share(laid, state, batch):
+        if shares_of_processes or mesh.shape[DATA_AXIS] == 1 or _can_share(laid, state, batch):
             return laid
     raise ConfigError(
         f"the processes' batches have {_examples(learner.layout, batch)} examples each, which their devices cannot "
@@ -71,7 +73,7 @@ def lay_out(learner: LearnerLike, state: PyTree, batch: PyTree, *, host: bool = 
 
 
 def _can_share(laid: Laid, state: PyTree, batch: PyTree) -> bool:
-    """Whether the batches that the learner draws divide equally; only tracing it tells."""
+    """Whether the batches that the learner draws or splits divide equally; only tracing it tells."""
     try:
         jax.eval_shape(laid.program(1, False), state, batch)
     except UnequalShares:
@@ -136,11 +138,10 @@ def _over(mesh: Mesh, learner: LearnerLike) -> Laid:
 
         return jax.jit(on_all, donate_argnums=0)
 
-    everywhere = NamedSharding(mesh, P())
+    gathered = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))
 
     def local(tree: PyTree) -> PyTree:
-        same = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree) if is_pool else tree
-        return jax.tree.map(_of_this_process, same)
+        return jax.tree.map(_of_this_process, gathered(tree) if is_pool else tree)
 
     def place_batches(batches: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf, spec: _from_processes(leaf, mesh, spec), batches, specs(batches, True))
@@ -155,16 +156,15 @@ def _over(mesh: Mesh, learner: LearnerLike) -> Laid:
     )
 
 
-def _meshes(layout: Layout, batch: PyTree, host: bool) -> Iterator[Mesh]:
+def _meshes(layout: Layout, batch: PyTree, shares_of_processes: bool) -> Iterator[Mesh]:
     """Meshes for a learner, that which shares the work among most devices first."""
     total, processes = jax.device_count(), jax.process_count()
-    shares_of_processes = host and processes > 1
     runs = math.gcd(layout.runs, total) if layout.runs and not shares_of_processes else 1
     rest = total // runs
     sizes = _examples(layout, batch)
     size = math.gcd(*sizes) * (processes if shares_of_processes else 1) if sizes else 0
     for data in (n for n in range(rest, 0, -1) if rest % n == 0):
-        may_share = data == 1 or layout.draws or (sizes and size % data == 0)
+        may_share = data == 1 or ((layout.draws or sizes) and size % data == 0)
         if may_share and (not shares_of_processes or data == rest):
             yield jax.make_mesh(
                 (runs, data, rest // data), (RUNS_AXIS, DATA_AXIS, COPIES_AXIS), axis_types=(AxisType.Auto,) * 3

@@ -10,7 +10,8 @@ Randomness is a function of (seed, step) alone: ``state.key`` never changes and 
 draws the same numbers.
 
 The named axis ``DATA_AXIS`` is the only thing a learner knows of parallelism: where it is bound (by
-:func:`core.parallel.pmap_parallel`, or by hand with ``vmap(..., axis_name=DATA_AXIS)``) each replica sees its share
+:func:`core.fit.fit` on several devices, by :func:`core.parallel.pmap_parallel`, or by hand with
+``vmap(..., axis_name=DATA_AXIS)``) each replica sees its share
 of the batch and gradients are averaged over it; elsewhere the same code sees the whole batch.
 """
 
@@ -32,6 +33,8 @@ Batch = PyTree[Any]
 Metrics = dict[str, Any]
 BatchAxes = Any
 """A prefix of the batch, as ``in_axes`` of ``jax.vmap``: 0 where examples lie along axis 0, None where all share it."""
+STATED = "stated"
+"""In place of a prefix: that which the learner's layout states."""
 
 
 class State(NamedTuple):
@@ -94,12 +97,11 @@ Loss = Callable[[Params, Any, Batch], tuple[Float[Array, ""], Metrics]]
 
 
 def axis_is_bound(axis_name: str = DATA_AXIS) -> bool:
-    """Whether the code is being traced inside a pmap, vmap or shard_map with this axis."""
+    """Whether the code is being traced inside a pmap, vmap or shard_map with this axis over more than one device."""
     try:
-        jax.lax.axis_size(axis_name)
+        return jax.lax.axis_size(axis_name) > 1
     except NameError:
         return False
-    return True
 
 
 def mean_over_devices(tree: PyTree, axis_name: str = DATA_AXIS) -> PyTree:
@@ -118,7 +120,10 @@ def step_key(state: State) -> Key[Array, ""]:
 
 
 def replica_key(state: State) -> Key[Array, ""]:
-    """The key of the step about to be taken, distinct on every replica: for noise in examples, such as dropout."""
+    """The key of the step about to be taken, distinct on every replica: for noise in examples, such as dropout.
+
+    The noise is then other on another number of devices. Where that must not be, draw by :func:`example_keys`.
+    """
     key = step_key(state)
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS)) if axis_is_bound() else key
 
@@ -152,7 +157,7 @@ def gradient_learner(
       tx: the optimiser.
       key_of: which key a step's loss is given, :func:`replica_key` or :func:`step_key`.
       batch_axes: prefix of the batch telling :func:`core.fit.fit` which leaves hold examples along axis 0, so that
-        they may be spread over devices; none where it is None. :func:`with_sampler` needs no such statement.
+        they may be spread over devices, here and in what :func:`with_sampler` draws; none where it is None.
 
     Returns:
       A :class:`GradientLearner`. Its metrics are the loss's own and ``loss``, all averaged over replicas.
@@ -184,7 +189,7 @@ def _from_parts(init, gradients, apply, layout: Layout) -> GradientLearner:
     return GradientLearner(init, update, gradients, apply, layout)
 
 
-def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = 0) -> GradientLearner:
+def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = STATED) -> GradientLearner:
     """The same step in ``n`` passes over ``1/n`` of the batch each: the memory of a small batch, the gradient of all.
 
     Exact where the loss is a mean over examples (not for losses across examples, such as contrastive ones); a loss
@@ -194,7 +199,8 @@ def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = 0) -> G
     Args:
       learner: a gradient learner; with ``n = 1`` it is returned as it is.
       n: number of passes; must divide the batch size.
-      batch_axes: prefix of the batch telling which leaves hold examples along axis 0 (0) or are shared (None).
+      batch_axes: prefix of the batch telling which leaves hold examples along axis 0 (0) or are shared (None); as the
+        learner states it if not given.
 
     Raises:
       ConfigError: where ``n`` is below 1 or does not divide the number of examples.
@@ -203,15 +209,16 @@ def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = 0) -> G
         raise ConfigError(f"gradients are accumulated over at least 1 pass, not {n}")
     if n == 1:
         return learner
+    axes = stated_axes(learner, batch_axes)
 
     def every_nth(leaf, index):
         if leaf.shape[0] % n:
-            raise ConfigError(f"{leaf.shape[0]} examples do not divide into {n} passes; use a multiple of {n}")
+            raise UnequalShares(f"{leaf.shape[0]} examples do not divide into {n} passes; use a multiple of {n}")
         return jnp.reshape(leaf, (-1, n, *leaf.shape[1:]))[:, index]
 
     def gradients(state: State, batch: Batch) -> tuple[Params, Metrics]:
         def part(index):
-            micro = map_examples(lambda leaf: every_nth(leaf, index), batch, batch_axes)
+            micro = map_examples(lambda leaf: every_nth(leaf, index), batch, axes)
             return learner.gradients(state._replace(key=jax.random.fold_in(state.key, index)), micro)
 
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part, 0))
@@ -264,7 +271,9 @@ def with_ema(learner: LearnerLike, decay: float) -> Learner:
     return Learner(init, update, learner.layout)
 
 
-def with_sampler(learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch], batch_axes: BatchAxes = 0) -> Learner:
+def with_sampler(
+    learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch], batch_axes: BatchAxes = STATED
+) -> Learner:
     """A learner which draws its own batches on the device: its "batch" is the whole data set, the same at every step.
 
     With it a run needs no input pipeline: an epoch is a scan, seeds are a vmap over keys with the data shared.
@@ -272,13 +281,14 @@ def with_sampler(learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch],
     Args:
       learner: the learner fed with the drawn batches.
       sample: ``(data, key, step) -> batch``; pure. The key is the run's, so draws are a function of (seed, step).
-      batch_axes: which leaves of the drawn batch hold examples. Under a bound data axis every replica draws the same
-        global batch and keeps its share.
+      batch_axes: which leaves of the drawn batch hold examples; as the learner states it if not given, none where it
+        states nothing. Under a bound data axis every replica draws the same global batch and keeps its share of them.
     """
+    axes = stated_axes(learner, batch_axes, otherwise=None)
 
     def draw(data, key, step):
         batch = sample(data, key, step)
-        return local_share(batch, batch_axes) if axis_is_bound() else batch
+        return local_share(batch, axes) if axis_is_bound() else batch
 
     def init(key, data):
         return learner.init(key, draw(data, key, jnp.zeros((), jnp.int32)))
@@ -286,7 +296,7 @@ def with_sampler(learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch],
     def update(state, data):
         return learner.update(state, draw(data, state.key, state.step))
 
-    return Learner(init, update, Layout(draws=True))
+    return Learner(init, update, Layout(draws=True, placed=learner.layout.placed, mesh=learner.layout.mesh))
 
 
 def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, at_once: int | None = None) -> Learner:
@@ -337,6 +347,15 @@ def of_first_run(leaf: Array) -> Array:
 def seed_keys(seeds) -> Key[Array, " seeds"]:
     """One key per integer seed, equal to ``jax.random.key(seed)`` each."""
     return jax.vmap(jax.random.key)(jnp.asarray(seeds))
+
+
+def stated_axes(learner: LearnerLike, batch_axes: BatchAxes, otherwise: BatchAxes = 0) -> BatchAxes:
+    """The prefix itself, or for :data:`STATED` what the learner's layout states of its batch, or else ``otherwise``."""
+    if not (isinstance(batch_axes, str) and batch_axes == STATED):
+        return batch_axes
+    if learner.layout.draws:
+        return None
+    return otherwise if learner.layout.examples is None else learner.layout.examples
 
 
 def map_examples(fn: Callable[[Any], Any], batch: Batch, batch_axes: BatchAxes = 0) -> Batch:

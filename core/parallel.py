@@ -18,6 +18,7 @@ from core import errors
 from core.errors import ConfigError, RelicError
 from core.learner import (
     DATA_AXIS,
+    STATED,
     Batch,
     BatchAxes,
     Layout,
@@ -26,6 +27,7 @@ from core.learner import (
     Metrics,
     equal_share,
     map_examples,
+    stated_axes,
 )
 
 P = PartitionSpec
@@ -43,7 +45,7 @@ def data_mesh(devices: Sequence[Any] | None = None, **axes: int) -> Mesh:
     return jax.make_mesh(shape, (DATA_AXIS, *axes), axis_types=(AxisType.Auto,) * len(shape), devices=devices)
 
 
-def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = 0, rules: Rules = ()) -> Learner:
+def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = STATED, rules: Rules = ()) -> Learner:
     """The same learner on a mesh: examples spread over the data axis, state replicated or sharded by rules.
 
     The compiler sees the global batch, so every loss is exact, losses across examples included.
@@ -51,28 +53,30 @@ def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = 0, r
     Args:
       learner: any learner.
       mesh: see :func:`data_mesh`.
-      batch_axes: prefix of the batch telling which leaves hold examples (0) or are shared by all devices (None).
+      batch_axes: prefix of the batch telling which leaves hold examples (0) or are shared by all devices (None); as the
+        learner states it if not given.
       rules: sharding of parameters and of the optimiser's moments by path, e.g.
         ``[("embedding$", P("model", None))]``; what no rule names is replicated.
 
     Returns:
       A learner whose ``init`` and ``update`` are jitted; ``update`` donates the state.
     """
+    axes = stated_axes(learner, batch_axes)
 
     def state_sharding(state: PyTree) -> PyTree:
         return jax.tree_util.tree_map_with_path(lambda path, leaf: _leaf_sharding(path, leaf, mesh, rules), state)
 
     def init(key, batch):
         sharding = state_sharding(jax.eval_shape(learner.init, key, batch))
-        return jax.jit(learner.init, out_shardings=sharding)(key, shard_batch(batch, mesh, batch_axes))
+        return jax.jit(learner.init, out_shardings=sharding)(key, shard_batch(batch, mesh, axes))
 
     def update(state, batch) -> tuple[Any, Metrics]:
         spread = NamedSharding(mesh, P(DATA_AXIS))
-        batch = map_examples(lambda leaf: jax.lax.with_sharding_constraint(leaf, spread), batch, batch_axes)
+        batch = map_examples(lambda leaf: jax.lax.with_sharding_constraint(leaf, spread), batch, axes)
         state, metrics = learner.update(state, batch)
         return jax.lax.with_sharding_constraint(state, state_sharding(state)), metrics
 
-    return Learner(init, jax.jit(update, donate_argnums=0), Layout(batch_axes, placed=True, mesh=mesh))
+    return Learner(init, jax.jit(update, donate_argnums=0), Layout(axes, placed=True, mesh=mesh))
 
 
 def shard_batch(batch: Batch, mesh: Mesh, batch_axes: BatchAxes = 0) -> Batch:
@@ -109,35 +113,36 @@ def _leaf_sharding(path, leaf, mesh: Mesh, rules: Rules) -> NamedSharding:
     return NamedSharding(mesh, spec)
 
 
-def pmap_parallel(learner: LearnerLike, batch_axes: BatchAxes = 0) -> Learner:
+def pmap_parallel(learner: LearnerLike, batch_axes: BatchAxes = STATED) -> Learner:
     """Per-device replicas of the same learner; each sees its share of the batch and gradients are averaged.
 
     Exact where the loss is a mean over examples; a loss across examples must gather them over
-    :data:`core.learner.DATA_AXIS` itself. The update is pmapped: drive it from the host (``loop="host"``), or pmap a
-    scanned learner, ``pmap_parallel(scan_steps(learner, k), None)``, where it draws its own batches.
+    :data:`core.learner.DATA_AXIS` itself. The update is pmapped; a learner that draws its own batches may be scanned
+    first, ``pmap_parallel(scan_steps(learner, k), None)``.
 
     Args:
       learner: any learner.
-      batch_axes: prefix of the batch telling which leaves hold examples (0) or go to every device (None).
+      batch_axes: prefix of the batch telling which leaves hold examples (0) or go to every device (None); as the
+        learner states it if not given.
 
     Returns:
       A learner whose state has a leading device axis (see :func:`unreplicate`) and whose metrics have none.
     """
-    devices = jax.local_device_count()
-    step = jax.pmap(learner.update, axis_name=DATA_AXIS, in_axes=(0, batch_axes), donate_argnums=0)
+    devices, axes = jax.local_device_count(), stated_axes(learner, batch_axes)
+    step = jax.pmap(learner.update, axis_name=DATA_AXIS, in_axes=(0, axes), donate_argnums=0)
 
     def init(key, batch):
         state = jax.jit(learner.init)(key, batch)
         return jax.pmap(lambda index, state: state, in_axes=(0, None))(np.arange(devices), state)
 
     def update(state, batch) -> tuple[Any, Metrics]:
-        state, metrics = step(state, map_examples(split, batch, batch_axes))
+        state, metrics = step(state, map_examples(split, batch, axes))
         return state, unreplicate(metrics)
 
     def split(leaf):
         return jnp.reshape(leaf, (devices, equal_share(leaf.shape[0], devices), *leaf.shape[1:]))
 
-    return Learner(init, update, Layout(batch_axes, placed=True))
+    return Learner(init, update, Layout(axes, placed=True))
 
 
 def unreplicate(tree: PyTree) -> PyTree:
@@ -176,6 +181,39 @@ def any_process(flag: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def in_all_processes(do: Callable[[], Any]) -> Any:
+    """What ``do`` returns in this process, where it succeeds in all of them.
+
+    Raises:
+      RelicError: in all processes, where it raises one in any; those where it succeeded learn only that.
+    """
+    try:
+        value, failure = do(), None
+    except RelicError as error:
+        value, failure = None, error
+    failed = any_process(failure is not None)
+    if failure:
+        raise failure
+    if failed:
+        raise RelicError("another process of this run cannot go on; its message says why")
+    return value
+
+
+def of_first_process(tree: PyTree) -> PyTree:
+    """The arrays of the first process, in every process of the run."""
+    if jax.process_count() == 1:
+        return tree
+    from jax.experimental import multihost_utils
+
+    def of_first(leaf):
+        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)):
+            return jnp.asarray(multihost_utils.broadcast_one_to_all(leaf), leaf.dtype)
+        data = multihost_utils.broadcast_one_to_all(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaf))
+
+    return jax.tree.map(of_first, tree)
 
 
 def require_same_everywhere(text: str, what: str) -> None:

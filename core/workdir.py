@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 
 from core.errors import CheckpointError
-from core.parallel import agreed
+from core.parallel import agreed, in_all_processes
 
 
 @contextlib.contextmanager
@@ -25,18 +26,15 @@ def claimed(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
     Raises:
       CheckpointError: where the folder cannot be written, belongs to another run or is in use.
     """
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / f".lock-{jax.process_index()}", "w")  # noqa: SIM115 - held until the run ends
+    lock = in_all_processes(lambda: _locked(folder))
     with lock:
-        _take(lock, folder)
         agreed(lambda: _require_identity(folder, json.loads(json.dumps(identity))))
         yield
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file that is either as before or whole, whatever happens meanwhile."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         with open(fresh, "w") as file:
             file.write(text)
@@ -55,19 +53,30 @@ def _writing(folder: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot write to workdir {folder}: {error.strerror}; name another") from error
 
 
-def _take(lock: Any, folder: Path) -> None:
+def _locked(folder: Path) -> Any:
+    """The open file by which this process holds the folder."""
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / f".lock-{jax.process_index()}", "w")  # noqa: SIM115 - held until the run ends
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        lock.close()
         raise CheckpointError(f"another process is running in workdir {folder}; wait or name another") from error
     except OSError:
         pass  # some network file systems have no locks
+    return lock
 
 
 def _require_identity(folder: Path, ours: dict[str, Any]) -> None:
     path = folder / "identity.json"
     with _writing(folder):
         if not path.exists():
+            if any((folder / "checkpoints").glob("*")):
+                raise CheckpointError(
+                    f"workdir {folder} has checkpoints, but no {path.name} that says of what run; use another workdir "
+                    "or delete this one"
+                )
             write_atomically(path, json.dumps(ours, indent=1))
             return
         theirs = json.loads(path.read_text())
@@ -86,4 +95,7 @@ def _require_identity(folder: Path, ours: dict[str, Any]) -> None:
 def _difference(name: str, theirs: Any, ours: Any) -> str:
     if any(isinstance(value, dict) and "sha256" in value for value in (theirs, ours)):
         return f"its {name} is not this one"
-    return f"{name} is {theirs!r} there and {ours!r} here"
+    texts = [repr(value) for value in (theirs, ours)]
+    if max(map(len, texts)) > 80:
+        return f"its {name} is not this one"
+    return f"{name} is {texts[0]} there and {texts[1]} here"

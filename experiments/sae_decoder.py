@@ -65,7 +65,9 @@ def small_decoder(config: Config, context: Context, text: np.ndarray) -> tuple[D
     def loss(params, key, tokens):
         return token_losses(model, params, tokens[:, :-1], tokens[:, 1:]).mean(), {}
 
-    learner = gradient_learner(lambda key, b: model.init(key, b[:, :-1])["params"], loss, optax.adam(3e-3))
+    learner = gradient_learner(
+        lambda key, b: model.init(key, b[:, :-1])["params"], loss, optax.adam(3e-3), batch_axes=0
+    )
     done = fit(
         with_sampler(learner, sample), jnp.asarray(text), key=jax.random.key(0), steps=config.lm_steps,
         workdir=context.workdir / "decoder", progress=context.progress("decoder"),

@@ -46,7 +46,7 @@ class RecGraph(NamedTuple):
         """The graph of the training part of a data set."""
         indptr, items = interactions.train_indptr, interactions.train_items
         users = np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
-        pattern = Graph.from_edges(users, items, interactions.shape)
+        pattern = Graph.from_edges(users, items, interactions.shape).replace(shared=True)
         return jax.jit(normalised)(pattern, jnp.ones(pattern.num_edges, jnp.float32))
 
 
@@ -78,7 +78,7 @@ def _symmetric_product(pattern: Graph, weights, transposed_weights, users, items
 def _pull_back(residuals, cotangents: Nodes):
     """Abar is its own transpose, so its weights are at hand in both orders; replicas share the work, as of products."""
     pattern, weights, transposed_weights, users, items = residuals
-    to_users, to_items = mean_over_devices(cotangents)
+    to_users, to_items = mean_over_devices(cotangents) if pattern.shared else cotangents
     to_weights = sddmm(pattern, to_users, items), sddmm(pattern.T, to_items, users)
     return None, *to_weights, *_symmetric_product(pattern, weights, transposed_weights, to_users, to_items)
 

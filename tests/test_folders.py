@@ -244,3 +244,70 @@ def test_what_is_evaluated_later_of_a_finished_run_is_computed(tmp_path):
     found: list[float] = []
     trained(tmp_path, evaluate=lambda state: found.append(1.0) or {"norm": jnp.sum(state.params**2)})
     assert found
+
+
+def times(factor):
+    """A learner whose step calls Python."""
+
+    def loss(params, key, batch):
+        scale = jax.pure_callback(lambda: np.float32(factor), jax.ShapeDtypeStruct((), jnp.float32))
+        return scale * jnp.mean((batch @ params - 1) ** 2), {}
+
+    return gradient_learner(lambda key, batch: jnp.zeros(3), loss, optax.sgd(0.1))
+
+
+def test_what_no_digest_tells_must_be_named(tmp_path):
+    class Rolling:
+        """Batches that say nothing of themselves."""
+
+        position = 0
+
+        def __next__(self):
+            self.position += 1
+            return X[self.position :][:4]
+
+        def get_state(self):
+            return self.position
+
+        def set_state(self, state):
+            self.position = state
+
+    learner = gradient_learner(lambda key, x: jnp.zeros(3), lambda p, key, x: (jnp.mean(x @ p), {}), optax.sgd(0.1))
+    for asked in ((times(2.0), X), (learner, Rolling())):
+        with pytest.raises(ConfigError, match=r"identity"):
+            fit(*asked, key=KEY, steps=2, workdir=tmp_path / "unnamed")
+        fit(*asked, key=KEY, steps=2, workdir=tmp_path / type(asked[1]).__name__, identity={"of": "this test"})
+
+
+def test_checkpoints_that_nothing_says_the_run_of_are_refused(tmp_path):
+    trained(tmp_path)
+    (tmp_path / "identity.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has checkpoints, but no identity.json"):
+        trained(tmp_path)
+
+
+def test_host_batches_are_told_apart_by_all_their_examples(tmp_path):
+    first_alike = X.copy()
+    batches = GrainBatches(X, 8)
+    rows = {row.tobytes() for row in next(batches)}
+    first_alike[[row.tobytes() not in rows for row in X]] += 1
+    trained(tmp_path, host=8)
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        trained(tmp_path, x=first_alike, host=8)
+
+
+def test_an_init_that_cannot_be_traced_is_told_apart_by_what_it_gives(tmp_path):
+    def learner(threshold):
+        return gradient_learner(
+            lambda key, x: x[x[:, 0] > threshold].mean(0),
+            lambda p, key, x: (jnp.mean((x @ p - 1) ** 2), {}),
+            optax.sgd(0.1),
+        )._replace(init=lambda key, x: {"w": jnp.asarray(np.asarray(x)[np.asarray(x)[:, 0] > threshold].mean(0))})
+
+    def step(state, x):
+        return state, {"loss": jnp.sum(state["w"])}
+
+    for threshold in (0.0, 0.0):
+        fit(learner(threshold)._replace(update=step), X, key=KEY, steps=2, workdir=tmp_path)
+    with pytest.raises(CheckpointError, match="its initial state is not this one"):
+        fit(learner(0.5)._replace(update=step), X, key=KEY, steps=2, workdir=tmp_path)

@@ -31,6 +31,9 @@ class Graph:
     by_row: Side
     by_col: Side
     shape: tuple[int, int] = flax.struct.field(pytree_node=False)
+    shared: bool = flax.struct.field(pytree_node=False, default=False)
+    """Whether replicas share the work of its products, see :mod:`core.sparse.products`: right only where the operands
+    are the same on all of them, as a table of all nodes is."""
 
     @classmethod
     def from_edges(cls, rows, cols, shape: tuple[int, int]) -> "Graph":
@@ -86,7 +89,7 @@ class Graph:
     @property
     def T(self) -> "Graph":
         """The transposed pattern; see :func:`transpose_weights` for its weights."""
-        return Graph(self.by_col, self.by_row, (self.shape[1], self.shape[0]))
+        return Graph(self.by_col, self.by_row, (self.shape[1], self.shape[0]), self.shared)
 
 
 def _side(rows: np.ndarray, cols: np.ndarray, slot: np.ndarray, num_rows: int) -> Side:

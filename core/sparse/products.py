@@ -3,10 +3,10 @@
 On the CPU a C kernel streams over the edges with all cores; XLA's own CPU code for gathers and segment sums is several
 times slower. Elsewhere they are sorted segment sums of gathers. ``RELIC_SPARSE=xla`` takes the latter everywhere.
 
-Where the data axis is bound, a graph is what all replicas share, and they share its work: each sums an equal number of
-consecutive edges, and the sums are added. Operands must then be the same on all replicas. So that this holds of
-cotangents too, which differ between the replicas' losses, they are averaged first; the mean over replicas of what
-results is the derivative of the mean of their losses.
+Replicas share the work of a graph that says so (``Graph.shared``) where the data axis is bound: each sums an equal
+number of consecutive edges, and the sums are added. The operands must be the same on all replicas. So that this holds
+of cotangents too, which differ between the replicas' losses, they are averaged first; the mean over replicas of what
+results is the derivative of the mean of their losses. With any other graph each replica computes its own product.
 """
 
 import os
@@ -49,23 +49,23 @@ def row_sums(graph: Graph, weights: Weights) -> Float[Array, " m"]:
 
 @jax.custom_vjp
 def _product(graph: Graph, x, weights):
-    return _sum_of_edges(graph.by_row, x, weights, permuted=False)
+    return _sum_of_edges(graph.by_row, x, weights, permuted=False, shared=graph.shared)
 
 
 @jax.custom_vjp
 def _product_transposed(graph: Graph, y, weights):
     """A^T y, with the weights in the order of A."""
-    return _sum_of_edges(graph.by_col, y, weights, permuted=True)
+    return _sum_of_edges(graph.by_col, y, weights, permuted=True, shared=graph.shared)
 
 
 @jax.custom_vjp
 def _sampled(graph: Graph, a, b):
-    return _dot_of_edges(graph.by_row, a, b)
+    return _dot_of_edges(graph.by_row, a, b, shared=graph.shared)
 
 
 def _of_all(cotangent_rule):
-    """A backward pass that is given the mean of the replicas' cotangents."""
-    return lambda residuals, g: cotangent_rule(residuals, mean_over_devices(g))
+    """A backward pass that is given the mean of the cotangents of the replicas that share a graph."""
+    return lambda residuals, g: cotangent_rule(residuals, mean_over_devices(g) if residuals[0].shared else g)
 
 
 _product.defvjp(
@@ -82,7 +82,7 @@ _sampled.defvjp(
 )
 
 
-def _sum_of_edges(side: Side, x, weights, *, permuted: bool):
+def _sum_of_edges(side: Side, x, weights, *, permuted: bool, shared: bool):
     """y_r = sum over the side's edges e of row r of w x_{col(e)}; ``permuted`` weights are in the other order."""
     num_rows = side.indptr.shape[0] - 1
     dtype = jnp.result_type(x, weights)
@@ -95,7 +95,7 @@ def _sum_of_edges(side: Side, x, weights, *, permuted: bool):
         shape = jax.ShapeDtypeStruct((num_rows, x.shape[1]), dtype)
         return jax.ffi.ffi_call("relic_spmm", shape, vmap_method="expand_dims")(indptr, cols, slot, weights, x)
 
-    share = _share(side)
+    share = _share(side, shared)
     if not permuted:
         weights = share.of(weights)
     own = share.side._replace(slot=share.side.slot if permuted else share.side.slot[:0])
@@ -103,7 +103,7 @@ def _sum_of_edges(side: Side, x, weights, *, permuted: bool):
     return share.summed(dispatch(kernel, xla, arrays, dtype))
 
 
-def _dot_of_edges(side: Side, a, b):
+def _dot_of_edges(side: Side, a, b, *, shared: bool):
     """<a_row(e), b_col(e)> of the side's edges, in its order."""
     dtype = jnp.result_type(a, b)
 
@@ -114,7 +114,7 @@ def _dot_of_edges(side: Side, a, b):
         shape = jax.ShapeDtypeStruct(cols.shape, dtype)
         return jax.ffi.ffi_call("relic_sddmm", shape, vmap_method="expand_dims")(indptr, cols, rows[:0], a, b)
 
-    share = _share(side)
+    share = _share(side, shared)
     arrays = share.side.indptr, share.side.rows, share.side.cols, a.astype(dtype), b.astype(dtype)
     return share.joined(dispatch(kernel, xla, arrays, dtype))
 
@@ -131,9 +131,9 @@ class _Share(NamedTuple):
     """Entries of all edges from those of every replica."""
 
 
-def _share(side: Side) -> _Share:
+def _share(side: Side, shared: bool) -> _Share:
     """Equally many consecutive edges for each replica, the last ones filled up with edges of no row."""
-    if not axis_is_bound():
+    if not (shared and axis_is_bound()):
         return _Share(side, *[lambda leaf: leaf] * 3)
     edges, replicas = side.rows.shape[0], jax.lax.axis_size(DATA_AXIS)
     size = -(-edges // replicas)

@@ -235,5 +235,7 @@ def batch_learner(task: Task, init: Callable[[Array], PyTree], steps: int, batch
         del key
         return jnp.mean(jax.vmap(lambda e: task.loss(params, e))(batch)), {}
 
-    learner = gradient_learner(lambda key, batch: init(key), loss, optax.adamw(schedule, weight_decay=1e-2))
+    learner = gradient_learner(
+        lambda key, batch: init(key), loss, optax.adamw(schedule, weight_decay=1e-2), batch_axes=0
+    )
     return with_sampler(learner, epoch_sampler(batch_size))

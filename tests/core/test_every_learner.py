@@ -159,7 +159,7 @@ def test_all_devices_share_a_step_and_exchange_gradients_once(request, example, 
     state, batch = laid.place_state(plain.start), laid.place_data(example.batch)
     update = laid.program(1, False).lower(state, batch).compile()
     if name not in SEVERAL_EXCHANGES:
-        assert exchanges(update.as_text()) == {"all-reduce": 1}
+        assert exchanges(update.as_text()) == ({"all-reduce": 1} if laid.devices > 1 else {})
     state, metrics = run(update, state, batch)
     assert_trees_close(laid.local(state), plain.end[0])
     assert_trees_close(jax.tree.map(lambda leaf: leaf[-1], metrics), plain.end[1])

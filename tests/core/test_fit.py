@@ -26,7 +26,7 @@ from tests.core.fit_process import DATA, STEPS, digest, draw, init, loss, train
 from tests.examples import regression
 
 ROOT = Path(__file__).resolve().parents[2]
-LEARNER = with_sampler(gradient_learner(init, loss, optax.adam(3e-3)), draw)
+LEARNER = with_sampler(gradient_learner(init, loss, optax.adam(3e-3), batch_axes=0), draw)
 
 
 def quick(steps, workdir=None, learner=LEARNER, data=DATA, **options):

@@ -40,7 +40,7 @@ def init_params(key, batch):
 
 
 NOISY = gradient_learner(init_params, noisy_loss, optax.adam(0.05))
-PLAIN = gradient_learner(init_params, plain_loss, optax.adam(0.05))
+PLAIN = gradient_learner(init_params, plain_loss, optax.adam(0.05), batch_axes=0)
 BATCH = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)), jnp.float32), "y": jnp.arange(12.0)}
 
 
