@@ -77,7 +77,7 @@ def ledger(
 
 
 def judged(found: Sequence[Run], preset: str | None = None, changed: bool = False) -> list[Run]:
-    """The runs that count as evidence in the order in which they are asked: finished ones, by preset, the newest.
+    """The runs that count as evidence in the order in which claims are judged by them: finished, preset, newest.
 
     Args:
       found: runs of a system, the newest first.

@@ -242,7 +242,7 @@ def others(run: Run) -> list[str]:
             info = json.loads(path.read_text())
         except (OSError, json.JSONDecodeError):
             continue
-        if path.parent.name != run.folder.name and info["module"] == run.info["module"]:
+        if path.parent.name != run.folder.name and info.get("module") == run.info["module"]:
             names.append(folder_name(info["preset"], info.get("changes") or {}))
     return names
 

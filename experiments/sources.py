@@ -152,7 +152,7 @@ def _some(path: Path, module: str, names: tuple[str, ...]) -> Part:
 @functools.lru_cache(maxsize=4096)
 def _part(path: Path, changed_ns: int, size: int, package: str, names: tuple[str, ...]) -> Part:
     """The statements that some names of a module need; all of them where a name is empty or not defined there."""
-    del changed_ns, size  # they tell versions of the file apart
+    del changed_ns, size  # they are here to distinguish versions of the file in the cache
     body = ast.parse(path.read_bytes()).body
     chosen = _needed(body, names)
     imports = tuple(dict.fromkeys(name for statement in chosen for name in _imports(statement, package)))
@@ -227,7 +227,7 @@ def _texts(body: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _without_texts(statement: ast.stmt) -> ast.stmt:
-    """The statement without docstrings and other texts that stand alone."""
+    """The statement without docstrings and other strings that are statements of their own."""
     for node in ast.walk(statement):
         body = getattr(node, "body", None)
         if isinstance(body, list) and any(map(_is_text, body)):
