@@ -169,22 +169,22 @@ def _changed_code(keep: bool, again: bool) -> Literal["ask", "keep", "again"]:
     return "keep" if keep else "again" if again else "ask"
 
 
-def _show(run: "Run", among: "Sequence[Run]" = ()) -> None:
+def _show(run: "Run") -> None:
     from rich.markup import escape
 
     from experiments import grids, standing
 
     _print(f"[bold]{run.system.title}[/bold]  {escape(run.name)}", *map(grids.Shown, grids.all_grids(run)))
-    _tell_standing(run, among)
+    _tell_standing(run)
     for command in standing.commands(run):
         _tell(f"made by: {command}")
 
 
-def _tell_standing(run: "Run", among: "Sequence[Run]" = ()) -> None:
+def _tell_standing(run: "Run") -> None:
     from experiments import standing
 
     _tell(f"shown: {run.name}, {run.folder}")
-    for remark in standing.remarks(run, among):
+    for remark in standing.remarks(run):
         _tell(remark)
 
 
@@ -213,18 +213,17 @@ def table(
     from experiments import grids, runs, standing, tables
 
     with _quiet_stdout():
-        found = runs.find(target, workdir, preset, settings)
-        run = standing.chosen(found)
+        run = standing.chosen(runs.find(target, workdir, preset, settings))
         text = grids.render(run, format) if format in ("md", "latex", "csv") else None
-        more = {"run": run.name, "remarks": standing.remarks(run, found)}
+        more = {"run": run.name, "remarks": standing.remarks(run)}
         document = tables.as_json(run) | more if format == "json" else None
     if text is not None:
         print(text, end="")
     elif document is not None:
         _print_json(document)
     else:
-        return _show(run, found)
-    return _tell_standing(run, found)
+        return _show(run)
+    return _tell_standing(run)
 
 
 def claims(
@@ -251,8 +250,11 @@ def claims(
 
     with _quiet_stdout():
         system, lines = ledger.of(slug, workdir, preset, settings)
-        for run in ledger.judged(ledger.runs_of(system, workdir, settings), preset, settings):
+        judged = ledger.judged(ledger.runs_of(system, workdir, settings), preset, bool(settings))
+        for run in judged:
             _tell_standing(run)
+        if not judged and (names := [run.name for run in ledger.runs_of(system, workdir)]):
+            _tell(f"runs that are not judged: {'; '.join(names)} (--preset and --set choose one)")
     if format == "json":
         _print_json(ledger.as_json(lines))
     else:
@@ -281,9 +283,9 @@ def report(
 
     found = runs.find(target, workdir, preset, settings)
     for run in most_telling(found):
-        _tell_standing(run, [other for other in found if other.system.slug == run.system.slug])
+        _tell_standing(run)
     folder = Path(target) if Path(target).is_dir() else workdir / found[0].system.slug
-    _tell(f"wrote {write_report(found, output or folder / 'report.html')}")
+    _tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
 
 
 def reproduce(

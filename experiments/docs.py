@@ -109,7 +109,7 @@ def _claims(run: Run, workdir: Path) -> str:
 def _provenance(run: Run) -> str:
     facts = provenance(run)
     origin = "; ".join(facts[name] for name in ("device", "commit", "measured"))
-    remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in standing.remarks(run))
+    remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in standing.doubts(run))
     return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.{remarks}\n\n```\n{facts['command']}\n```"
 
 

@@ -12,8 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from core.errors import ConfigError, DataError
-from core.workdir import write_atomically
+from core.errors import DataError
+from experiments import files
 
 UP, DOWN = (0, 114, 178), (213, 94, 0)
 """Blue and vermilion, which all common kinds of colour vision tell apart (Okabe and Ito)."""
@@ -105,7 +105,7 @@ def write_page(page: Page, path: Path) -> Path:
     Raises:
       ConfigError: where it cannot be written.
     """
-    return _write(html(page), path)
+    return files.write_page(path, html(page))
 
 
 def write_terminal(page: Page, path: Path, width: int = 100) -> Path:
@@ -116,16 +116,7 @@ def write_terminal(page: Page, path: Path, width: int = 100) -> Path:
     """
     shown = io.StringIO()
     Console(file=shown, force_terminal=True, color_system="truecolor", width=width).print(terminal(page))
-    return _write(shown.getvalue(), path)
-
-
-def _write(text: str, path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; name another place") from error
-    return path
+    return files.write_page(path, shown.getvalue())
 
 
 def html(page: Page) -> str:

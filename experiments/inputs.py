@@ -1,19 +1,36 @@
-"""What the numbers of a run are computed from: its code and its raw files, and what of older work still stands."""
+"""What the numbers of a run are computed from (code, raw files, libraries), and which older work is still valid."""
 
 import dataclasses
+import importlib.metadata
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from core.datasets import observed
 from experiments import runs, sources
 
 FILE = "inputs.json"
-"""In a folder of checkpoints: the code and the files with which it was begun."""
+"""In a folder of checkpoints: the code, the files and the environment with which training began there."""
 CODE = "code.json"
 """In a run's folder: digests of modules by the digest of them all, which records carry."""
+LIBRARIES = ("jax", "jaxlib", "flax", "optax")
+"""Whose versions decide what a training step is traced and compiled to."""
+VARIABLES = ("RELIC_SPARSE",)
+"""Of the environment; they choose between implementations."""
+OPTIONS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
+"""Of JAX; they change what a step computes."""
+QUICK = "jax_disable_most_optimizations"
+"""The option of JAX that compiles with few optimisations, see :func:`core.compilation.quick_compilation`."""
 
 
 @dataclasses.dataclass
@@ -25,12 +42,12 @@ class Inputs:
     base: Path | None = None
     """The data directory."""
     files: observed.Files = dataclasses.field(default_factory=dict)
-    """What was looked for so far, see :func:`core.datasets.observed.observing`."""
+    """Those looked for so far, see :func:`core.datasets.observed.observing`."""
     keep: bool = False
-    """Whether what other code computed stands."""
+    """Whether finished cells of other code are kept."""
 
     def provenance(self) -> dict[str, Any]:
-        """What each record keeps of it."""
+        """The part that every record keeps."""
         return {"code": sources.total(self.code), "data": dict(self.files)}
 
     def has_code_of(self, provenance: Mapping[str, Any]) -> bool:
@@ -41,12 +58,12 @@ class Inputs:
         """Files that are not what they were when a number was computed."""
         return observed.changed(provenance.get("data", {}), self.base)
 
-    def let_stand(self, provenance: Mapping[str, Any]) -> bool:
-        """Whether a finished cell needs not be computed again."""
+    def is_valid(self, provenance: Mapping[str, Any]) -> bool:
+        """Whether a finished cell may be kept, from the provenance of its numbers."""
         return (self.keep or self.has_code_of(provenance)) and not self.changed_files(provenance)
 
     def work_folder(self, parent: Path, name: str) -> Path:
-        """The folder of this name, or with a number behind it, in which neither other code nor data were at work."""
+        """The first of ``name``, ``name-2``, ... that is new or was begun with the same code, data and environment."""
         for number in itertools.count(1):
             folder = parent / (name if number == 1 else f"{name}-{number}")
             if not folder.exists() or self._began(folder):
@@ -58,21 +75,32 @@ class Inputs:
             before = json.loads((folder / FILE).read_text())
         except (OSError, json.JSONDecodeError):
             return False
-        return self.has_code_of(before) and not self.changed_files(before)
+        same_environment = before.get("environment") == environment()
+        return same_environment and self.has_code_of(before) and not self.changed_files(before)
 
     def note_work(self, folder: Path) -> None:
-        """Says in a folder of checkpoints what they are computed from."""
-        runs.write(folder / FILE, json.dumps(self.provenance(), indent=1) + "\n")
+        """Writes into a folder of checkpoints what they are computed from."""
+        document = self.provenance() | {"environment": environment()}
+        runs.write(folder / FILE, json.dumps(document, indent=1) + "\n")
 
     def note_code(self, folder: Path) -> None:
-        """Keeps in a run's folder which modules this code is made of."""
+        """Writes into a run's folder which modules the code consists of."""
         known = codes(folder)
         if sources.total(self.code) not in known:
             runs.write(folder / CODE, json.dumps(known | {sources.total(self.code): self.code}, indent=1) + "\n")
 
 
+def environment() -> dict[str, str]:
+    """What changes a compiled program although code and data are the same: libraries, backend and options, by name."""
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    variables = {name: os.environ.get(name, "") for name in VARIABLES}
+    options = {name: str(getattr(jax.config, name)) for name in OPTIONS}
+    quick = {QUICK: str(jax.config.read(QUICK))}  # JAX offers it in this way only
+    return {**versions, "backend": jax.default_backend(), **variables, **options, **quick}
+
+
 def codes(folder: Path) -> dict[str, dict[str, str]]:
-    """Digests by module of each code that computed numbers of a run."""
+    """All versions of the code that computed numbers of a run: digests by module, by their total."""
     try:
         return json.loads((folder / CODE).read_text())
     except (OSError, json.JSONDecodeError):
@@ -80,11 +108,11 @@ def codes(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def changed_modules(folder: Path, before: str | None, now: Mapping[str, str]) -> str:
-    """In words, which modules differ from those that had a digest."""
+    """In words, which modules differ from an older version of the code, given by its total digest."""
     if before is None:
-        return "it was not noted then by which code"
+        return "their records do not say which code computed them"
     known = codes(folder).get(before)
     if known is None:
-        return "which modules is not known"
+        return "it is not known which modules"
     names = sources.different(known, now)
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

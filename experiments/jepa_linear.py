@@ -25,9 +25,10 @@ import scipy.stats
 from core.learner import seed_keys, with_sampler
 from experiments.jepa_linear_claims import CLAIMS
 from experiments.jepa_linear_cost import cost
-from experiments.jepa_linear_figures import COLOURS, OBJECTIVES, figures, tables
+from experiments.jepa_linear_figures import COLOURS, figures, tables
 from experiments.system import Context, System
 from latent.jepa_linear import (
+    OBJECTIVES,
     DeepLinear,
     Features,
     Moments,

@@ -8,8 +8,8 @@ import pandas as pd
 
 from core.stats import Share, all_of, share, within
 from experiments.frames import select
-from experiments.jepa_linear_figures import OBJECTIVES
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
+from latent.jepa_linear import OBJECTIVES
 
 
 def values(frame: pd.DataFrame, metric: str, **where: Any) -> np.ndarray:

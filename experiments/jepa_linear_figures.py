@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from core.stats import summary
 from experiments.frames import groups, select
 from experiments.style import Palette, captioned
-from latent.jepa_linear import Objective
+from latent.jepa_linear import OBJECTIVES
 
-OBJECTIVES: tuple[Objective, ...] = ("JEPA", "MAE")
 COLOURS = Palette(*OBJECTIVES)
 SHOWN = (
     "first has largest rho",

@@ -18,7 +18,7 @@ from experiments.system import Claim, NotShown, ShownByTest, System, Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 JUDGED = ("paper", "small")
-"""Presets that count as evidence unless one is asked for; the largest that tells comes first."""
+"""Presets that count as evidence unless one is asked for, the larger first."""
 
 State = Literal["met", "not met", "open", "not measured", "not shown"]
 LOOKS: dict[State, tuple[str, str]] = {
@@ -59,7 +59,7 @@ def ledger(
     tests: Mapping[str, Outcome],
     preset: str | None = None,
     root: Path = ROOT,
-    assignments: Sequence[str] = (),
+    changed: bool = False,
 ) -> list[Line]:
     """The ledger of a system.
 
@@ -69,22 +69,23 @@ def ledger(
       tests: their newest outcomes, see :func:`experiments.outcomes.read`.
       preset: judge the run of this preset; those of :data:`JUDGED` if None.
       root: the folder that node ids start from.
-      assignments: judge runs with these changes to their preset, ``key=value``; runs of unchanged presets if none.
+      changed: whether ``found`` has been restricted to runs with certain changes to their preset, which are judged
+        then; without it only runs of unchanged presets are.
     """
-    chosen = [(run, _source(run)) for run in judged(found, preset, assignments)]
+    chosen = [(run, _source(run)) for run in judged(found, preset, changed)]
     return [_line(claim, chosen, tests, root) for claim in sorted(system.claims, key=_natural)]
 
 
-def judged(found: Sequence[Run], preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
-    """The runs that count as evidence, those that tell most first: finished ones, then by preset, then the newest.
+def judged(found: Sequence[Run], preset: str | None = None, changed: bool = False) -> list[Run]:
+    """The runs that count as evidence in the order in which claims are judged by them: finished, preset, newest.
 
     Args:
-      found: runs of a system, the newest first; with the ``assignments`` where there are some.
+      found: runs of a system, the newest first.
       preset: only this one; those of :data:`JUDGED` if None.
-      assignments: changes to the preset that were asked for.
+      changed: see :func:`ledger`.
     """
     presets = JUDGED if preset is None else (preset,)
-    own = [r for name in presets for r in found if r.preset == name and r.records and (assignments or not r.changes)]
+    own = [r for name in presets for r in found if r.preset == name and r.records and (changed or not r.changes)]
     return sorted(own, key=lambda run: bool(run.unfinished))
 
 
@@ -102,7 +103,7 @@ def of(
     """A system and its ledger, from the runs in a folder and the newest outcomes of this project's tests."""
     system = registry.load(slug).system
     found = runs_of(system, workdir, assignments)
-    return system, ledger(system, found, outcomes.read(ROOT), preset, assignments=assignments)
+    return system, ledger(system, found, outcomes.read(ROOT), preset, changed=bool(assignments))
 
 
 def _natural(claim: Claim) -> list[tuple[int, str]]:
@@ -138,7 +139,7 @@ def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], r
 
 
 def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[tuple[Run, str]]) -> tuple[Verdict, str]:
-    """The verdict of the first run that tells, and its source."""
+    """The verdict of the first run whose records decide, and its source."""
     verdict = Verdict(None)
     for run, source in judged:
         verdict = judge(run.frame)
@@ -150,7 +151,7 @@ def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[tuple[Ru
 
 
 def _source(run: Run) -> str:
-    """Which run it is, and what speaks against it as evidence in a few words; `relic table` says more."""
+    """The run and, in a few words, what weakens it as evidence; `relic table` says more."""
     doubts = {"not finished": run.unfinished, "by other code than the present": standing.other_code(run)}
     return ", ".join([f"preset {run.name}", run.info["time"][:10], *(text for text, holds in doubts.items() if holds)])
 

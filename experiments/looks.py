@@ -1,6 +1,5 @@
-"""Looks at a training on its way, kept as files, so that a run which is killed and goes on has the earlier ones too."""
+"""Arrays kept at several steps of a training, as files: a run that was stopped and resumed has the earlier ones too."""
 
-import os
 from pathlib import Path
 
 import jax
@@ -8,41 +7,33 @@ import numpy as np
 from jaxtyping import PyTree
 
 from core.errors import CheckpointError
+from experiments.files import replacing
 
 
 class Looks:
     """Trees of arrays by step, a file each.
 
-    They lie in the folder that :func:`core.fit.fit` is given, which no other run can use; a run that goes back to its
-    last checkpoint writes what follows anew.
+    They lie in the folder that :func:`core.fit.fit` is given, which no other run can use. A run that resumes at its
+    last checkpoint writes those of later steps again.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder / "looks"
 
     def keep(self, step: int, tree: PyTree) -> None:
-        """Writes a look, atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(step)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(fresh, "wb") as file:
-                np.savez(file, *jax.tree.leaves(tree))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        """Writes the arrays of a step, in every process of the run."""
+        with replacing(self._path(step)) as file:
+            np.savez(file, *jax.tree.leaves(tree))
 
     def read(self, step: int, like: PyTree) -> PyTree:
-        """The look at a step, as arrays in the structure of ``like``.
+        """The arrays of a step in the structure of ``like``.
 
         Raises:
           CheckpointError: where there is none.
         """
         if not self._path(step).exists():
             raise CheckpointError(
-                f"the training in {self.folder.parent} kept nothing of step {step}: delete that folder to train anew"
+                f"the training in {self.folder.parent} has no arrays of step {step}: delete that folder to train anew"
             )
         with np.load(self._path(step), allow_pickle=False) as file:
             structure = jax.tree.structure(like)

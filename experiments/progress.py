@@ -1,4 +1,4 @@
-"""What a command is doing, told at least every ten seconds: lines in a log, a live bar on a terminal."""
+"""Progress of a command, shown at least every ten seconds: lines in a log, a live bar on a terminal."""
 
 import dataclasses
 import sys
@@ -8,12 +8,12 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 6
-"""Of silence, after which a line says what goes on: well under ten, as a call of a library may hold the interpreter."""
+"""Without output, after which a status line is printed: well under ten, as library calls may hold the interpreter."""
 
 
 @dataclasses.dataclass
 class Tally:
-    """Cells of a run: those announced, those that a former run had finished, those finished since."""
+    """Cells of a run: those announced, those that an earlier run had finished, those finished since."""
 
     begun: float
     """When the run began, in seconds of some clock; likewise all other times."""
@@ -34,8 +34,8 @@ class Tally:
         return len(self.before | self.finished)
 
     def seconds_left(self, now: float) -> float | None:
-        """What is left, if each cell takes as long as those of this run did on average; None where that tells nothing:
-        before the first is finished, and where the last takes longer.
+        """An estimate that every cell takes as long as those of this run did on average; None before the first is
+        finished, and when the last one takes longer than the average.
         """
         if self.latest is None or self.done >= self.total:
             return None
@@ -51,7 +51,7 @@ class Tally:
         return f"cell {min(self.done + 1, self.total)} of {self.total}{estimate}"
 
     def discrepancy(self) -> str:
-        """How the cells of a run that ended differ from those announced, in words; nothing where they do not."""
+        """How the finished cells of a run that ended differ from those announced, in words; empty where they agree."""
         missed = sorted(map(str, self.announced - self.finished - self.before))
         extra = sorted(map(str, self.finished - self.announced)) if self.announced else []
         return "; ".join(
@@ -62,15 +62,15 @@ class Tally:
 
 
 _speaking: list["Progress"] = []
-"""The innermost speaks: the run that a command is at, else the command."""
+"""Open displays; only the innermost prints: that of a run within a command, else that of the command."""
 
 
 class Progress:
-    """Tells from a thread what goes on, so that no compilation and no long call of a library is silent.
+    """Shows the status from a thread, so that it appears during compilations and long library calls too.
 
     Args:
-      title: what goes on as long as nothing else was said.
-      speaks: whether this process tells at all.
+      title: the status until the first message.
+      speaks: whether this process prints at all.
       bar: whether to draw on a terminal, instead of writing lines.
       clock: seconds, increasing.
     """
@@ -102,30 +102,30 @@ class Progress:
                 self._bar.stop()
 
     def announce(self, cells: Iterable[Hashable], is_done: Callable[[Any], bool]) -> None:
-        """Counts cells that the run consists of; may be called again for more.
+        """Adds to the cells of which the run consists.
 
         Args:
           cells: their keys.
-          is_done: whether a former run finished a cell.
+          is_done: whether an earlier run finished a cell.
         """
         cells = set(cells)
         self.tally.announced |= cells
         self.tally.before |= {cell for cell in cells if is_done(cell)}
 
     def finished(self, cell: Hashable) -> None:
-        """Counts a cell that was finished just now."""
+        """Counts a cell as finished now."""
         self.tally.finished.add(cell)
         self.tally.latest = self._clock()
         self._step = ""
 
     def say(self, message: str) -> None:
-        """A message of its own; its first line is what goes on from now."""
+        """Prints a message; its first line is the status from now on."""
         self._doing, self._step = message.partition("\n")[0], ""
         if self._speaks:
             self._print(message)
 
     def track(self, description: str) -> Callable[[int, int], None]:
-        """To be called with (steps done, steps in all) of what goes on now."""
+        """A function to be called with (steps done, steps in all) of the present work."""
 
         def note(done: int, total: int) -> None:
             self._step = f"{description}: {done:,} of {total:,}" if done < total else ""
@@ -134,7 +134,7 @@ class Progress:
         return note
 
     def beat(self) -> None:
-        """Says where things stand if nothing was said for a while; called every second and at every note."""
+        """Prints the status if nothing was printed for a while; called every second and at every step reported."""
         if not self._speaks or self._ended.is_set() or _speaking[-1:] != [self]:
             return
         with self._turn:

@@ -8,8 +8,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from core.errors import ConfigError, DataError
-from core.workdir import write_atomically
+from core.errors import DataError
+from experiments import files
 from experiments.influence_pages import number, visible
 from experiments.recsae_config import Config
 from experiments.recsae_study import Dictionary, interpreter_of, last_items, read
@@ -142,13 +142,7 @@ def write_browser(
     Raises:
       ConfigError: where it cannot be written.
     """
-    text = html(browser(config, corpus, subject, d, effects, seed))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; name another place") from error
-    return path
+    return files.write_page(path, html(browser(config, corpus, subject, d, effects, seed)))
 
 
 def html(page: Browser) -> str:

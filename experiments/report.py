@@ -26,7 +26,7 @@ LARGEST_SVG = 300_000
 WIDE = 2.2
 """Ratio of width to height above which a figure gets the whole width of the page."""
 RANK = ("paper", "small", "demo", "smoke")
-"""Presets by how much they say."""
+"""Presets, the more informative first."""
 
 
 class Picture(NamedTuple):
@@ -56,7 +56,7 @@ class Section(NamedTuple):
     sentence: str
     """What a reader may conclude."""
     is_evidence: bool
-    """Whether claims are judged by a run of this preset."""
+    """Whether claims are judged by this run."""
     lines: list[Line]
     counts: Mapping[State, int]
     grids: list[Grid]
@@ -67,7 +67,7 @@ class Section(NamedTuple):
     changes: dict[str, Any]
 
 
-def write_report(found: Sequence[Run], path: Path) -> Path:
+def write_report(found: Sequence[Run], path: Path, preset: str | None = None) -> Path:
     """Writes the page, and the figures as PNG and PDF into each run's folder.
 
     Each system has its results first (a sentence, figures, tables), then its claims, then where its numbers come from.
@@ -75,12 +75,13 @@ def write_report(found: Sequence[Run], path: Path) -> Path:
     Args:
       found: runs; of a system's several, that of the most telling preset is shown.
       path: the page.
+      preset: that by which claims are judged; those of :data:`experiments.ledger.JUDGED` if None.
 
     Raises:
       ConfigError: where it cannot be written.
     """
     tests = outcomes.read(ledger.ROOT)
-    sections = [_section(run, found, tests, path) for run in most_telling(found)]
+    sections = [_section(run, found, tests, path, preset) for run in most_telling(found)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -105,8 +106,8 @@ def write_report(found: Sequence[Run], path: Path) -> Path:
 
 
 def most_telling(found: Sequence[Run]) -> list[Run]:
-    """One run of each system: of an unchanged preset if there is one, finished if one is, of the largest preset, the
-    newest of several.
+    """One run of each system: of an unchanged preset if there is one; of a preset by which claims are judged; finished;
+    of the larger preset; the newest.
     """
     order = [entry.slug for entry in registry.ENTRIES]
     best: dict[str, Run] = {}
@@ -117,19 +118,22 @@ def most_telling(found: Sequence[Run]) -> list[Run]:
     return sorted(best.values(), key=lambda r: order.index(r.system.slug) if r.system.slug in order else len(order))
 
 
-def _rank(run: Run) -> tuple[bool, bool, int]:
+def _rank(run: Run) -> tuple[bool, int, bool, int]:
     size = RANK.index(run.preset) if run.preset in RANK else len(RANK)
-    return bool(run.changes), bool(run.unfinished), size
+    kind = 0 if run.preset in ledger.JUDGED else size
+    return bool(run.changes), kind, bool(run.unfinished), size
 
 
-def _section(run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcome], report: Path) -> Section:
-    own = [other for other in found if other.system.slug == run.system.slug]
-    lines = ledger.ledger(run.system, own, tests)
+def _section(
+    run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcome], report: Path, preset: str | None
+) -> Section:
+    same = [other for other in found if other.system.slug == run.system.slug and other.changes == run.changes]
+    lines = ledger.ledger(run.system, same, tests, preset, changed=bool(run.changes))
     counts = ledger.counts(lines)
     return Section(
         run,
         summaries.sentence(run, counts),
-        run.preset in ledger.JUDGED,
+        run.preset == preset if preset else run.preset in ledger.JUDGED,
         lines,
         counts,
         grids.all_grids(run),

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.datasets import interactions, require_data_dir
-from core.errors import DataError, NonFiniteError
+from core.errors import ConfigError, DataError, Preempted, RelicError
 from experiments import docs, registry, runs, settings, summaries
 from experiments.launch import run_command
 from experiments.report import write_report
-from experiments.runner import ChangedCode, ChangedCodeError, execute
+from experiments.runner import ChangedCode, execute
 from experiments.runs import Run
 
 DEMO_SEEDS = 4
@@ -25,11 +25,16 @@ def reproduce_all(
     root: Path = docs.ROOT,
     changed_code: ChangedCode = "ask",
 ) -> dict[str, str]:
-    """Runs every available system, then writes RESULTS.md and the report; returns messages of those that failed.
+    """Runs every available system, then writes RESULTS.md and the report; returns error messages by slug.
 
-    A system of which other code computed finished cells is one of them, unless ``changed_code`` says what to do.
+    An error of one system does not end the others. Finished cells that other code computed are such an error, unless
+    ``changed_code`` says what to do with them.
+
+    Raises:
+      Preempted: where the command was asked to stop.
     """
     require_data_dir(data_dir)
+    chosen_seeds = settings.seeds(seeds)
     failures = {}
     for slug in registry.available():
         tell(f"== {slug}, preset {preset}")
@@ -38,19 +43,21 @@ def reproduce_all(
             execute(
                 registry.load(slug),
                 preset=preset,
-                seeds=settings.seeds(seeds),
+                seeds=chosen_seeds,
                 workdir=workdir,
                 data_dir=data_dir,
                 command=command,
                 changed_code=changed_code,
             )
-        except (DataError, NonFiniteError, ChangedCodeError) as error:
+        except Preempted:
+            raise
+        except RelicError as error:
             failures[slug] = str(error)
-    for path in (
-        docs.write_results(workdir, root),
-        write_report(runs.find(str(workdir), workdir), workdir / "report.html"),
-    ):
-        tell(f"wrote {path}")
+    tell(f"wrote {docs.write_results(workdir, root)}")
+    try:
+        tell(f"wrote {write_report(runs.find(str(workdir), workdir), workdir / 'report.html')}")
+    except ConfigError as error:  # no run at all, or a page that cannot be written
+        failures["report"] = str(error)
     return failures
 
 

@@ -1,4 +1,4 @@
-"""run.json: what was asked for in a run's folder, how far it came, and the command that made its numbers."""
+"""run.json: the seeds that a run's folder is to hold, those finished, and the command that made its numbers."""
 
 import datetime
 import json
@@ -12,10 +12,10 @@ from experiments import runs
 
 
 class RunInfo:
-    """The file of one folder, during a run; it changes only where the run changes something.
+    """The file of one folder, during a run; it is written only where its content changes.
 
     Args:
-      path: the file.
+      path: of the file.
       info: module, slug, preset, fingerprint, changes, entries, seeds and command of the run that begins.
     """
 
@@ -33,28 +33,29 @@ class RunInfo:
 
     @property
     def command(self) -> str:
-        """The command line of the run that goes on."""
+        """The command line of the present run."""
         return self._command
 
     def begin(self) -> None:
-        """The seeds are asked for."""
+        """Adds the seeds of this run to those asked for."""
         self._write()
 
     def computing(self, seeds: Collection[Scalar]) -> None:
-        """A cell of these seeds was found missing: they are not finished until the run ends."""
+        """Notes that a cell of these seeds is missing: they count as unfinished until the run ends."""
         self._info["finished"] = [seed for seed in self._info["finished"] if seed not in seeds]
         self._write()
 
     def computed(self) -> None:
-        """A cell is finished: this command made numbers."""
+        """Notes, when the first cell is finished, that this command made numbers."""
         if not self._computed:
             self._computed = True
             self._info |= {"command": self._command, "time": _now()}
             self._write()
 
     def end(self) -> None:
-        """Everything that was asked for is there."""
+        """Marks the seeds of this run as finished, and drops those that an interrupted run asked for and left open."""
         self._info["finished"] = _union(self._info["finished"], self._seeds)
+        self._info["seeds"] = self._info["finished"]
         self._write()
 
     def _write(self) -> None:

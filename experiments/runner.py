@@ -1,4 +1,4 @@
-"""Runs a system: cells that are done are skipped, each finished cell is written whole, a stop request is honoured."""
+"""Runs a system: finished cells are skipped, each cell is written in one piece, a run can be stopped and resumed."""
 
 import contextlib
 import functools
@@ -30,25 +30,25 @@ from experiments.runinfo import RunInfo
 from experiments.runs import fingerprint
 
 ChangedCode = Literal["ask", "keep", "again"]
-"""What becomes of finished cells that other code computed: the person is asked, they stand, or are computed again."""
+"""What to do with finished cells that other code computed: stop with an error, keep them, or compute them again."""
 
 
 class ChangedCodeError(ConfigError):
-    """Finished cells were computed by other code than the present; names the modules and the choice."""
+    """Finished cells were computed by other code than the present; names the changed modules and the options."""
 
 
 class RunContext:
     """The concrete :class:`experiments.system.Context` of one run.
 
     Args:
-      slug: and the following three, what is run.
-      preset: its name.
-      config: its settings.
+      slug: of the system.
+      preset: name of the preset.
+      config: settings of the system.
       seeds: those asked for.
-      folder: the run's.
+      folder: of the run.
       data_dir: where raw data lie.
       made_from: code and raw files of the run.
-      info: the run's file; None where there is none.
+      info: the run.json of the folder; None where none is written.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class RunContext:
         self.display = Progress(f"{slug}, preset {preset}", speaks=is_primary(), bar=True)
 
     def cells(self, cells: Iterable[Mapping[str, Scalar]]) -> None:
-        """Announces cells, so that the display can count them."""
+        """Announces cells, so that progress can be shown as a share of them."""
         self.display.announce(map(self._key, cells), self._is_done)
 
     @property
     def workdir(self) -> Path:
-        """The folder for checkpoints, in which neither other code nor other data were at work."""
+        """The folder for checkpoints; one that was begun with other code, data or environment is never used."""
         if is_primary() and self._inputs.files != self._known_to_work:
             self._known_to_work = dict(self._inputs.files)
             self._inputs.note_work(self._work)
@@ -88,14 +88,14 @@ class RunContext:
         chosen = self._inputs.work_folder(parent, name)
         number = _agreed(int(chosen.name.partition("-")[2] or 1))
         if number > 1 and not chosen.exists():
-            self.say("the code or the data changed since training began here: nothing of that is taken up again")
+            self.say("training started here with other code, data or environment: its checkpoints are not used")
         return parent / (name if number == 1 else f"{name}-{number}")
 
     def settle(self, changed_code: ChangedCode) -> None:
-        """Decides what becomes of finished cells whose code or data changed.
+        """Checks finished cells for changes of code and data.
 
         Raises:
-          ChangedCodeError: where other code computed some of them and nobody said what to do with them.
+          ChangedCodeError: where other code computed some of them and ``changed_code`` is "ask".
         """
         asked = [source for source in self._finished.values() if self._is_asked(source)]
         files = {name: None for source in asked for name in self._inputs.changed_files(source)}
@@ -119,7 +119,7 @@ class RunContext:
         return cell["seed"] in self.seeds if "seed" in cell else tuple(source["seeds"]) == self.seeds
 
     def done(self, **cell: Scalar) -> bool:
-        """Whether a former run with this configuration finished the cell, by this code and from the same data; all
+        """Whether an earlier run with this configuration finished the cell, with this code and the same data; all
         processes get the answer of the first.
         """
         answer = bool(_agreed(self._is_done(self._key(cell))))
@@ -129,18 +129,18 @@ class RunContext:
 
     def _is_done(self, key: str) -> bool:
         source = self._finished.get(key)
-        return source is not None and self._inputs.let_stand(source)
+        return source is not None and self._inputs.is_valid(source)
 
     def record(self, *, dataset: str, method: str, metric: str, seed: int, value: float, **coords: Scalar) -> None:
-        """Notes one measured number; :meth:`finish` writes it."""
+        """Keeps one measured number in memory; :meth:`finish` writes it."""
         place = records.to_plain(coords)
         self._noted.append(Record(self._slug, self.preset, dataset, method, metric, int(seed), float(value), place))
 
     def finish(self, **cell: Scalar) -> None:
-        """Writes what was noted for the cell and marks it done, in one append.
+        """Writes the numbers recorded for the cell and marks it as done, in one append.
 
-        Those are the numbers whose dataset, method, seed and coordinates do not contradict the cell, and all of them
-        where every one does.
+        These are the numbers whose dataset, method, seed and coordinates do not contradict the cell; where all
+        contradict it, all are written.
         """
         belongs = [_belongs(record, cell) for record in self._noted]
         mine = list(itertools.compress(self._noted, belongs)) or self._noted
@@ -165,16 +165,16 @@ class RunContext:
         self.display.say(message)
 
     def progress(self, description: str) -> Callable[[int, int], None]:
-        """Told beside the number of the cell: on a terminal at once, in a log now and then."""
+        """A function of (steps done, steps in all) to call during work; they are shown after the number of the cell."""
         return self.display.track(description)
 
     def close(self) -> None:
-        """Says so if numbers were noted whose cell was never finished."""
+        """Says how many numbers are lost because their cell was never finished."""
         if self._noted:
-            self.say(f"{len(self._noted)} numbers were not kept, as their cell was not finished")
+            self.say(f"{len(self._noted)} numbers were not written, as their cell was not finished")
 
     def _key(self, cell: Mapping[str, Scalar]) -> str:
-        """Cells that name no seed hold all seeds, and are done for these seeds only."""
+        """The cell and a digest of the configuration, and of all seeds where the cell names none: it holds them all."""
         digest = fingerprint(self._config, None if "seed" in cell else self.seeds)
         return f"{json.dumps(records.to_plain(cell), sort_keys=True)} {digest}"
 
@@ -212,9 +212,9 @@ def execute(
     command: str = "",
     changed_code: ChangedCode = "ask",
 ) -> Path:
-    """Runs a system, or what is left of it, and returns the folder to be read with :func:`experiments.runs.read`.
+    """Runs the cells of a system that are not finished; returns the folder, see :func:`experiments.runs.read`.
 
-    A finished cell is computed again where raw files that it depends on are no longer what they were.
+    A finished cell is computed again where raw files that it depends on have changed.
 
     Args:
       found: the system, see :func:`experiments.registry.load`.
@@ -223,7 +223,7 @@ def execute(
       assignments: changes to the preset, ``key=value``.
       workdir: the folder of all runs.
       data_dir: where raw data lie; found by :func:`core.datasets.data_dir` if None.
-      command: the command line to be noted as the way to get these numbers again.
+      command: the command line that gives these numbers again; kept with them.
       changed_code: what to do with finished cells that other code computed.
 
     Raises:

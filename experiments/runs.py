@@ -5,10 +5,11 @@ A run with changed settings has a folder of its own beside it, ``<workdir>/<slug
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
-import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pandas as pd
 from core import records
 from core.errors import ConfigError
 from core.records import Record
+from core.workdir import write_atomically
 from experiments import registry, settings
 from experiments.system import System
 
@@ -29,7 +31,7 @@ LONGEST_NAME = 80
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What was run, and what came of it."""
+    """A run's settings and the numbers that it recorded."""
 
     folder: Path
     system: System
@@ -56,7 +58,7 @@ class Run:
 
     @property
     def unfinished(self) -> list[int]:
-        """Seeds that were asked for and of which cells are missing, or all of them."""
+        """Seeds that were asked for and of which some or all cells are missing."""
         finished = set(self.info.get("finished", self.info["seeds"]))
         covered = {seed for r in self.records for seed in seeds_of(r.provenance)}
         return [seed for seed in self.info["seeds"] if seed not in finished or (self.records and seed not in covered)]
@@ -74,7 +76,10 @@ def fingerprint(config: Any, seeds: Sequence[int] | None = None) -> str:
 
 
 def folder_name(preset: str, changes: Mapping[str, Any]) -> str:
-    """A name for a preset and changes to it, safe for files and the shell; what it cannot show it tells by a digest."""
+    """A name for a preset and changes to it, safe for files and the shell.
+
+    Where characters had to be replaced or cut off, a digest at the end keeps different changes apart.
+    """
     text = ",".join([preset, *(f"{name}={_text(value)}" for name, value in changes.items())])
     plain = re.sub(r"[^\w.,=+-]", "_", text, flags=re.ASCII)
     if plain == text and len(text) <= LONGEST_NAME:
@@ -104,9 +109,9 @@ def seeds_of(provenance: Mapping[str, Any]) -> list[int]:
 def whole(found: Iterable[Record]) -> list[Record]:
     """Records of cells that were written completely, each once.
 
-    Those of a write that a crash tore are left out, and those of a cell which a second process, started at the same
-    time, had computed too: a number that counts twice would narrow intervals. Where a cell was computed again by other
-    code or from other data, the newest counts.
+    Left out are records of a write that a crash interrupted. Where two processes, started at the same time, computed
+    the same cell, its records count once: a number that counts twice would narrow intervals. Where a cell was computed
+    again by other code or from other data, the newest counts.
     """
     found = [r for r in found if "cell" in r.provenance]
     counts = collections.Counter(r.provenance["cell"]["write"] for r in found)
@@ -120,7 +125,7 @@ def whole(found: Iterable[Record]) -> list[Record]:
 
 
 def of_the_same_data(found: Sequence[Record]) -> list[Record]:
-    """Records without those of cells which read other files than newer cells did."""
+    """Records without those of cells which read other contents of a file than newer cells did."""
     files: dict[str, str | None] = {}
     stands: dict[str, bool] = {}
     for source in (r.provenance for r in reversed(found)):
@@ -148,8 +153,35 @@ def read(folder: Path) -> Run:
     return Run(folder, registry.load(info["module"]).system, info, numbers)
 
 
+def _readable(folders: Iterable[Path]) -> list[Run]:
+    """The runs in some folders; those whose system cannot be imported are skipped with a line on standard error.
+
+    Raises:
+      ConfigError: where there are folders and none can be read.
+    """
+    found: list[Run] = []
+    faults: list[str] = []
+    for folder in folders:
+        try:
+            found.append(read(folder))
+        except Exception as error:  # whatever a module of somebody's own may raise on import
+            faults.append(f"{folder} is skipped: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    if faults and not found:
+        raise ConfigError("; ".join(faults))
+    for fault in faults:
+        _say_once(fault)
+    return found
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
 def find(target: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
     """Runs under a folder, or those of a slug under ``workdir``; the newest first.
+
+    A run whose system cannot be imported is skipped with a line on standard error.
 
     Args:
       target: a run's folder, one that holds runs, or a system's slug.
@@ -158,30 +190,61 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
       assignments: only runs with these changes to their preset, ``key=value``; any if there are none.
 
     Raises:
-      ConfigError: where there is none.
+      ConfigError: where there is none, or none that can be read.
     """
     folder = Path(target) if Path(target).is_dir() else workdir / registry.load(target).system.slug
-    found = [read(path.parent) for depth in ("", "*/", "*/*/") for path in sorted(folder.glob(depth + INFO))]
+    found = _readable(path.parent for depth in ("", "*/", "*/*/") for path in sorted(folder.glob(depth + INFO)))
     chosen = [run for run in found if preset in (None, run.preset) and _has(run, assignments, found)]
     if not chosen:
         words = ["no run", *([f"of preset {preset!r}"] if preset else []), *(f"with {text}" for text in assignments)]
         there = f" (there are {'; '.join(run.name for run in found)})" if found else ""
-        command = " ".join([target, "--preset", preset or "small", *(f"--set {text}" for text in assignments)])
+        names = list(dict.fromkeys(_name(run) for run in found)) or [target]
+        name = names[0] if len(names) == 1 and not Path(names[0]).is_dir() else "SLUG"
+        command = " ".join([name, "--preset", preset or "small", *(f"--set {text}" for text in assignments)])
         raise ConfigError(f"there is {' '.join(words)} under {folder}{there}; start one with `relic run {command}`")
     return sorted(chosen, key=lambda run: run.info["time"], reverse=True)
 
 
 def _has(run: Run, assignments: Sequence[str], among: Sequence[Run]) -> bool:
-    """Whether a run has these settings; those that no system among the runs knows are an error."""
+    """Whether a run has these changes to its preset; settings that no system among the runs knows are an error.
+
+    Compared are the changes and not the whole configuration: the preset may have changed since.
+    """
     if not assignments or run.preset not in run.system.presets:
         return not assignments
+    preset = run.system.presets[run.preset]
     try:
-        wanted = settings.apply(run.system.presets[run.preset], assignments)
+        wanted = settings.apply(preset, assignments)
     except ConfigError:
         if len({other.system.slug for other in among}) == 1:
             raise
         return False
-    return fingerprint(wanted) == run.info["fingerprint"]
+    names = {text.partition("=")[0] for text in assignments}
+    values = _plain({name: getattr(wanted, name) for name in names})
+    defaults = _plain({name: getattr(preset, name) for name in names})
+    return run.changes.keys() <= names and values == defaults | dict(run.changes)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(records.to_plain(values)))
+
+
+def _name(run: Run) -> str:
+    """What `relic run` calls the system: its slug, or its module where it is one of somebody's own."""
+    return run.info["module"].removeprefix("experiments.")
+
+
+def others(run: Run) -> list[str]:
+    """Names of the other runs of the same system that lie beside a run."""
+    names = []
+    for path in sorted(run.folder.parent.glob(f"*/{INFO}")):
+        try:
+            info = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError):
+            continue
+        if path.parent.name != run.folder.name and info.get("module") == run.info["module"]:
+            names.append(folder_name(info["preset"], info.get("changes") or {}))
+    return names
 
 
 def main_ones(found: Sequence[Run]) -> list[Run]:
@@ -190,15 +253,13 @@ def main_ones(found: Sequence[Run]) -> list[Run]:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file; whatever happens meanwhile, it has its old content or the new one.
 
     Raises:
       ConfigError: where it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        temporary.replace(path)
+        write_atomically(path, text)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; name another place") from error

@@ -1,8 +1,8 @@
-"""Digests of source code: by what code a number was computed, or a test's outcome found.
+"""Digests of source code, by which one sees whether the code behind a number or a test's outcome has changed.
 
-A module counts by what Python does with it: comments, docstrings and formatting do not change its digest. What it
-imports counts too, and so on, as far as the source says so; modules imported by a name that is computed are not seen.
-Nothing is imported here but the standard library, and a file that did not change is parsed once.
+Comments, docstrings and formatting do not change a module's digest. The modules that it imports count too, and those
+that they import; a module imported by a computed name is not noticed. This module imports the standard library only,
+and parses a file again only when it has changed.
 """
 
 import ast
@@ -27,7 +27,7 @@ FRAMEWORK = frozenset(
         )
     }
 )
-"""Modules that start, note and show what others compute: no number depends on them."""
+"""Modules that start runs, write their records and show them: no number depends on them."""
 
 Modules = dict[str, str]
 """Digests by module."""
@@ -44,9 +44,8 @@ class Part(NamedTuple):
 def of_run(entries: Sequence[str]) -> Modules:
     """The code that a system's numbers depend on.
 
-    Of the modules that define the entries only those statements count which the entries need: beside ``run`` they hold
-    claims, tables and figures, which change no number. Of what these statements import, whole modules count, but for
-    :data:`FRAMEWORK`.
+    In the modules that define the entries only the statements count which the entries need, since the others (claims,
+    tables, figures) change no number. Modules that these statements import count in full, except :data:`FRAMEWORK`.
 
     Args:
       entries: ``module:name`` of the system's ``run`` and of its configuration, see :func:`entries_of`.
@@ -123,7 +122,7 @@ def _closure(starts: Iterable[str], roots: Sequence[Path], counts: Callable[[str
 
 @functools.cache
 def _root(top: str) -> Path:
-    """The folder that a package of one's own lies in."""
+    """The folder in which a top-level package lies."""
     if _file(top, (ROOT,)):
         return ROOT
     try:
@@ -152,8 +151,8 @@ def _some(path: Path, module: str, names: tuple[str, ...]) -> Part:
 
 @functools.lru_cache(maxsize=4096)
 def _part(path: Path, changed_ns: int, size: int, package: str, names: tuple[str, ...]) -> Part:
-    """What some names of a module need, or all of it: where a name is empty or not there."""
-    del changed_ns, size  # they tell versions of the file apart
+    """The statements that some names of a module need; all of them where a name is empty or not defined there."""
+    del changed_ns, size  # they are here to distinguish versions of the file in the cache
     body = ast.parse(path.read_bytes()).body
     chosen = _needed(body, names)
     imports = tuple(dict.fromkeys(name for statement in chosen for name in _imports(statement, package)))
@@ -179,7 +178,7 @@ def _needed(body: Sequence[ast.stmt], names: Iterable[str]) -> list[ast.stmt]:
 
 
 def _bound(statement: ast.stmt) -> set[str] | None:
-    """The names that a definition, an assignment or an import binds; None for what may do more than that."""
+    """The names that a definition, assignment or import binds; None for statements that may do more than bind."""
     match statement:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return {statement.name}
@@ -195,7 +194,7 @@ def _bound(statement: ast.stmt) -> set[str] | None:
 
 
 def _imports(node: ast.AST, package: str) -> Iterator[str]:
-    """Dotted names of what a statement imports when it runs, inside functions too."""
+    """Dotted names that a statement imports when it runs, imports inside functions included."""
     match node:
         case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
             inside: Sequence[ast.AST] = node.orelse
@@ -228,7 +227,7 @@ def _texts(body: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _without_texts(statement: ast.stmt) -> ast.stmt:
-    """The statement without docstrings and other texts that stand alone."""
+    """The statement without docstrings and other strings that are statements of their own."""
     for node in ast.walk(statement):
         body = getattr(node, "body", None)
         if isinstance(body, list) and any(map(_is_text, body)):

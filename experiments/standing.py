@@ -1,6 +1,4 @@
-"""What a reader of a run's numbers has to know: which run it is, what is missing, and by what code and command it was
-made.
-"""
+"""Remarks on a run for readers of its numbers: what is missing, which code and commands made them, other runs."""
 
 import collections
 import json
@@ -20,13 +18,18 @@ def chosen(found: Sequence[Run]) -> Run:
     return max(runs.main_ones(found), key=lambda run: (not run.unfinished, run.info["time"]))
 
 
-def remarks(run: Run, among: Sequence[Run] = ()) -> list[str]:
-    """Sentences about a run; about the others among which it was chosen too."""
-    return [text for text in (incomplete(run), other_code(run), other_preset(run), others(run, among)) if text]
+def remarks(run: Run) -> list[str]:
+    """Sentences about a run and on which other runs of the system there are."""
+    return [*filter(None, (*doubts(run), others(run)))]
+
+
+def doubts(run: Run) -> list[str]:
+    """Sentences about what limits the numbers of a run."""
+    return [*filter(None, (incomplete(run), leftover(run), other_code(run), other_preset(run)))]
 
 
 def incomplete(run: Run) -> str:
-    """What was asked for and is not there; nothing where all of it is."""
+    """Which seeds that were asked for are missing; empty where none is."""
     if not run.unfinished:
         return ""
     asked = run.info["seeds"]
@@ -44,8 +47,16 @@ def incomplete(run: Run) -> str:
     return f"not finished, by seeds: {', '.join(short[:MOST_NAMED])}{more}; the same `relic run` goes on"
 
 
+def leftover(run: Run) -> str:
+    """Which seeds are shown although no run that ended computed them; empty where there are none."""
+    seeds = sorted({seed for r in run.records for seed in runs.seeds_of(r.provenance)} - {*run.info["seeds"]})
+    if not seeds:
+        return ""
+    return f"numbers of {spelled(seeds)} come from an interrupted run, of which cells may be missing"
+
+
 def by_cell(run: Run) -> dict[str, set[int]]:
-    """The seeds that are done, by what a cell is but for its seed."""
+    """The seeds that are done, by the cell's other names (data set, method, ...)."""
     done: dict[str, set[int]] = collections.defaultdict(set)
     for source in {r.provenance["cell"]["write"]: r.provenance for r in run.records}.values():
         cell = {name: value for name, value in runs.cell_of(source).items() if name not in ("seed", "seeds")}
@@ -54,14 +65,14 @@ def by_cell(run: Run) -> dict[str, set[int]]:
 
 
 def spelled(seeds: Sequence[int]) -> str:
-    """Seeds by their numbers, many by their ends."""
+    """Seeds by their numbers; of more than five the first and the last."""
     if len(seeds) > 5:
         return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def other_code(run: Run) -> str:
-    """Whether code that is no longer here computed what is shown, and which modules changed."""
+    """Whether an older version of the code computed the numbers, and which modules changed since."""
     entries = run.info.get("entries") or sources.entries_of(run.system.run, run.system.config_type, run.info["module"])
     now = sources.of_run(entries)
     made = collections.Counter(_writes(run))
@@ -78,23 +89,23 @@ def _writes(run: Run) -> list[str | None]:
 
 
 def other_preset(run: Run) -> str:
-    """Whether the preset has other settings now."""
+    """Which settings of the preset have changed since; empty where none has."""
     preset = run.system.presets.get(run.preset)
     if preset is None or not run.records:
         return ""
     before = run.records[-1].provenance["config"]
     now = json.loads(json.dumps(to_plain(preset))) | dict(run.changes)
     names = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
-    told = ", ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in sorted(names)[:MOST_NAMED])
-    return f"preset {run.preset} has other settings now: {told}" if names else ""
+    changed = ", ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in sorted(names)[:MOST_NAMED])
+    return f"preset {run.preset} has other settings now: {changed}" if names else ""
 
 
-def others(run: Run, among: Sequence[Run]) -> str:
-    """Which runs beside this one there are, and how to see them."""
-    beside = [other for other in among if other.folder != run.folder]
+def others(run: Run) -> str:
+    """Which other runs of the system there are, and how to see them; empty where there are none."""
+    beside = runs.others(run)
     if not beside:
         return ""
-    names = "; ".join(other.name for other in beside[:MOST_NAMED])
+    names = "; ".join(beside[:MOST_NAMED])
     more = f" and {len(beside) - MOST_NAMED} more" if len(beside) > MOST_NAMED else ""
     return f"other runs: {names}{more} (--preset and --set, or their folders, choose one)"
 

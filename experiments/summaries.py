@@ -1,6 +1,7 @@
-"""What a reader may conclude from a run, in a sentence computed from its records."""
+"""The conclusion from a run in one sentence, computed from its records."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import pandas as pd
 
@@ -13,14 +14,16 @@ from experiments.tables import Entry
 
 MOST_NAMED = 4
 """Methods that a sentence names; of more it gives the number."""
+Side = Literal["above", "below", "not distinguishable"]
+"""Where the interval of a difference lies beside 0; the last holds it."""
 
 
 def sentence(run: Run, counts: Mapping[State, int]) -> str:
     """The system's own summary; else its main table's comparison with the baseline; else its claims."""
     if run.system.summary is not None:
-        told = run.system.summary(run.frame)
-        if told:
-            return told
+        own = run.system.summary(run.frame)
+        if own:
+            return own
     return against_baseline(run) or claims(counts)
 
 
@@ -33,7 +36,7 @@ def against_baseline(run: Run) -> str:
     if not compared:
         return ""
     first = [entry for entry in compared if (entry.dataset, entry.metric) == (compared[0].dataset, compared[0].metric)]
-    sides: dict[str, list[Entry]] = {"above": [], "below": [], "not told apart": []}
+    sides: dict[Side, list[Entry]] = {side: [] for side in get_args(Side)}
     for entry in first:
         sides[_side(entry)].append(entry)
     parts = [f"{_named(found)} {side}" for side, found in sides.items() if found]
@@ -43,11 +46,11 @@ def against_baseline(run: Run) -> str:
     return f"{head} (95 % intervals of differences paired over {over} seeds)."
 
 
-def _side(entry: Entry) -> str:
+def _side(entry: Entry) -> Side:
     assert entry.against is not None
     if entry.against.low > 0:
         return "above"
-    return "below" if entry.against.high < 0 else "not told apart from"
+    return "below" if entry.against.high < 0 else "not distinguishable"
 
 
 def _named(found: Sequence[Entry]) -> str:
@@ -95,7 +98,7 @@ def difference(frame: pd.DataFrame, dataset: str, method: str, baseline: str, me
     size = grids.number(abs(found.difference), summary(b).mean)
     head = f"{method}'s {metric} is {size} {side} than {baseline}'s ({means}"
     if len(seeds) < 2:
-        return f"{head}; one seed, so chance is not told from a difference)", 0
+        return f"{head}; one seed, so the difference may be chance)", 0
     limits = sorted((found.low, found.high) if side == "higher" else (-found.low, -found.high))
     low, high = (grids.number(limit, summary(b).mean).replace("-", "−") for limit in limits)
     sign = (found.low > 0) - (found.high < 0)

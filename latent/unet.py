@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from core.conv import Conv
+from core.learner import example_keys
 
 
 def sinusoids(time: Float[Array, " b"], width: int, longest: float = 10_000.0) -> Float[Array, "b width"]:
@@ -20,6 +21,24 @@ def sinusoids(time: Float[Array, " b"], width: int, longest: float = 10_000.0) -
     rates = jnp.exp(-jnp.log(longest) * jnp.arange(width // 2) / (width // 2))
     angles = time[:, None] * rates
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class ExampleDropout(nn.Module):
+    """Dropout with a key per example, so that no layout over devices changes which entries are dropped.
+
+    The key "dropout" is that of the step, the same on every replica, see :func:`core.learner.step_key`.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b ..."], *, deterministic: bool) -> Float[Array, "b ..."]:
+        """Each entry is zero with probability ``rate``, else divided by ``1 - rate``; ``x`` if deterministic."""
+        if deterministic or not self.rate:
+            return x
+        keys = example_keys(self.make_rng("dropout"), len(x))
+        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(kept, x / (1 - self.rate), 0)
 
 
 class ResidualBlock(nn.Module):
@@ -37,7 +56,7 @@ class ResidualBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Array, emb: Array, *, deterministic: bool = True) -> Array:
+    def __call__(self, x: Array, emb: Array, deterministic: bool = True) -> Array:
         """The image with ``features`` channels."""
         h = Conv(self.features, dtype=self.dtype, name="conv_in")(self.act(self._norm("norm_in")(x)))
         wide = self.features * (2 if self.mode == "scale_shift" else 1)
@@ -47,7 +66,7 @@ class ResidualBlock(nn.Module):
         else:
             scale, shift = jnp.split(emb, 2, axis=-1)
             h = self._norm("norm_out")(h) * (1 + scale) + shift
-        h = nn.Dropout(self.dropout, deterministic=deterministic)(self.act(h))
+        h = ExampleDropout(self.dropout)(self.act(h), deterministic=deterministic)
         h = Conv(self.features, zero=True, dtype=self.dtype, name="conv_out")(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel=1, dtype=self.dtype, name="skip")(x)
@@ -115,11 +134,11 @@ class UNet(nn.Module):
                 f"{2**halvings}, or use fewer levels"
             )
         norm = {"groups": self.groups, "epsilon": self.epsilon, "dtype": self.dtype}
-        block = nn.remat(ResidualBlock, static_argnums=()) if self.remat else ResidualBlock
+        block = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
 
         def residual(x, features, name):
             module = block(features, mode=self.mode, act=self.act, dropout=self.dropout, name=name, **norm)
-            return module(x, emb) if deterministic else module(x, emb, deterministic=False)
+            return module(x, emb, deterministic)
 
         def attend(x, name):
             return Attention(self.heads, name=name, **norm)(x)

@@ -18,6 +18,7 @@ from core.fit import Fit, fit
 from core.learner import Learner, Params, State, replicate_seeds, seed_keys
 from core.records import Scalar, to_plain
 from core.stats import summary
+from experiments.files import replacing
 from experiments.graph_recommenders.config import (
     BASELINE,
     BEST_STEP,
@@ -314,8 +315,8 @@ class Notes:
         degrees = np.diff(draw.interactions.train_indptr)[np.asarray(ranking.held_out.users)]
         for bucket, value in by_degree(gains, degrees).items():
             self("ndcg@20", seed, value, degree=bucket)
-        self.folder(seed).mkdir(parents=True, exist_ok=True)
-        np.save(self.folder(seed) / "ndcg20.npy", gains)
+        with replacing(self.folder(seed) / "ndcg20.npy") as file:
+            np.save(file, gains)
 
     def intents(self, seed: int, draw: Draw, model: DCCF, params: Params, graph: RecGraph) -> None:
         """Notes how well a trained DCCF tells intents, noise and false edges, where the truth is known."""
@@ -340,14 +341,15 @@ def seen_by(model: DCCF, params: Params, graph: RecGraph) -> tuple[Float[Array, 
 def compare_users(config: Config, context: Context) -> None:
     """Differences in N@20 to the baseline on real data, seeds averaged, with intervals from resampled users."""
     cell = {"dataset": config.dataset, "method": f"over {BASELINE}"}
-    files = {name: _gains(config, context, name) for name in config.methods}
-    if config.dataset == SIMULATED or not all(path.exists() for paths in files.values() for path in paths):
+    if config.dataset == SIMULATED or BASELINE not in config.methods:
         return
-    if BASELINE not in files:
+    if context.done(**cell):
+        context.cells([cell])
+        return
+    files = {name: _gains(config, context, name) for name in config.methods}
+    if not all(path.exists() for paths in files.values() for path in paths):
         return
     context.cells([cell])
-    if context.done(**cell):
-        return
     gains = {name: np.mean([np.load(path) for path in paths], axis=0) for name, paths in files.items()}
     for name in gains.keys() - {BASELINE}:
         found = summary(gains[name] - gains[BASELINE], method="bootstrap")

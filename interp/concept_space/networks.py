@@ -54,8 +54,10 @@ class DiscDenoiser(nn.Module):
     middle_attention: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], time: Float[Array, " b"], prompt: Prompt) -> Array:
-        """The raw prediction; the time is in [0, 1]."""
+    def __call__(
+        self, x: Float[Array, "b h w 3"], time: Float[Array, " b"], prompt: Prompt, *, deterministic: bool = True
+    ) -> Array:
+        """The raw prediction; the time is in [0, 1]. Without ``deterministic`` dropout needs a key "dropout"."""
         emb = nn.Dense(self.width, name="time_in")(sinusoids(1_000.0 * time, 64))
         emb = nn.Dense(self.width, name="time_out")(nn.gelu(emb)) + PromptEmbedding(self.width, name="prompt")(prompt)
         # As many channels per group as in the paper: with one, an image's brightness and colour would be normed away.
@@ -63,7 +65,7 @@ class DiscDenoiser(nn.Module):
             x.shape[-1], self.channels, self.blocks, mode="add", act=nn.gelu, epsilon=1e-6,
             groups=self.channels[0] // 8, dropout=self.dropout, middle_attention=self.middle_attention, name="unet",
         )  # fmt: skip
-        return unet(x, emb)
+        return unet(x, emb, deterministic=deterministic)
 
 
 class PointDenoiser(nn.Module):

@@ -25,6 +25,7 @@ from latent.jepa_linear.moments import (
     static_features,
 )
 from latent.jepa_linear.theory import (
+    OBJECTIVES,
     Objective,
     critical_time,
     critical_time_series,
@@ -35,6 +36,7 @@ from latent.jepa_linear.theory import (
 )
 
 __all__ = [
+    "OBJECTIVES",
     "DeepLinear",
     "Features",
     "Moments",

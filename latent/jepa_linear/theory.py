@@ -11,13 +11,14 @@ Littwin et al., How JEPA Avoids Noisy Features, NeurIPS 2024, arXiv 2407.03475 (
 Everything here is NumPy in float64.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import scipy.integrate
 from jaxtyping import Float
 
 Objective = Literal["JEPA", "MAE"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 
 def rate(objective: Objective, depth: int, lam: float, rho: float, w: Any) -> Any:

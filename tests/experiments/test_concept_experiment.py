@@ -1,5 +1,7 @@
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,3 +184,20 @@ def test_a_killed_run_goes_on_and_records_what_an_uninterrupted_one_does(part, t
     assert run(again) == expected
     assert again.steps[0] > 2, "it began anew"
     assert len({row["step"] for row in expected if "step" in row}) >= 3
+
+
+@pytest.mark.parametrize("preset", list(SYSTEM.presets))
+def test_learners_of_every_preset_can_be_initialised_and_updated(preset):
+    config, key = SYSTEM.presets[preset], jax.random.key(0)
+    for cube in (None, 0.8):
+        world = experiment.Setting(0.2, sep_background=cube).world
+        data = jax.eval_shape(lambda world=world: experiment.disc_data(config, world, 0))
+        learner = experiment.disc_learner(config)
+        state = jax.eval_shape(learner.init, key, data)
+        assert jax.eval_shape(learner.update, state, data)[0] == state
+    for kinds in experiment.settings_of(config).values():
+        setting = {"world": kinds[0].world, "alpha": 0.0, "permuted": False, "conditional": 1.0, "dropped": 0.0}
+        setting = jax.tree.map(jnp.asarray, setting)
+        learner = experiment.point_learner(config, kinds[0])
+        state = jax.eval_shape(learner.init, key, setting)
+        assert jax.eval_shape(learner.update, state, setting)[0] == state

@@ -127,6 +127,23 @@ def test_a_finished_run_is_not_repeated(finished):
     assert len(finished.records) == before
 
 
+@pytest.mark.parametrize("dataset", [SIMULATED, "lastfm_cf"])
+def test_users_are_compared_without_a_work_folder_where_there_is_nothing_to_compute(dataset, tmp_path):
+    class Done(Notebook):
+        @property
+        def workdir(self):
+            raise AssertionError("a run that computes nothing needs no folder for checkpoints")
+
+        @workdir.setter
+        def workdir(self, path):
+            pass
+
+    cell = {"dataset": dataset, "method": f"over {BASELINE}"}
+    context = Done(tmp_path, done_cells=[cell])
+    running.compare_users(dataclasses.replace(TINY, dataset=dataset), context)
+    assert context.announced == ([] if dataset == SIMULATED else [cell])
+
+
 def test_seeds_differ_and_a_seed_alone_gives_its_numbers_again(finished, tmp_path):
     alone = Notebook(tmp_path, seeds=(1,))
     run(dataclasses.replace(TINY, methods=(BASELINE,), robust=()), alone)

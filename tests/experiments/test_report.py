@@ -1,6 +1,8 @@
 """The report is one file that needs nothing else, and shows claims, tables, figures and provenance."""
 
 import base64
+import dataclasses
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -8,8 +10,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from experiments import docs, runs
+from experiments import docs, ledger, runs, summaries
+from experiments.registry import Found
 from experiments.report import LARGEST_SVG, most_telling, spans, write_report
+from experiments.runner import execute
 from tests.experiments.toy import SYSTEM, quick_run
 
 WRITTEN = "<!doctype html><title>What a &amp; b share</title>"
@@ -92,6 +96,42 @@ def test_results_come_first_the_figure_at_their_head_and_claims_after_them(page)
 def test_the_sentence_of_a_system_is_computed_from_its_main_table(outline):
     told = "On line, error beside sgd: adam and <b>& above (95 % intervals of differences paired over 3 seeds)."
     assert told in " ".join(" ".join(outline.text).split())
+
+
+def test_a_method_is_not_distinguishable_where_the_interval_of_its_difference_holds_zero(tmp_path):
+    def numbers(config, context):
+        for seed in context.seeds:
+            for method, value in (("sgd", 0.5), ("adam", 0.5 + (-1) ** seed)):
+                context.record(dataset="line", method=method, metric="error", seed=seed, value=value)
+            context.finish(seed=seed)
+
+    found = Found(dataclasses.replace(SYSTEM, run=numbers), "tests.experiments.toy")
+    run = runs.read(execute(found, seeds=range(4), workdir=tmp_path))
+    assert summaries.against_baseline(run).startswith("On line, error beside sgd: adam not distinguishable (95 %")
+
+
+def test_claims_of_a_section_are_those_that_the_claims_command_gives_for_the_same_runs(tmp_path):
+    toy = "tests.experiments.toy"
+
+    def constant(config, context):
+        for seed in context.seeds:
+            context.record(dataset="line", method="adam", metric="error", seed=seed, value=config.steps)
+            context.record(dataset="line", method="adam", metric="loss", seed=seed, value=1.0, step=1)
+        context.finish(dataset="line")
+
+    found = Found(dataclasses.replace(SYSTEM, run=constant), toy)
+    execute(found, seeds=(0, 1), assignments=["steps=1"], workdir=tmp_path)
+    for preset in ("small", "smoke"):
+        execute(found, seeds=(0, 1), preset=preset, workdir=tmp_path)
+    states = {}
+    for preset, settings in ((None, []), (None, ["steps=1"]), ("smoke", [])):
+        chosen = runs.find(toy, tmp_path, preset, settings)
+        text = write_report(chosen, tmp_path / "report.html", preset).read_text()
+        [line] = [line for line in ledger.of(toy, tmp_path, preset, settings)[1] if line.claim == "2"]
+        states[preset, *settings] = line.state
+        assert line.source in html.unescape(text)
+        assert line.value in text
+    assert states == {(None,): "not met", (None, "steps=1"): "met", ("smoke",): "not met"}
 
 
 def test_claims_without_evidence_have_no_full_bar(page):

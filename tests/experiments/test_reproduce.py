@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import CheckpointError, ConfigError, Preempted
 from experiments import cli, registry, reproduce
 from experiments.graph_recommenders.config import BEST_STEP, DEMO, STOPPED, VALIDATED
 from experiments.registry import Found
 from experiments.runner import execute
+from tests.experiments.toy import SYSTEM
+
+TOY = "tests.experiments.toy"
+TOY_SYSTEM = Found(SYSTEM, TOY)
 
 FOUND = {"EASE": 0.18, "LightGCN": 0.20, "DCCF": 0.15}
 
@@ -59,3 +64,32 @@ def test_the_demo_stops_every_method_by_validation_and_has_seeds_for_an_interval
     assert set(trained) == {"LightGCN", "DCCF"}
     assert DEMO.evaluations > 2 * DEMO.patience
     assert registry.load("dccf").system.presets["demo"] is DEMO
+
+
+def attempted(monkeypatch, tmp_path, errors):
+    """The failures of a reproduction whose systems raise these errors, and the systems that were run."""
+    done = []
+
+    def instead(found, **options):
+        done.append(found)
+        if found in errors:
+            raise errors[found]
+        return execute(Found(dataclasses.replace(SYSTEM, run=lambda config, context: None), TOY), **options)
+
+    monkeypatch.setattr(reproduce.registry, "available", lambda: ["one", "two", "three"])
+    monkeypatch.setattr(reproduce.registry, "load", lambda slug: TOY_SYSTEM if slug == TOY else slug)
+    monkeypatch.setattr(reproduce, "execute", instead)
+    failures = reproduce.reproduce_all("small", "1", tmp_path / "runs", None, lambda message: None, tmp_path)
+    return failures, done
+
+
+def test_an_error_of_one_system_does_not_end_the_others(monkeypatch, tmp_path):
+    failures, done = attempted(monkeypatch, tmp_path, {"one": CheckpointError("no room"), "two": ConfigError("wrong")})
+    assert done == ["one", "two", "three"]
+    assert {slug: failures[slug] for slug in ("one", "two")} == {"one": "no room", "two": "wrong"}
+    assert "three" not in failures
+
+
+def test_a_stop_request_ends_a_reproduction(monkeypatch, tmp_path):
+    with pytest.raises(Preempted):
+        attempted(monkeypatch, tmp_path, {"two": Preempted("stopped")})

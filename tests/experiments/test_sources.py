@@ -155,7 +155,7 @@ def test_the_framework_that_is_left_out_is_there():
 OPENERS = {"open", "read_bytes", "read_text", "read_csv", "read_table"}
 OWN_FILES = {
     "core.bench", "core.checkpoint", "core.compilation", "core.history", "core.sparse.native", "core.workdir",
-    "experiments.looks",
+    "experiments.files",
 }  # fmt: skip
 """They open what a run has written itself, sources, or what the system tells of the machine."""
 NOTING = {"core.lm.config", "core.lm.loading", "core.lm.tokenizers", "core.safetensors"}
@@ -201,3 +201,11 @@ def test_every_training_of_an_experiment_has_a_folder_to_resume_from():
                 if not given & {"workdir", None}:  # None: **options
                     missing.append(path.stem)
     assert not missing
+
+
+@pytest.mark.parametrize("slug", list(registry.available()))
+def test_no_figure_claim_or_style_counts_as_code_of_a_run(slug):
+    found = registry.load(slug)
+    modules = sources.of_run(sources.entries_of(found.system.run, found.system.config_type, found.module))
+    shown = {"figures", "claims", "style"}
+    assert not [module for module in modules if module.rpartition(".")[2].rpartition("_")[2] in shown]

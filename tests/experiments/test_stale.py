@@ -5,12 +5,13 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from core import records
 from core.datasets import raw
 from core.errors import ConfigError, DataError, Preempted
-from experiments import docs, ledger, outcomes, registry, runs, settings, sources, standing
+from experiments import docs, inputs, ledger, outcomes, registry, runs, settings, sources, standing
 from experiments.cli import main
 from experiments.inputs import Inputs
 from experiments.registry import Found
@@ -110,6 +111,33 @@ def test_training_is_not_taken_up_from_other_data_or_code(tmp_path):
     data(base, "1")
     assert folder("1") == first
     assert folder("2") == other_code
+
+
+def test_training_is_not_taken_up_in_another_environment(tmp_path, monkeypatch):
+    def folder() -> Path:
+        return RunContext("toy", "small", Config(), (0,), tmp_path, None, Inputs({"m": "1"})).workdir
+
+    first = folder()
+    assert folder() == first
+    with monkeypatch.context() as patch:
+        patch.setenv("RELIC_SPARSE", "xla")
+        sparse = folder()
+    with jax.enable_x64(True):
+        double = folder()
+    with monkeypatch.context() as patch:
+        patch.setattr(inputs.importlib.metadata, "version", lambda name: "0")
+        versions = folder()
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "tpu")
+        backend = folder()
+    was_quick = jax.config.read(inputs.QUICK)
+    jax.config.update(inputs.QUICK, not was_quick)
+    try:
+        quick = folder()
+    finally:
+        jax.config.update(inputs.QUICK, was_quick)
+    assert len({first, sparse, double, versions, backend, quick}) == 6
+    assert folder() == first
 
 
 def test_training_that_tells_nothing_of_its_code_is_not_taken_up(tmp_path):
@@ -219,10 +247,10 @@ def test_records_that_do_not_tell_their_code_are_of_unknown_code(paper):
     for name in ("entries", "finished"):
         del info[name]
     (path.parent / runs.INFO).write_text(json.dumps(info))
-    assert "not noted then by which code" in paper.relic("table")[2]
+    assert "do not say which code computed them" in paper.relic("table")[2]
     status, _, said = paper.relic("run", "--seeds", "1")
     assert status == 2
-    assert "not noted then by which code" in said
+    assert "do not say which code computed them" in said
     assert "computing" not in paper.relic("run", "--seeds", "1", "--keep")[2]
 
 
@@ -301,7 +329,9 @@ def test_an_interrupted_longer_run_shows_what_is_there_and_says_what_is_missing(
     assert run.unfinished == [1, 2, 3, 4]
     assert "2 of 5 seeds (seeds 2, 3, 4 missing)" in standing.incomplete(run)
     execute(found, seeds=(0,), workdir=tmp_path)
-    assert runs.read(folder).unfinished == [1, 2, 3, 4]
+    run = runs.read(folder)
+    assert (run.info["seeds"], run.unfinished) == ([0], [])
+    assert standing.leftover(run) == "numbers of seed 1 come from an interrupted run, of which cells may be missing"
 
 
 def test_an_interrupted_run_of_a_larger_preset_does_not_hide_a_finished_one(tmp_path):
@@ -315,6 +345,55 @@ def test_an_interrupted_run_of_a_larger_preset_does_not_hide_a_finished_one(tmp_
     assert "not finished" in standing.incomplete(runs.read(begun.folder))
 
 
+def test_a_finished_smoke_run_does_not_hide_an_interrupted_larger_one(tmp_path):
+    smoke, begun = quick_run(tmp_path, preset="smoke"), quick_run(tmp_path)
+    (begun.folder / runs.INFO).write_text(json.dumps(info(begun.folder) | {"finished": [0]}))
+    assert runs.read(begun.folder).unfinished == [1, 2]
+    assert not smoke.unfinished
+    assert [run.folder for run in most_telling(runs.find(str(tmp_path), tmp_path))] == [begun.folder]
+
+
+def test_table_claims_and_report_say_that_other_runs_exist(paper, tmp_path):
+    paper.relic("run", "--seeds", "1")
+    paper.relic("run", "--seeds", "1", "--set", "steps=9")
+    for command in ("table", "claims", "report"):
+        assert "other runs: small,steps=9" in paper.relic(command)[2]
+        assert "other runs: small (" in paper.relic(command, "--set", "steps=9")[2]
+    assert "other runs: small (" in (paper.folder_of_runs / "report.html").read_text()
+    assert "runs that are not judged: small; small,steps=9" in paper.relic("claims", "--preset", "smoke")[2]
+
+
+def test_a_run_whose_system_cannot_be_imported_is_skipped_with_a_line(paper, tmp_path, capsys, monkeypatch):
+    good = quick_run(tmp_path / "runs")
+    paper.relic("run", "--seeds", "1")
+    monkeypatch.delitem(sys.modules, paper.module)
+    (Path(tmp_path) / "mypapers" / paper.module.split(".")[1] / "paper.py").write_text("import nothing_of_the_kind\n")
+    sources._root.cache_clear()
+    found = runs.find(str(tmp_path / "runs"), tmp_path / "runs")
+    runs.find(str(tmp_path / "runs"), tmp_path / "runs")
+    assert [run.folder for run in found] == [good.folder]
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert str(paper.folder_of_runs / "small") in line
+    assert "nothing_of_the_kind" in line
+    assert docs.telling_runs(tmp_path / "runs").keys() == {"toy"}
+    with pytest.raises(ConfigError, match="nothing_of_the_kind"):
+        runs.find(str(paper.folder_of_runs), tmp_path / "runs")
+
+
+def test_a_run_with_changes_is_found_although_its_preset_changed(paper, tmp_path):
+    paper.relic("run", "--seeds", "1", "--set", "steps=9")
+    paper.relic("run", "--seeds", "1")
+    place = paper.folder_of_runs / "small,steps=9" / runs.INFO
+    place.write_text(json.dumps(info(place.parent) | {"fingerprint": "of the former preset"}))
+    find = lambda *assignments: [  # noqa: E731
+        run.name for run in runs.find(str(paper.folder_of_runs), tmp_path, assignments=assignments)
+    ]
+    assert find("steps=9") == ["small,steps=9"]
+    assert find("steps=3") == ["small"]
+    with pytest.raises(ConfigError, match=rf"start one with `relic run {paper.module} --preset small --set steps=8`"):
+        find("steps=8")
+
+
 def test_claims_and_docs_judge_unchanged_presets_unless_asked(tmp_path):
     changed = execute(
         Found(dataclasses.replace(SYSTEM, run=constant), TOY), seeds=(0, 1), assignments=["steps=9"], workdir=tmp_path
@@ -322,7 +401,7 @@ def test_claims_and_docs_judge_unchanged_presets_unless_asked(tmp_path):
     found = runs.find(str(tmp_path), tmp_path)
     assert ledger.judged(found) == []
     assert docs.telling_runs(tmp_path) == {}
-    assert ledger.judged(found, assignments=["steps=9"]) == found
+    assert ledger.judged(found, changed=True) == found
     assert [run.folder for run in runs.find(TOY, tmp_path, assignments=["steps=9"])] == [changed]
     assert "small,steps=9" in ledger.of(TOY, tmp_path, assignments=["steps=9"])[1][0].source
     assert "no run of preset paper or small yet" in ledger.of(TOY, tmp_path)[1][0].source

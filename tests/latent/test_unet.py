@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.learner import DATA_AXIS
 from latent.unet import TimeEmbedding, UNet, parameter_count, sinusoids
 
 SMALL = UNet(1, channels=(8, 16), blocks=1, groups=4, heads=2, attention=(1,))
@@ -114,6 +115,28 @@ def test_dropout_draws_only_in_training(small):
     still, drawn = jax.jit(unet.apply)(params, x, emb), draw(jax.random.key(0))
     np.testing.assert_allclose(still, jax.jit(SMALL.apply)(params, x, emb), rtol=1e-5, atol=1e-5)
     assert jnp.abs(drawn - still).max() > 1e-3
+
+
+def test_dropout_goes_with_recomputation(small):
+    params, x, emb = small
+    unet = SMALL.clone(dropout=0.5, remat=True)
+
+    def loss(params):
+        return unet.apply(params, x, emb, deterministic=False, rngs={"dropout": jax.random.key(0)}).sum()
+
+    assert jax.tree.structure(jax.eval_shape(jax.grad(loss), params)) == jax.tree.structure(params)
+
+
+def test_dropout_is_the_same_however_examples_are_spread_over_replicas(small):
+    params, x, emb = small
+    unet = SMALL.clone(dropout=0.5)
+
+    def apply(x, emb):
+        return unet.apply(params, x, emb, deterministic=False, rngs={"dropout": jax.random.key(0)})
+
+    halves = [jnp.asarray(each).reshape(2, -1, *each.shape[1:]) for each in (x, emb)]
+    spread = jax.jit(jax.vmap(apply, axis_name=DATA_AXIS))(*halves)
+    np.testing.assert_allclose(spread.reshape(x.shape[0], *spread.shape[2:]), jax.jit(apply)(x, emb), atol=1e-5)
 
 
 def test_images_that_cannot_be_halved_are_refused():
