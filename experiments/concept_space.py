@@ -293,7 +293,7 @@ def disc_learner(config: Config) -> Any:
         return losses(params, key, batch["x"], cs.plain(batch["cond"]))[0].mean(), {}
 
     tx = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
-    learner = gradient_learner(init, loss, tx, key_of=step_key)
+    learner = gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)
 
     def draw(data, key, step):
         rows = jax.random.randint(jax.random.fold_in(key, step), (config.batch_size,), 0, data["x"].shape[0])
