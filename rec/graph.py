@@ -46,7 +46,7 @@ class RecGraph(NamedTuple):
         """The graph of the training part of a data set."""
         indptr, items = interactions.train_indptr, interactions.train_items
         users = np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
-        pattern = Graph.from_edges(users, items, interactions.shape).replace(shared=True)
+        pattern = Graph.from_edges(users, items, interactions.shape, shared=True)
         return jax.jit(normalised)(pattern, jnp.ones(pattern.num_edges, jnp.float32))
 
 

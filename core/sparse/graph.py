@@ -36,13 +36,14 @@ class Graph:
     are the same on all of them, as a table of all nodes is."""
 
     @classmethod
-    def from_edges(cls, rows, cols, shape: tuple[int, int]) -> "Graph":
+    def from_edges(cls, rows, cols, shape: tuple[int, int], *, shared: bool = False) -> "Graph":
         """The pattern with the given edges, put in row-major order.
 
         Args:
           rows: row of each edge, integers.
           cols: column of each edge, integers.
           shape: (m, n).
+          shared: whether replicas share the work of its products.
 
         Raises:
           DataError: for edges outside of the shape and for repeated edges.
@@ -64,7 +65,7 @@ class Graph:
             )
         forth = np.lexsort((rows, cols)).astype(np.int32)
         back = np.argsort(forth).astype(np.int32)
-        return cls(_side(rows, cols, back, shape[0]), _side(cols[forth], rows[forth], forth, shape[1]), shape)
+        return cls(_side(rows, cols, back, shape[0]), _side(cols[forth], rows[forth], forth, shape[1]), shape, shared)
 
     @property
     def num_edges(self) -> int:
