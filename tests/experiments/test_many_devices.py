@@ -37,6 +37,12 @@ TIMES = ("seconds", "milliseconds", "megabytes", "overhead", "ratio of times")
 """Metrics that name what a machine took; no two runs agree on them."""
 LOOSE = {"toy release": 1e-2}
 """Relative tolerance of numbers that amplify rounding: a curve fitted by least squares to a few points."""
+UNSTABLE = {
+    "recsae": ("principal components", "independent components"),
+    "image_cate": ("width",),
+}
+"""Methods or metrics that rounding decides at tiny settings: decompositions of codes with nearly equal eigenvalues, and
+intervals of clusters that so few images do not identify."""
 QUICK = ("dccf", "jepa_linear", "sae_family")
 """Systems whose runs compile little; the others are slow."""
 
@@ -68,13 +74,20 @@ def run(slug: str, workdir: Path, devices: int, processes: int = 1) -> dict:
         )
         for i in range(processes)
     ]
-    for process in started:
-        assert (process.communicate(timeout=1500)[1], process.returncode)[1] == 0
+    try:
+        said = [process.communicate(timeout=1500)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(text[-2000:] for text in said)
     (path,) = (workdir / slug).glob("*/records.jsonl")
     return {
         (r.dataset, r.method, r.metric, r.seed, json.dumps(dict(r.coords), sort_keys=True)): r.value
         for r in records.read(path)
-        if r.metric and not any(word in f"{r.metric} {r.method}" for word in TIMES)
+        if r.metric
+        and not any(word in f"{r.metric} {r.method}" for word in TIMES)
+        and not {r.metric, r.method} & set(UNSTABLE.get(slug, ()))
     }
 
 
