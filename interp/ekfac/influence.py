@@ -187,7 +187,8 @@ def most_influential(
     """The k highest and lowest scoring training examples per query; with a workdir a killed pass goes on.
 
     A set that does not fit in memory streams past: give :func:`core.fit.fit` the learner ``top(k, queries, lambda _,
-    rows: pairwise(capture, task, params, prepared, rows))`` and batches ``Examples(None, rows, ids, weight)``.
+    rows: pairwise(capture, task, params, prepared, rows))`` and batches ``Examples(None, rows, ids, weight)``, whose
+    iterator says by ``identity()`` what they are.
     """
     queries = jax.tree.leaves(prepared)[0].shape[0]
 

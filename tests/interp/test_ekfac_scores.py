@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.digest import of_arrays
 from core.fit import fit
 from interp import ekfac
 from interp.ekfac.contractions import is_lookup, low_rank_scores
@@ -213,6 +214,9 @@ class FromDisk:
         self.at += 1
         examples = jax.tree.map(lambda leaf: np.asarray(leaf)[inside], self.rows)
         return ekfac.Examples(None, examples, inside, (index < 11).astype(np.float32))
+
+    def identity(self):
+        return {"rows": of_arrays(self.rows)}
 
     def get_state(self):
         return self.at
