@@ -40,8 +40,8 @@ UNSTABLE = {
     "recsae": ("principal components", "independent components"),
     "image_cate": ("sandwich", "sandwich, other images"),
 }
-"""Methods or metrics that rounding decides at tiny settings: decompositions of codes with nearly equal eigenvalues, and
-intervals of clusters that so few images do not identify, and a curve of many parameters fitted to six points."""
+"""Methods or metrics that differed when the tiny runs were first compared, while all else of the run agreed: components
+and a fitted curve of few points, and intervals that are NaN or 0 with so few images. They are not compared."""
 QUICK = ("dccf", "jepa_linear", "sae_family")
 """Systems whose runs compile little; the others are slow."""
 
