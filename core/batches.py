@@ -11,13 +11,12 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from core.digest import of_arrays
 from core.errors import ConfigError, DataError
+from core.learner import Stream, stream
 
 _ROUNDS = 10
 """With 6, pairs of images are visibly uneven for 8 examples; from 8 on no test of 40,000 permutations tells."""
 _LOOKED_AT = 256
 """Examples of a source that its digest looks at."""
-_STREAM = 0xFFFFFFFE
-"""Sets these keys apart from the loss's, which are ``fold_in(key, step)``; no run has so many steps."""
 
 
 def epoch_sampler(
@@ -41,7 +40,7 @@ def epoch_sampler(
         if batch_size > size:
             raise ConfigError(f"a batch of {batch_size} examples cannot be drawn from {size}; lower the batch size")
         epoch, index = jnp.divmod(step, size // batch_size)
-        key = jax.random.fold_in(jax.random.fold_in(key, _STREAM), epoch)
+        key = stream(key, Stream.EPOCHS, epoch)
         chosen = permuted(key, index * batch_size + jnp.arange(batch_size), size)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], data)
 

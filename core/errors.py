@@ -5,12 +5,12 @@ class RelicError(Exception):
     """Base of errors whose message is meant for the user; the command line prints it without a traceback."""
 
 
-class DataError(RelicError):
+class DataError(RelicError, ValueError):
     """A data file is missing, unreadable or not what its format promises; names file, field and remedy."""
 
 
-class ConfigError(RelicError):
-    """A setting is unknown, of the wrong type or out of range; names what is possible."""
+class ConfigError(RelicError, ValueError):
+    """A setting or an argument is unknown, of the wrong type or out of range; names what is possible."""
 
 
 class UnequalShares(ConfigError):  # noqa: N818 - it names what is so, and a smaller number of devices may do

@@ -9,12 +9,16 @@ Randomness is a function of (seed, step) alone: ``state.key`` never changes and 
 ``fold_in(state.key, t)``. However steps are grouped, scanned, resumed or spread over devices, step ``t`` of a seed
 draws the same numbers.
 
+What else is drawn from a run's key comes from a named stream of it (:class:`Stream`): ``fold_in`` with a number below
+2^31 is a count (a step, an epoch, an example's place), from 2^31 on it is a purpose. Nobody else folds a constant in.
+
 The named axis ``DATA_AXIS`` is the only thing a learner knows of parallelism: where it is bound (by
 :func:`core.fit.fit` on several devices, by :func:`core.parallel.pmap_parallel`, or by hand with
 ``vmap(..., axis_name=DATA_AXIS)``) each replica sees its share
 of the batch and gradients are averaged over it; elsewhere the same code sees the whole batch.
 """
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +39,30 @@ BatchAxes = Any
 """A prefix of the batch, as ``in_axes`` of ``jax.vmap``: 0 where examples lie along axis 0, None where all share it."""
 STATED = "stated"
 """In place of a prefix: that which the learner's layout states."""
+
+
+class Stream(enum.IntEnum):
+    """What a key is used for besides the steps of its run; a new purpose takes the next number below."""
+
+    TRIPLES = 0xFFFFFFFF
+    """Users, items and negatives of a step."""
+    EPOCHS = 0xFFFFFFFE
+    """The order of the examples in an epoch."""
+    ROWS = 0xFFFFFFFD
+    """What is drawn for a step's rows of sequences."""
+    VIEWS = 0xFFFFFFFC
+    """Random views of a graph."""
+    START = 0xFFFFFFFB
+    """Noise that a sampler starts from."""
+    EXAMPLES = 0xFFFFFFFA
+    """A step's examples, drawn with replacement or from a world."""
+
+
+def stream(key: Key[Array, ""], purpose: Stream, *counts: Int[Array, ""] | int) -> Key[Array, ""]:
+    """The key for a purpose, and within it for a step, an epoch or another count; no two of them are equal."""
+    for number in (int(purpose), *counts):
+        key = jax.random.fold_in(key, number)
+    return key
 
 
 class State(NamedTuple):

@@ -14,15 +14,12 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from core.learner import Learner, gradient_learner, with_sampler
+from core.learner import Learner, Stream, gradient_learner, stream, with_sampler
 from rec.bpr import bpr, bpr_learner, embedding_table, embeddings, readout, squared_rows
 from rec.contrastive import first_occurrence, nce
 from rec.graph import Nodes, RecData, RecGraph, normalised, propagate
 from rec.lightgcn import LightGCN
 from rec.sampling import Batch, Triples, steps_per_epoch, triple_sampler
-
-_STREAM = 0xFFFFFFFE
-"""Sets the keys of the dropped edges apart from those of the triples and of the loss."""
 
 
 class TwoViews(NamedTuple):
@@ -48,7 +45,7 @@ def two_view_sampler(batch_size: int, rate: float) -> Callable[[RecData, Key[Arr
 
     def sample(data: RecData, key: Key[Array, ""], step: Int[Array, ""]) -> TwoViews:
         epoch = step // steps_per_epoch(data.graph.user_item.num_edges, batch_size)
-        keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _STREAM), epoch))
+        keys = jax.random.split(stream(key, Stream.VIEWS, epoch))
         views = drop_edges(data.graph, keys[0], rate), drop_edges(data.graph, keys[1], rate)
         return TwoViews(data.graph, draw(data, key, step).triples, views)
 

@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
+from core.learner import Stream, stream
 from core.sparse import Graph
 from rec.graph import RecData, RecGraph
-
-_STREAM = 0xFFFFFFFF
-"""Sets the sampler's keys apart from the loss's, which are ``fold_in(key, step)``; no run has so many steps."""
 
 
 class Triples(NamedTuple):
@@ -72,7 +70,7 @@ def triple_sampler(batch_size: int) -> Callable[[RecData, Key[Array, ""], Int[Ar
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`."""
 
     def sample(data: RecData, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
-        key = jax.random.fold_in(jax.random.fold_in(key, _STREAM), step)
+        key = stream(key, Stream.TRIPLES, step)
         return Batch(data.graph, sample_triples(data, key, batch_size))
 
     return sample

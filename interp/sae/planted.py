@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-_DRAWS = 0x5AE
+from core.learner import Stream, stream
 
 
 class Planted(NamedTuple):
@@ -59,6 +59,6 @@ def sampler(batch_size: int):
     """For :func:`core.learner.with_sampler`: fresh examples at every step; the data are the world."""
 
     def sample(world: Planted, key: Any, step: Int[Array, ""]) -> Float[Array, "b d"]:
-        return draw(world, jax.random.fold_in(jax.random.fold_in(key, _DRAWS), step), batch_size)[0]
+        return draw(world, stream(key, Stream.EXAMPLES, step), batch_size)[0]
 
     return sample

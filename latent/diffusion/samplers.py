@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from core.learner import example_keys
+from core.learner import Stream, example_keys, stream
 from latent.diffusion.grids import Grid
 from latent.diffusion.prediction import Denoiser, Level, Query
 
@@ -273,7 +273,7 @@ def starting_noise(
     first_example: Int[Array, ""] | int = 0,
 ) -> Float[Array, "batch ..."]:
     """Noise to start from, per example as in :func:`sample`; scaled to the plan's first level if one is given."""
-    keys = example_keys(jax.random.fold_in(key, 0x5EED), shape[0], first_example)
+    keys = example_keys(stream(key, Stream.START), shape[0], first_example)
     noise = jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(keys)
     if plan is None:
         return noise

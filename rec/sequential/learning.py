@@ -13,13 +13,10 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from core.batches import epoch_sampler
-from core.learner import Learner, gradient_learner, mean_over_devices, with_sampler
+from core.learner import Learner, Stream, gradient_learner, mean_over_devices, stream, with_sampler
 from rec.sampling import nth_absent
 from rec.sequential.histories import PAD, Rows, SequenceData
 from rec.sequential.models import Bert4Rec, Sequential
-
-_STREAM = 0xFFFFFFFD
-"""Sets the sampler's keys apart from those of epochs and of losses."""
 
 Criterion = Callable[[Float[Array, "*places"], Float[Array, "*places n"]], Float[Array, "*places"]]
 """``(score of the target, scores of negatives) -> loss`` of each place."""
@@ -102,7 +99,7 @@ def row_sampler(
 
     def sample(data: SequenceData, key: Any, step: Int[Array, ""]) -> Batch:
         rows = epochs(data.rows, key, step)
-        draw, noise, cloze = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _STREAM), step), 3)
+        draw, noise, cloze = jax.random.split(stream(key, Stream.ROWS, step), 3)
         hidden = None if hide is None else hidden_places(cloze, rows, hide)
         return Batch(rows, negatives.draw(data, draw, rows), jax.random.split(noise, batch_size), hidden)
 
