@@ -19,6 +19,7 @@ of the batch and gradients are averaged over it; elsewhere the same code sees th
 """
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -56,6 +57,10 @@ class Stream(enum.IntEnum):
     """Noise that a sampler starts from."""
     EXAMPLES = 0xFFFFFFFA
     """A step's examples, drawn with replacement or from a world."""
+    TARGETS = 0xFFFFFFF9
+    """Targets drawn from a model, in each of several passes over the data."""
+    TRIALS = 0xFFFFFFF8
+    """What is drawn to check something before a run."""
 
 
 def stream(key: Key[Array, ""], purpose: Stream, *counts: Int[Array, ""] | int) -> Key[Array, ""]:
@@ -164,9 +169,19 @@ def example_keys(key: Any, count: int, first_example: Any = 0) -> Key[Array, " b
       count: of the examples at hand.
       first_example: place of their first one in the global batch. Under pmap each replica adds its own.
     """
+    return keys_at(key, example_places(count, first_example))
+
+
+def example_places(count: int, first_example: Any = 0) -> Int[Array, " batch"]:
+    """The places of the examples at hand in the global batch; under pmap those of each replica follow one another."""
     if axis_is_bound():
         first_example = first_example + jax.lax.axis_index(DATA_AXIS) * count
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first_example + jnp.arange(count))
+    return first_example + jnp.arange(count)
+
+
+def keys_at(key: Any, places: Int[Array, " n"]) -> Key[Array, " n"]:
+    """The key of each place of a sequence: that of an example does not depend on the batch that it comes in."""
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(places)
 
 
 def gradient_learner(

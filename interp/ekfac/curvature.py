@@ -22,16 +22,18 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from core.errors import ConfigError
-from core.learner import Learner
+from core.learner import Learner, Stream, keys_at, stream
 from core.linalg import of_each_matrix
 from interp.ekfac import contractions
 from interp.ekfac.capture import Block, Capture, Record
 from interp.ekfac.fisher import Fisher
-from interp.ekfac.stages import Examples, Sums, example_keys, records, stage
+from interp.ekfac.stages import Examples, Sums, records, stage
 from interp.likelihoods import Task
 
 NARROW = 256
 """Products of so few columns are computed in one piece."""
+FACTORS, EIGENVALUES = 0, 1
+"""Passes that draw targets: EK-FAC's eigenvalues are unbiased only in a basis that these draws have not made."""
 Mask = Callable[[Any], Array]
 """Of one example, 1 for the positions that count and 0 for padding."""
 
@@ -72,7 +74,7 @@ def covariance(
         return {name: Factors(*_zeros(block, widest)) for name, block in capture.blocks.items()}
 
     def statistic(key, batch: Examples):
-        found = _weighted(capture, task, fisher, mask, key, batch)
+        found = _weighted(capture, task, fisher, mask, stream(key, Stream.TARGETS, FACTORS), batch)
         sums = {name: _outer_products(capture.blocks[name], record, widest) for name, (record, _) in found.items()}
         return sums, {name: positions for name, (_, positions) in found.items()}
 
@@ -141,6 +143,7 @@ def eigenvalue_correction(
 
     def statistic(key, batch: Examples):
         params, curvature = batch.params
+        key = stream(key, Stream.TARGETS, EIGENVALUES)
         found = _weighted(capture, task, fisher, mask, key, batch._replace(params=params))
         sums = {}
         for name, (record, _) in found.items():
@@ -283,7 +286,7 @@ def _apply(eigen: Eigen, matrix: Array, power: float) -> Array:
 
 def _weighted(capture: Capture, task: Task, fisher: Fisher, mask: Mask | None, key, batch: Examples):
     """By block, the batch's record with what does not count set to zero, and the number of positions that do."""
-    found = records(capture, task, fisher, batch.params, batch.examples, example_keys(key, batch.index))
+    found = records(capture, task, fisher, batch.params, batch.examples, keys_at(key, batch.index))
     counts = None if mask is None else jax.vmap(lambda e: mask(e).ravel())(batch.examples)
     weighted = {}
     for name, record in found.items():

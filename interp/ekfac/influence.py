@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 from core.errors import ConfigError
 from core.fit import fit
-from core.learner import with_sampler
+from core.learner import Stream, stream, with_sampler
 from interp.ekfac import curvature as curvatures
 from interp.ekfac import scores as scoring
 from interp.ekfac.capture import Capture, capture
@@ -80,7 +80,7 @@ def fit_curvature(
     """
     data = whole(params, examples)
     example = jax.tree.map(lambda leaf: leaf[0], examples)
-    require_likelihood(task, params, example, key)
+    require_likelihood(task, params, example, stream(key, Stream.TRIALS))
     found = _capture(task.outputs, params, example, where)
     fisher = fisher or _default_fisher(task, params, example)
 

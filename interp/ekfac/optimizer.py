@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from core.learner import example_places
 from interp.ekfac.capture import Capture
 from interp.ekfac.curvature import (
     Curvature,
@@ -62,7 +63,7 @@ def ekfac_precondition(
 
     def update(updates, state: Any, params=None, *, examples: PyTree, key: Any, **_):
         rows = jax.tree.leaves(examples)[0].shape[0]
-        batch = Examples(params, examples, jnp.arange(rows), jnp.ones(rows))
+        batch = Examples(params, examples, example_places(rows), jnp.ones(rows))
         aged = jax.tree.map(lambda x: decay * x, (state.factors.sums, state.factors.examples, state.factors.positions))
         factors = cover.update(Sums(state.count, key, *aged), batch)[0]
 

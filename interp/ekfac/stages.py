@@ -120,11 +120,6 @@ def steps_of(data: Examples, batch_size: int) -> int:
     return -(-np.shape(data.index)[0] // batch_size)
 
 
-def example_keys(key: Key[Array, ""], index: Int[Array, " n"]) -> Key[Array, " n"]:
-    """A key per example, the same in whatever batch and on whatever device it comes."""
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
-
-
 def records(
     capture: Capture, task: Task, fisher: Fisher, params: PyTree, examples: PyTree, keys: Any
 ) -> dict[str, Record]:

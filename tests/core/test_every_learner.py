@@ -14,6 +14,7 @@ from core.learner import accumulate, replicate_seeds, seed_keys
 from core.loop import scan_steps
 from core.parallel import data_mesh, data_parallel, pmap_parallel, unreplicate
 from tests.examples import EXAMPLES
+from tests.keys import drawn_twice, draws
 
 STEPS = 3
 
@@ -97,6 +98,12 @@ def assert_trees_close(a, b, rtol=2e-4, atol=2e-6):
 
 def test_update_is_compiled_once(plain):
     assert plain.traces == 1
+
+
+def test_no_key_serves_two_draws(example):
+    state = jax.eval_shape(example.learner.init, example.key, example.batch)
+    for fn, start in ((example.learner.init, example.key), (example.learner.update, state)):
+        assert not drawn_twice(draws(fn, start, example.batch))
 
 
 def test_scanned_steps_equal_single_ones(example, plain):
