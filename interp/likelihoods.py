@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from core.checks import Positive, checked, require_finite
+from core.cross_entropy import counted_places, cross_entropies
 from core.errors import ConfigError
+from core.kinds import is_traced
 
 Example = Any
 """One example: any pytree of arrays, without a batch axis."""
@@ -37,6 +41,8 @@ class Likelihood(NamedTuple):
     """``(outputs, reference, example)``: Bregman divergence of the loss between two outputs, summed over positions."""
     metric: Callable[[Outputs, Outputs, Example], Outputs]
     """``(outputs, tangent, example)``: H tangent."""
+    require: Callable[[str, Outputs, Any], None] = lambda name, shape, examples: None
+    """``(name, shape, examples)``: refuses examples whose targets do not belong to outputs of this shape."""
 
 
 class Task(NamedTuple):
@@ -51,21 +57,27 @@ class Task(NamedTuple):
         return self.likelihood.loss(self.outputs(params, example), example)
 
 
-def categorical(target: Callable[[Example], Array], mask: Callable[[Example], Array] | None = None) -> Likelihood:
-    """Softmax outputs: logits [..., C], integer targets [...]; positions where the mask is 0 do not count.
+@checked
+def categorical(
+    target: Callable[[Example], Array], mask: Callable[[Example], Array] | None = None, ignore: int | None = None
+) -> Likelihood:
+    """Softmax outputs: logits [..., C], integer targets [...].
 
     Args:
-      target: the example's integer targets.
-      mask: the example's weights of positions (0 or 1), of the targets' shape; all count without it.
+      target: the example's integer targets, 0 to C - 1.
+      mask: 1 for the example's positions that count and 0 for others, of the targets' shape; all count without it.
+      ignore: a target whose position does not count either, such as -100.
     """
 
+    def counted(example):
+        return counted_places(target(example), None if mask is None else mask(example), ignore)
+
     def weight(example, shape):
-        return jnp.ones(shape) if mask is None else jnp.asarray(mask(example)).astype(jnp.float32)
+        places = counted(example)
+        return jnp.ones(shape) if places is None else places.astype(jnp.float32)
 
     def loss(logits, example):
-        labels = target(example)
-        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
-        return -jnp.sum(picked * weight(example, labels.shape))
+        return jnp.sum(cross_entropies(logits, target(example), counted(example)))
 
     def sample(key, logits, example):
         labels = jax.random.categorical(key, logits)
@@ -74,7 +86,7 @@ def categorical(target: Callable[[Example], Array], mask: Callable[[Example], Ar
 
     def root(logits, example):
         if logits.size != logits.shape[-1]:
-            raise ValueError(
+            raise ConfigError(
                 f"the exact Fisher of logits {logits.shape} would need a pass per class and position; "
                 "use sampled() or empirical() for outputs with several positions"
             )
@@ -92,10 +104,25 @@ def categorical(target: Callable[[Example], Array], mask: Callable[[Example], Ar
         product = p * (tangent - jnp.sum(p * tangent, axis=-1, keepdims=True))
         return product * weight(example, p.shape[:-1])[..., None]
 
-    return Likelihood(loss, sample, root, divergence, metric)
+    def require(name, shape, examples):
+        labels = np.asarray(jax.vmap(target)(examples))
+        _require_shape(name, "labels", labels, shape.shape[:-1])
+        places = jax.vmap(counted)(examples)
+        classes = shape.shape[-1]
+        wrong = np.argwhere(((labels < 0) | (labels >= classes)) & (True if places is None else np.asarray(places)))
+        if wrong.size:
+            row, *position = (int(i) for i in wrong[0])
+            raise ConfigError(
+                f"{name}: the label of row {row}{f', position {position[0] if len(position) == 1 else position}' if position else ''} is "
+                f"{labels[tuple(wrong[0])]}, but the network has {classes} classes, 0 to {classes - 1}; mask positions "
+                "that do not count, or name the label that marks them: categorical(..., ignore=-100)"
+            )
+
+    return Likelihood(loss, sample, root, divergence, metric, require)
 
 
-def gaussian(target: Callable[[Example], Array], variance: float = 1.0) -> Likelihood:
+@checked
+def gaussian(target: Callable[[Example], Array], variance: Positive = 1.0) -> Likelihood:
     """Outputs are means of independent Gaussians: loss = |outputs - target|^2 / (2 variance), up to a constant."""
 
     def loss(means, example):
@@ -113,7 +140,40 @@ def gaussian(target: Callable[[Example], Array], variance: float = 1.0) -> Likel
     def metric(means, tangent, example):
         return tangent / variance
 
-    return Likelihood(loss, sample, root, divergence, metric)
+    def require(name, shape, examples):
+        _require_shape(name, "targets", jax.vmap(target)(examples), shape.shape)
+
+    return Likelihood(loss, sample, root, divergence, metric, require)
+
+
+def _require_shape(name: str, what: str, targets: Any, shape: tuple[int, ...]) -> None:
+    if np.shape(targets)[1:] != tuple(shape):
+        raise ConfigError(f"{name}: {what} have shape {list(np.shape(targets)[1:])}, the outputs {list(shape)}")
+
+
+def require_examples(task: Task, params: Any, examples: Any, name: str = "examples") -> None:
+    """Refuses examples that would give wrong scores or none: not finite, of another shape, with labels of no class.
+
+    Args:
+      task: the network and its likelihood.
+      params: parameters.
+      examples: arrays with one example per row; nothing is asked of traced ones.
+      name: what they are called in the message.
+
+    Raises:
+      ConfigError: names row and leaf.
+    """
+    if any(is_traced(leaf) for leaf in jax.tree.leaves((params, examples))):
+        return
+    require_finite("params", params, "train it again, with a lower learning rate")
+    require_finite(name, examples, "the first number is the row: remove or impute it")
+    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf)[1:], jax.dtypes.result_type(leaf)), examples)
+    try:
+        shape = jax.eval_shape(task.outputs, params, first)
+    except (TypeError, ValueError) as error:
+        shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(first)}
+        raise ConfigError(f"{name}: the network cannot be applied to an example of shapes {shapes}: {error}") from error
+    task.likelihood.require(name, shape, examples)
 
 
 def require_likelihood(task: Task, params: Any, example: Example, key: Any) -> None:

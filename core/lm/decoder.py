@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from core.cross_entropy import cross_entropies
 from core.errors import ConfigError
 from core.lm.config import DecoderConfig, RopeScaling
 
@@ -175,8 +176,9 @@ def token_losses(
     targets: Int[Array, "*batch s"],
     mask: Bool[Array, "*batch s"] | None = None,
     chunk: int | None = None,
+    ignore: int | None = None,
 ) -> Float[Array, "*batch s"]:
-    """-log p of every target given the tokens up to its place.
+    """-log p of every target given the tokens up to its place; NaN where a target is no token.
 
     Args:
       model: the decoder.
@@ -185,14 +187,13 @@ def token_losses(
       targets: the ids that follow.
       mask: which tokens are real.
       chunk: compute logits for so many positions at a time, so that [..., s, vocab] never exists, backwards neither.
+      ignore: a target that does not count, such as -100; its loss is 0.
     """
     bound = model.bind({"params": params})
     hidden = bound.hidden(tokens, mask)
 
     def losses(hidden, targets):
-        logits = bound.logits(hidden)
-        picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        return jax.nn.logsumexp(logits, axis=-1) - picked
+        return cross_entropies(bound.logits(hidden), targets, ignore=ignore)
 
     return losses(hidden, targets) if chunk is None else _in_chunks(losses, hidden, targets, chunk)
 

@@ -1,15 +1,19 @@
 """How good an attribution is: correlation with a reference, retraining on subsets, detection of wrong labels."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree, Real
+
+from core.checks import FINITE, Count, Fraction, Natural, checked
 
 
+@checked
 def correlation(a: ArrayLike, b: ArrayLike) -> Float[Array, " query"]:
     """Pearson correlation over training examples of two score matrices [query, example], for every query."""
     centred = [x - x.mean(axis=1, keepdims=True) for x in (jnp.asarray(a), jnp.asarray(b))]
@@ -17,17 +21,21 @@ def correlation(a: ArrayLike, b: ArrayLike) -> Float[Array, " query"]:
     return jnp.sum(centred[0] * centred[1], axis=1) / jnp.maximum(norms[0] * norms[1], 1e-30)
 
 
-def random_subsets(key: Array, subsets: int, examples: int, share: float = 0.5) -> Bool[Array, "subset example"]:
+@checked
+def random_subsets(
+    key: Key[Array, ""], subsets: Count, examples: Count, share: Fraction = 0.5
+) -> Bool[Array, "subset example"]:
     """Masks of random subsets of equal size."""
     size = round(share * examples)
     return jax.vmap(lambda key: jax.random.permutation(key, examples) < size)(jax.random.split(key, subsets))
 
 
+@checked
 def retrained_losses(
     train: Callable[[Array, Float[Array, " example"]], PyTree],
     losses: Callable[[PyTree], Float[Array, " query"]],
-    keys: Array,
-    weights: Float[Array, "subset example"],
+    keys: Key[Array, " seed"],
+    weights: Real[Array, "subset example"],
 ) -> Float[Array, "subset query"]:
     """Query losses after training on weighted examples, averaged over seeds; everything as one program.
 
@@ -44,10 +52,11 @@ def retrained_losses(
     return jax.lax.map(one, weights)
 
 
+@checked
 def linear_datamodelling_scores(
-    scores: Float[Array, "query example"],
+    scores: Annotated[Float[Array, "query example"], FINITE],
     subsets: Bool[Array, "subset example"],
-    losses: Float[Array, "subset query"],
+    losses: Annotated[Float[Array, "subset query"], FINITE],
 ) -> np.ndarray:
     """Per query, Spearman's correlation over subsets of summed scores and the (negative) retrained loss (Park 2023)."""
     predicted = np.asarray(subsets, float) @ np.asarray(scores, float).T
@@ -56,15 +65,19 @@ def linear_datamodelling_scores(
     return np.array([np.corrcoef(*ranks)[0, 1] for ranks in ranked])
 
 
-def without_top(scores: Float[Array, "query example"], k: int) -> np.ndarray:
+@checked
+def without_top(scores: Float[Array, "query example"], k: Natural) -> np.ndarray:
     """Per query, weights that leave its k most positive training examples out."""
     weights = np.ones(np.shape(scores))
     np.put_along_axis(weights, np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k], 0.0, axis=1)
     return weights
 
 
-def detection_auc(scores: ArrayLike, is_wrong: ArrayLike) -> float:
-    """Area under the ROC curve of finding the wrong examples by a high score; ties count half."""
+@checked
+def detection_auc(scores: Annotated[Real[Array, " example"], FINITE], is_wrong: Bool[Array, " example"]) -> float:
+    """Area under the ROC curve of finding the wrong examples by a high score; ties count half, NaN without one kind."""
     ranks, flipped = scipy.stats.rankdata(np.asarray(scores, float)), np.asarray(is_wrong, bool)
     wrong, right = int(flipped.sum()), int((~flipped).sum())
+    if not wrong or not right:
+        return float("nan")
     return float((ranks[flipped].sum() - wrong * (wrong + 1) / 2) / (wrong * right))

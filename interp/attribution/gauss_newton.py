@@ -12,11 +12,14 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from interp.likelihoods import Task
+from core.checks import Count, NonNegative, checked, require_finite
+from interp.likelihoods import Task, require_examples
 
 
-def matrix(task: Task, params: PyTree, examples: PyTree, batch_size: int = 64) -> Float[Array, "p p"]:
+@checked
+def matrix(task: Task, params: PyTree, examples: PyTree, batch_size: Count = 64) -> Float[Array, "p p"]:
     """G of a small network; parameters in the order of ``ravel_pytree``."""
+    require_examples(task, params, examples)
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
 
     def one(example):
@@ -48,23 +51,27 @@ def product(task: Task, params: PyTree, examples: PyTree) -> Callable[[PyTree], 
     return apply
 
 
+@checked
 def per_example_gradients(
-    loss: Callable[[PyTree, Any], Array], params: PyTree, examples: PyTree, batch_size: int = 64
+    loss: Callable[[PyTree, Any], Array], params: PyTree, examples: PyTree, batch_size: Count = 64
 ) -> Float[Array, "n p"]:
     """Gradients of every example, flattened."""
+    require_finite("examples", examples)
     return jax.lax.map(lambda example: _ravel(jax.grad(loss)(params, example)), examples, batch_size=batch_size)
 
 
+@checked
 def exact_influence(
-    task: Task, params: PyTree, train: PyTree, queries: PyTree, damping: float
+    task: Task, params: PyTree, train: PyTree, queries: PyTree, damping: NonNegative
 ) -> Float[Array, "query example"]:
     """Influence with the whole damped matrix."""
     G = matrix(task, params, train)
     return _solve_between(task, params, train, queries, G + damping * jnp.eye(len(G)))
 
 
+@checked
 def block_influence(
-    task: Task, params: PyTree, train: PyTree, queries: PyTree, damping: float, block: Callable[[str], str]
+    task: Task, params: PyTree, train: PyTree, queries: PyTree, damping: NonNegative, block: Callable[[str], str]
 ) -> Float[Array, "query example"]:
     """Influence with the matrix's diagonal blocks only.
 
@@ -86,6 +93,8 @@ def block_influence(
 
 
 def _solve_between(task: Task, params: PyTree, train: PyTree, queries: PyTree, damped: Array) -> Array:
+    require_examples(task, params, train, "train")
+    require_examples(task, params, queries, "queries")
     of_queries = per_example_gradients(task.loss, params, queries)
     of_train = per_example_gradients(task.loss, params, train)
     return jax.scipy.linalg.solve(damped, of_queries.T, assume_a="pos").T @ of_train.T

@@ -5,39 +5,58 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
+from core.checks import Count, NonNegative, checked, require_finite
+from core.errors import ConfigError
 from interp.attribution.gauss_newton import per_example_gradients
-from interp.likelihoods import Task
+from interp.likelihoods import Task, require_examples
 
 
+@checked
 def dot_product(task: Task, params: PyTree, train: PyTree, queries: PyTree) -> Float[Array, "query example"]:
     """Grad L_q . grad L_m."""
+    _require_both(task, params, train, queries)
     return per_example_gradients(task.loss, params, queries) @ per_example_gradients(task.loss, params, train).T
 
 
+@checked
 def cosine(task: Task, params: PyTree, train: PyTree, queries: PyTree) -> Float[Array, "query example"]:
     """The dot product of normalised gradients; 0 where a gradient is 0."""
+    _require_both(task, params, train, queries)
     sides = [_normalised(per_example_gradients(task.loss, params, x)) for x in (queries, train)]
     return sides[0] @ sides[1].T
 
 
+@checked
 def tracin(
     task: Task, checkpoints: Sequence[PyTree], rates: Sequence[float], train: PyTree, queries: PyTree
 ) -> Float[Array, "query example"]:
-    """Sum over checkpoints of learning rate times dot product (Pruthi et al. 2020, TracInCP)."""
+    """Sum over checkpoints of learning rate times dot product (Pruthi et al. 2020, TracInCP).
+
+    Raises:
+      ConfigError: where there is not one rate per checkpoint, or an example is not finite or has a label of no class.
+    """
+    if len(checkpoints) != len(rates) or not checkpoints:
+        raise ConfigError(
+            f"tracin: {len(checkpoints)} checkpoints need as many rates, not {len(rates)}, and at least one"
+        )
     scores = [rate * dot_product(task, params, train, queries) for params, rate in zip(checkpoints, rates, strict=True)]
     return sum(scores, start=jnp.zeros(()))
 
 
+@checked
 def representation(
     features: Callable[[PyTree, Any], Array], params: PyTree, train: PyTree, queries: PyTree
 ) -> Float[Array, "query example"]:
     """Cosine similarity of features, e.g. of the last hidden layer."""
+    require_finite("train", train)
+    require_finite("queries", queries)
     sides = [_normalised(jax.vmap(lambda e: features(params, e).ravel())(x)) for x in (queries, train)]
     return sides[0] @ sides[1].T
 
 
+@checked
 def trak(
     margin: Callable[[PyTree, Any], Float[Array, ""]],
     residual: Callable[[PyTree, Any], Float[Array, ""]],
@@ -45,7 +64,7 @@ def trak(
     train: PyTree,
     queries: PyTree,
     projection: Callable[[Float[Array, "n p"]], Float[Array, "n k"]],
-    ridge: float = 0.0,
+    ridge: NonNegative = 0.0,
 ) -> Float[Array, "query example"]:
     r"""TRAK (Park et al. 2023, eq. 15): mean over models of phi_q^T (Phi^T Phi + ridge)^{-1} phi_m times mean residual.
 
@@ -58,6 +77,8 @@ def trak(
       projection: of gradients to fewer dimensions, see :func:`gaussian_projection`.
       ridge: added to the diagonal of Phi^T Phi.
     """
+    if not checkpoints:
+        raise ConfigError("trak: checkpoints holds no parameters: pass those of at least one model")
     scores, residuals = [], []
     for params in checkpoints:
         phi, psi = (projection(per_example_gradients(margin, params, x)) for x in (train, queries))
@@ -67,7 +88,8 @@ def trak(
     return jnp.mean(jnp.stack(scores), axis=0) * jnp.mean(jnp.stack(residuals), axis=0)
 
 
-def gaussian_projection(key: Array, dimensions: int) -> Callable[[Float[Array, "n p"]], Float[Array, "n k"]]:
+@checked
+def gaussian_projection(key: Key[Array, ""], dimensions: Count) -> Callable[[Float[Array, "n p"]], Float[Array, "n k"]]:
     """Random projection which keeps inner products in expectation."""
 
     def project(gradients):
@@ -76,6 +98,7 @@ def gaussian_projection(key: Array, dimensions: int) -> Callable[[Float[Array, "
     return project
 
 
+@checked
 def label_margin(task: Task) -> Callable[[PyTree, Any], Float[Array, ""]]:
     """log(p / (1 - p)) with p the probability of an example's targets."""
 
@@ -86,9 +109,15 @@ def label_margin(task: Task) -> Callable[[PyTree, Any], Float[Array, ""]]:
     return margin
 
 
+@checked
 def label_residual(task: Task) -> Callable[[PyTree, Any], Float[Array, ""]]:
     """1 - p: minus the derivative of the loss in the margin."""
     return lambda params, example: -jnp.expm1(-task.loss(params, example))
+
+
+def _require_both(task: Task, params: PyTree, train: PyTree, queries: PyTree) -> None:
+    require_examples(task, params, train, "train")
+    require_examples(task, params, queries, "queries")
 
 
 def _normalised(rows: Array) -> Array:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
+from core.checks import Count, NonNegative, checked
 from interp.attribution.gauss_newton import product
-from interp.likelihoods import Task
+from interp.likelihoods import Task, require_examples
 
 
 class Solution(NamedTuple):
@@ -27,10 +28,12 @@ class Solution(NamedTuple):
     """Gradient evaluations of single examples per right-hand side: a product with G over n examples counts as n."""
 
 
+@checked
 def conjugate_gradient(
-    task: Task, params: PyTree, examples: PyTree, vectors: PyTree, damping: float, iterations: int
+    task: Task, params: PyTree, examples: PyTree, vectors: PyTree, damping: NonNegative, iterations: Count
 ) -> Solution:
     """CG on the damped matrix over all examples, for every right-hand side along the leading axis."""
+    require_examples(task, params, examples)
     damped = _damped(product(task, params, examples), damping)
 
     def solve(v):
@@ -41,18 +44,19 @@ def conjugate_gradient(
     return Solution(found, jax.tree.map(jnp.zeros_like, found), cost)
 
 
+@checked
 def lissa(
     task: Task,
     params: PyTree,
     examples: PyTree,
     vectors: PyTree,
-    damping: float,
+    damping: NonNegative,
     *,
-    key: Array,
+    key: Key[Array, ""],
     sigma: ArrayLike,
-    batch_size: int,
-    iterations: int,
-    repeats: int = 1,
+    batch_size: Count,
+    iterations: Count,
+    repeats: Count = 1,
 ) -> Solution:
     """The series on random batches, averaged over independent repeats.
 
@@ -68,6 +72,7 @@ def lissa(
       iterations: terms of the series.
       repeats: independent series.
     """
+    require_examples(task, params, examples)
     rows = jax.tree.leaves(examples)[0].shape[0]
 
     def series(key):
@@ -85,7 +90,8 @@ def lissa(
     return Solution(mean, spread, iterations * batch_size * repeats)
 
 
-def largest_eigenvalue(apply: Callable[[PyTree], PyTree], start: PyTree, iterations: int = 30) -> Float[Array, ""]:
+@checked
+def largest_eigenvalue(apply: Callable[[PyTree], PyTree], start: PyTree, iterations: Count = 30) -> Float[Array, ""]:
     """Of a positive operator, by power iteration."""
 
     def normalised(v):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from interp.likelihoods import Task
+from core.checks import Count, NonNegative, Positive, checked
+from interp.likelihoods import Task, require_examples
 
 
 class Response(NamedTuple):
@@ -24,6 +25,7 @@ class Response(NamedTuple):
     """Of the objective where optimisation stopped, over eps times that at its start: how far it is from the minimum."""
 
 
+@checked
 def response(
     task: Task,
     params: PyTree,
@@ -31,10 +33,10 @@ def response(
     queries: PyTree,
     moved: PyTree,
     *,
-    damping: float,
+    damping: NonNegative,
     eps: float,
-    steps: int,
-    learning_rate: float,
+    steps: Count,
+    learning_rate: Positive,
 ) -> Response:
     """Responses to the examples ``moved``, one optimisation each, all as one program.
 
@@ -49,6 +51,8 @@ def response(
       steps: of Adam with a cosine schedule, on the whole objective.
       learning_rate: at the start.
     """
+    for name, rows in (("train", train), ("queries", queries), ("moved", moved)):
+        require_examples(task, params, rows, name)
     reference = jax.vmap(lambda example: task.outputs(params, example))(train)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 

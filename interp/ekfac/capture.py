@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from core.checks import checked
 from core.errors import ConfigError
 from interp.ekfac.analysis import TAG, Findings, find
 from interp.ekfac.interpreter import evaluate, plus_zero
@@ -155,6 +156,7 @@ def gradient_rows(site: Site, block: Block, flipped: bool) -> int:
     return block.columns if flipped else block.rows
 
 
+@checked
 def capture(
     fn: Callable[[PyTree, PyTree], Any],
     params: PyTree,
@@ -216,7 +218,13 @@ def dense(x: Array, kernel: Array, bias: Array | None = None, *, name: str) -> A
 def _predicate(where: Callable[[str], bool] | str | None) -> Callable[[str], bool]:
     if where is None:
         return lambda leaf: True
-    return (lambda leaf: re.search(where, leaf) is not None) if isinstance(where, str) else where
+    if not isinstance(where, str):
+        return where
+    try:
+        pattern = re.compile(where)
+    except re.error as error:
+        raise ConfigError(f"where is no regular expression: {where!r} has {error}") from error
+    return lambda leaf: pattern.search(leaf) is not None
 
 
 def _blocks(findings: Findings, names, shapes, wanted) -> tuple[dict[str, Block], dict[str, tuple[Kind, str]]]:

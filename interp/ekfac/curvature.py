@@ -19,8 +19,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
+from core.checks import Count, NonNegative, checked
 from core.errors import ConfigError
 from core.learner import Learner, Stream, keys_at, stream
 from core.linalg import of_each_matrix
@@ -36,6 +37,9 @@ FACTORS, EIGENVALUES = 0, 1
 """Passes that draw targets: EK-FAC's eigenvalues are unbiased only in a basis that these draws have not made."""
 Mask = Callable[[Any], Array]
 """Of one example, 1 for the positions that count and 0 for padding."""
+
+
+Scale = Literal["per_example", "per_position"]
 
 
 class Factors(NamedTuple):
@@ -57,8 +61,9 @@ Curvature = Mapping[str, Eigen]
 """By block, bases and eigenvalues; damped ones have lambda added."""
 
 
+@checked
 def covariance(
-    capture: Capture, task: Task, fisher: Fisher, *, mask: Mask | None = None, widest: int | None = None
+    capture: Capture, task: Task, fisher: Fisher, *, mask: Mask | None = None, widest: Count | None = None
 ) -> Learner:
     """The stage that sums a a^T and g g^T over positions.
 
@@ -81,12 +86,8 @@ def covariance(
     return stage(zeros, statistic)
 
 
-Scale = Literal["per_example", "per_position"]
-
-
-def eigenbasis(
-    capture: Capture, sums: Sums, scale: Literal["per_example", "per_position"] = "per_example"
-) -> Curvature:
+@checked
+def eigenbasis(capture: Capture, sums: Sums, scale: Scale = "per_example") -> Curvature:
     """K-FAC's curvature: bases and products of eigenvalues of the averaged factors, computed in float64.
 
     Args:
@@ -107,6 +108,7 @@ def eigenbasis(
     }
 
 
+@checked
 def kfac(capture: Capture, sums: Sums, scale: Scale = "per_example", xp: Any = jnp) -> Curvature:
     """The same in the precision of the sums and without checks: with ``xp=jax.numpy`` for use inside jit.
 
@@ -130,6 +132,7 @@ def standard_basis(capture: Capture) -> Curvature:
     }
 
 
+@checked
 def eigenvalue_correction(
     capture: Capture, task: Task, fisher: Fisher, *, mask: Mask | None = None, order: contractions.Order = "auto"
 ) -> Learner:
@@ -176,16 +179,19 @@ Damping = Callable[[Float[Array, "stack rows columns"]], Float[Array, "..."]]
 """Eigenvalues to lambda, which broadcasts with them."""
 
 
-def heuristic(fraction: float = 0.1) -> Damping:
+@checked
+def heuristic(fraction: NonNegative = 0.1) -> Damping:
     """Lambda = fraction of the layer's mean eigenvalue."""
     return lambda values: fraction * jnp.mean(values, axis=(1, 2), keepdims=True)
 
 
-def absolute(damping: float) -> Damping:
+@checked
+def absolute(damping: NonNegative) -> Damping:
     """The same lambda for all layers."""
     return lambda values: jnp.full((1, 1, 1), damping, values.dtype)
 
 
+@checked
 def damp(curvature: Curvature, damping: Damping) -> Curvature:
     """Adds lambda to the eigenvalues.
 
@@ -215,11 +221,13 @@ def _rounding(before: Eigen, damped: Eigen) -> Array:
     return jnp.where(damped.values > before.values, 0.0, least)
 
 
+@checked
 def precondition(curvature: Curvature, matrices: Mapping[str, Array], power: float = -1.0) -> dict[str, Array]:
     """(G + lambda)^power times gradients given as matrices [..., stack, rows, columns] by block."""
     return {name: _apply(curvature[name], matrix, power) for name, matrix in matrices.items()}
 
 
+@checked
 def precondition_tree(capture: Capture, curvature: Curvature, gradient: PyTree, power: float = -1.0) -> PyTree:
     """The same on a tree of the parameters' structure; leaves that no block holds become zero."""
     with_paths, tree = jax.tree_util.tree_flatten_with_path(gradient)
@@ -237,7 +245,10 @@ def to_matrices(capture: Capture, leaves: Mapping[str, Array]) -> dict[str, Arra
     return {name: block.to_matrix(leaves) for name, block in capture.blocks.items()}
 
 
-def posterior_sample(key: Any, capture: Capture, damped: Curvature, params: PyTree, examples: int) -> PyTree:
+@checked
+def posterior_sample(
+    key: Key[Array, ""], capture: Capture, damped: Curvature, params: PyTree, examples: Count
+) -> PyTree:
     """A draw from the Laplace approximation N(params, (N (G + lambda))^{-1}), N the number of training examples."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     keys = jax.random.split(key, len(leaves))

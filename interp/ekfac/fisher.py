@@ -10,13 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from core.checks import Count, checked
 from interp.likelihoods import Task
 
 Fisher = Callable[[Task, Any, Any, Any], Any]
 """``(task, key, outputs, example) -> cotangents`` along a new leading axis."""
 
 
-def sampled(draws: int = 1) -> Fisher:
+@checked
+def sampled(draws: Count = 1) -> Fisher:
     """Targets drawn from the model: unbiased, at the cost of ``draws`` backward passes."""
 
     def cotangents(task: Task, key, outputs, example):

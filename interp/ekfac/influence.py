@@ -5,15 +5,16 @@ their progress in a folder, so that a killed pass goes on where it stopped.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
+from core.checks import Count, checked, require_finite
 from core.errors import ConfigError
 from core.fit import fit
 from core.learner import Stream, stream, with_sampler
@@ -24,7 +25,7 @@ from interp.ekfac.curvature import Curvature, Damping, Mask, heuristic
 from interp.ekfac.fisher import Fisher, exact, sampled
 from interp.ekfac.stages import Sums, steps_of, sweep, whole
 from interp.ekfac.top import Top, top
-from interp.likelihoods import Task, require_likelihood
+from interp.likelihoods import Task, require_examples, require_likelihood
 
 Kind = Literal["ekfac", "kfac", "diagonal", "identity"]
 FEW_OUTPUTS = 16
@@ -40,19 +41,20 @@ class Fitted(NamedTuple):
     curvature: Curvature
 
 
+@checked
 def fit_curvature(
     task: Task,
     params: PyTree,
     examples: PyTree,
     *,
-    key: Any,
+    key: Key[Array, ""],
     kind: Kind = "ekfac",
     fisher: Fisher | None = None,
     where: Callable[[str], bool] | str | None = None,
     mask: Mask | None = None,
-    widest: int | None = 8192,
+    widest: Count | None = 8192,
     scale: curvatures.Scale = "per_example",
-    batch_size: int = 32,
+    batch_size: Count = 32,
     workdir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fitted:
@@ -74,11 +76,13 @@ def fit_curvature(
       progress: called with (steps done, steps in all) of each pass.
 
     Raises:
-      ConfigError: where the loss is no log-likelihood, a parameter cannot be covered, or there are no examples.
+      ConfigError: where the loss is no log-likelihood, a parameter cannot be covered, there are no examples, or one of
+        them is not finite or has a label of no class.
       NonFiniteError: where a gradient is not finite.
       CheckpointError: where the workdir holds another model's factors.
     """
     data = whole(params, examples)
+    require_examples(task, params, examples)
     example = jax.tree.map(lambda leaf: leaf[0], examples)
     require_likelihood(task, params, example, stream(key, Stream.TRIALS))
     found = _capture(task.outputs, params, example, where)
@@ -105,6 +109,7 @@ def fit_curvature(
     return Fitted(task, params, found, basis)
 
 
+@checked
 def influence(
     fitted: Fitted,
     queries: PyTree,
@@ -112,9 +117,9 @@ def influence(
     *,
     measure: scoring.Measure | None = None,
     damping: Damping | None = None,
-    rank: int | None = None,
+    rank: Count | None = None,
     where: Callable[[str], bool] | str | None = None,
-    batch_size: int = 32,
+    batch_size: Count = 32,
 ) -> Float[Array, "query example"]:
     """Influence of every training example on every query: positive where it lowers the query's loss.
 
@@ -129,26 +134,33 @@ def influence(
       batch_size: training examples at a time.
 
     Raises:
-      ConfigError: where there are no queries, their network is another, or the curvature cannot be inverted.
+      ConfigError: where there are no queries or examples, one is not finite or has a label of no class, their network
+        is another, or the curvature cannot be inverted.
     """
     prepared = prepared_queries(fitted, queries, measure=measure, damping=damping, rank=rank, where=where)
     whole(fitted.params, train)
+    require_examples(fitted.task, fitted.params, train, "train")
     rows = jax.tree.map(jnp.asarray, train)
     return _pairwise(fitted.capture, fitted.task, batch_size, fitted.params, prepared, rows)
 
 
+@checked
 def prepared_queries(
     fitted: Fitted,
     queries: PyTree,
     *,
     measure: scoring.Measure | None = None,
     damping: Damping | None = None,
-    rank: int | None = None,
+    rank: Count | None = None,
     where: Callable[[str], bool] | str | None = None,
-    batch_size: int = 32,
+    batch_size: Count = 32,
 ) -> dict[str, Any]:
     """Preconditioned gradients of all queries, by block; arguments as for :func:`influence`."""
     whole(fitted.params, queries)
+    if measure is None:
+        require_examples(fitted.task, fitted.params, queries, "queries")
+    else:
+        require_finite("queries", queries)
     measure = measure or fitted.task.loss
     measured = _capture(measure, fitted.params, jax.tree.map(lambda leaf: leaf[0], queries), where)
     scoring.require_same_blocks(fitted.capture, measured)
@@ -163,24 +175,27 @@ def prepared_queries(
     return prepared
 
 
+@checked
 def self_influence(
-    fitted: Fitted, train: PyTree, *, damping: Damping | None = None, batch_size: int = 32
+    fitted: Fitted, train: PyTree, *, damping: Damping | None = None, batch_size: Count = 32
 ) -> Float[Array, " example"]:
     """Influence of every training example on itself, never negative."""
     whole(fitted.params, train)
+    require_examples(fitted.task, fitted.params, train, "train")
     damped = damped_curvature(fitted, damping)
     rows = jax.tree.map(jnp.asarray, train)
     return _self_scores(fitted.capture, fitted.task, batch_size, fitted.params, damped, rows)
 
 
+@checked
 def most_influential(
     fitted: Fitted,
-    prepared: dict[str, Any],
+    prepared: Mapping[str, Any],
     train: PyTree,
-    k: int,
+    k: Count,
     *,
-    key: Any,
-    batch_size: int = 32,
+    key: Key[Array, ""],
+    batch_size: Count = 32,
     workdir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Top:
@@ -189,7 +204,13 @@ def most_influential(
     A set that does not fit in memory streams past: give :func:`core.fit.fit` the learner ``top(k, queries, lambda _,
     rows: pairwise(capture, task, params, prepared, rows))`` and batches ``Examples(None, rows, ids, weight)``, whose
     iterator says by ``identity()`` what they are.
+
+    Raises:
+      ConfigError: where no query was prepared, or a training example is not finite or has a label of no class.
     """
+    if not prepared:
+        raise ConfigError("most_influential: prepared holds no block: pass what prepared_queries returns")
+    require_examples(fitted.task, fitted.params, train, "train")
     queries = jax.tree.leaves(prepared)[0].shape[0]
 
     def scores(params_and_queries, examples):
@@ -256,6 +277,6 @@ def _default_fisher(task: Task, params: PyTree, example: PyTree) -> Fisher:
         return sampled()
     try:
         jax.eval_shape(task.likelihood.root, shape, example)
-    except ValueError:
+    except ConfigError:
         return sampled()
     return exact()

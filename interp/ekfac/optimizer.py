@@ -1,12 +1,14 @@
 """EK-FAC as an optax transform: updates are multiplied by (G + lambda)^{-1}, with G fitted as training goes on."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from core.checks import Count, checked
+from core.kinds import Range
 from core.learner import example_places
 from interp.ekfac.capture import Capture
 from interp.ekfac.curvature import (
@@ -32,14 +34,15 @@ class EkfacState(NamedTuple):
     curvature: Curvature
 
 
+@checked
 def ekfac_precondition(
     capture: Capture,
     task: Task,
     fisher: Fisher,
     damping: Damping,
     *,
-    decay: float = 0.95,
-    update_every: int = 10,
+    decay: Annotated[float, Range(0, below=1)] = 0.95,
+    update_every: Count = 10,
 ) -> optax.GradientTransformationExtraArgs:
     """Updates become (G + lambda)^{-1} updates, layer by layer; leaves that no block holds become zero.
 

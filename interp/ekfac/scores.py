@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from core.checks import Count, checked
 from core.errors import ConfigError
 from core.linalg import of_each_matrix
 from interp.ekfac import contractions
@@ -36,7 +37,8 @@ Queries = Mapping[str, Array | LowRank]
 """Preconditioned gradients of all queries by block: [query, stack, rows, columns], or in low rank."""
 
 
-def gradient_matrices(capture: Capture, params: PyTree, queries: PyTree, batch_size: int = 32) -> dict[str, Array]:
+@checked
+def gradient_matrices(capture: Capture, params: PyTree, queries: PyTree, batch_size: Count = 32) -> dict[str, Array]:
     """Gradients of a captured scalar at every query: by block [query, stack, rows, columns].
 
     Args:
@@ -84,7 +86,8 @@ def require_same_blocks(train: Capture, measured: Capture) -> None:
         )
 
 
-def low_rank(matrices: Mapping[str, Array], rank: int) -> dict[str, Array | LowRank]:
+@checked
+def low_rank(matrices: Mapping[str, Array], rank: Count) -> dict[str, Array | LowRank]:
     """The best approximations of a given rank; blocks which that would not make smaller stay as they are."""
     return {name: _truncated(matrix, rank) for name, matrix in matrices.items()}
 
@@ -104,6 +107,7 @@ def loss_records(capture: Capture, task: Task, params: PyTree, examples: PyTree)
     return {name: Record(r.inputs[:, :, 0], r.gradients[:, :, 0]) for name, r in found.items()}
 
 
+@checked
 def layer_scores(
     capture: Capture, task: Task, params: PyTree, queries: Queries, examples: PyTree, order: contractions.Order = "auto"
 ) -> dict[str, Float[Array, "query example"]]:
@@ -114,6 +118,7 @@ def layer_scores(
     }
 
 
+@checked
 def pairwise(
     capture: Capture, task: Task, params: PyTree, queries: Queries, examples: PyTree, order: contractions.Order = "auto"
 ) -> Float[Array, "query example"]:
@@ -121,8 +126,9 @@ def pairwise(
     return sum(layer_scores(capture, task, params, queries, examples, order).values(), start=jnp.zeros(()))
 
 
+@checked
 def token_scores(
-    capture: Capture, task: Task, params: PyTree, queries: Mapping[str, Array], examples: PyTree, positions: int
+    capture: Capture, task: Task, params: PyTree, queries: Mapping[str, Array], examples: PyTree, positions: Count
 ) -> Float[Array, "query example position"]:
     """Scores by position of the output gradient, summed over all uses of weights at that many positions.
 
@@ -151,7 +157,8 @@ def self_scores(
     return total
 
 
-def in_batches(fn: Callable[[Any], Any], examples: PyTree, batch_size: int) -> Any:
+@checked
+def in_batches(fn: Callable[[Any], Any], examples: PyTree, batch_size: Count) -> Any:
     """``fn`` of consecutive batches of examples, its results [..., example] joined along the last axis."""
     rows = len(jax.tree.leaves(examples)[0])
     parts = -(-rows // batch_size)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from core.batches import common_length
+from core.checks import Count, Natural, checked
 from core.errors import ConfigError
 from core.learner import DATA_AXIS, Layout, Learner, axis_is_bound
 from interp.ekfac.capture import Capture, Record
@@ -81,7 +82,8 @@ def merge(*states: Sums) -> Sums:
     return Sums(sum((s.step for s in states[1:]), start=first.step), first.key, *total)
 
 
-def sweep(batch_size: int) -> Callable[[Examples, Any, Int[Array, ""]], Examples]:
+@checked
+def sweep(batch_size: Count) -> Callable[[Examples, Any, Int[Array, ""]], Examples]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: the data set in order, once.
 
     The last batch is filled up with examples of weight 0, and so is every batch after the end.
@@ -98,7 +100,8 @@ def sweep(batch_size: int) -> Callable[[Examples, Any, Int[Array, ""]], Examples
     return sample
 
 
-def whole(params: PyTree, examples: PyTree, first: int = 0) -> Examples:
+@checked
+def whole(params: PyTree, examples: PyTree, first: Natural = 0) -> Examples:
     """All of a data set that fits on the device.
 
     Args:
@@ -115,7 +118,8 @@ def whole(params: PyTree, examples: PyTree, first: int = 0) -> Examples:
     return Examples(params, examples, first + np.arange(rows), np.ones(rows, np.float32))  # type: ignore[arg-type]
 
 
-def steps_of(data: Examples, batch_size: int) -> int:
+@checked
+def steps_of(data: Examples, batch_size: Count) -> int:
     """Batches in one pass."""
     return -(-np.shape(data.index)[0] // batch_size)
 

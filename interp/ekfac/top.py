@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import Count, checked
 from core.learner import DATA_AXIS, Layout, Learner, axis_is_bound
 from interp.ekfac.stages import BATCH_AXES, Examples
 
@@ -25,7 +26,8 @@ class Top(NamedTuple):
     lowest_ids: Int[Array, "query k"]
 
 
-def top(k: int, queries: int, scores: Callable[[Any, Any], Float[Array, "query example"]]) -> Learner:
+@checked
+def top(k: Count, queries: Count, scores: Callable[[Any, Any], Float[Array, "query example"]]) -> Learner:
     """A learner which keeps the k highest and lowest scores per query; equal scores by lower id.
 
     Args:

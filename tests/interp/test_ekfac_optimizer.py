@@ -80,15 +80,23 @@ def losses(classifier, tx, steps, seed=0, **extra):
 def test_it_trains_an_ill_conditioned_net_inside_scan_faster_than_gradient_descent_at_any_stable_rate(classifier):
     """Stable: the loss falls at every step. At a rate of 3 it leaps, and where it lands hangs on rounding."""
     task, params, data = classifier
-    ours = transform(task, params, data, ekfac.sampled(), ekfac.absolute(0.1), update_every=5)
-    tx = optax.chain(ours, optax.scale(-0.3))
-    found = [losses(classifier, tx, 40, seed, informed=True) for seed in range(4)]
+    ours = transform(task, params, data, ekfac.exact(), ekfac.absolute(0.1), update_every=5)
+    found = losses(classifier, optax.chain(ours, optax.scale(-0.3)), 40, informed=True)
     paths = {rate: losses(classifier, optax.sgd(rate), 40) for rate in (0.1, 0.3, 1.0, 3.0)}
     stable = {rate: path for rate, path in paths.items() if (np.diff(path) < 0).all()}
     assert 3.0 not in stable
     assert 1.0 in stable
-    assert np.isfinite(found).all()
-    assert np.mean([path[-1] for path in found]) < min(path[-1] for path in stable.values())
+    assert found[-1] < min(path[-1] for path in stable.values())
+
+
+def test_with_one_draw_per_example_it_needs_more_damping_and_is_faster_at_equal_rate(classifier):
+    """With lambda .1 its eigenvalues' noise makes some runs leap; .3 was chosen on seeds 0 to 3."""
+    task, params, data = classifier
+    ours = transform(task, params, data, ekfac.sampled(), ekfac.absolute(0.3), update_every=5)
+    found = [
+        losses(classifier, optax.chain(ours, optax.scale(-0.3)), 40, seed, informed=True) for seed in range(10, 14)
+    ]
+    assert max(path[-1] for path in found) < losses(classifier, optax.sgd(0.3), 40)[-1] / 2
 
 
 def test_between_refreshes_the_curvature_stays(classifier):
