@@ -111,9 +111,10 @@ def categorical(
         classes = shape.shape[-1]
         wrong = np.argwhere(((labels < 0) | (labels >= classes)) & (True if places is None else np.asarray(places)))
         if wrong.size:
-            row, *position = (int(i) for i in wrong[0])
+            row, *positions = (int(i) for i in wrong[0])
+            place = f"row {row}" + "".join(f", position {i}" for i in positions)
             raise ConfigError(
-                f"{name}: the label of row {row}{f', position {position[0] if len(position) == 1 else position}' if position else ''} is "
+                f"{name}: the label of {place} is "
                 f"{labels[tuple(wrong[0])]}, but the network has {classes} classes, 0 to {classes - 1}; mask positions "
                 "that do not count, or name the label that marks them: categorical(..., ignore=-100)"
             )

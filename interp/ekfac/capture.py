@@ -188,6 +188,11 @@ def capture(
             "reshaped, transposed or sliced at most"
         )
     wanted = _predicate(where)
+    for index in sorted(findings.used):
+        if wanted(names[index]) and not jnp.issubdtype(shapes[index].dtype, jnp.floating):
+            raise ConfigError(
+                f"parameter {names[index]} has type {shapes[index].dtype}: only floating-point leaves have gradients"
+            )
     blocks, notes = _blocks(findings, names, shapes, wanted)
     coverage = tuple(
         Coverage(name, shape.shape, *notes.get(name, ("unused", "the outputs do not depend on it")))
@@ -360,8 +365,6 @@ def _views(names, shapes, kernel: tuple[int, View], bias: tuple[int, View] | Non
 
 def _diagonal_block(name: str, shape, reason: str) -> Block:
     size = math.prod(shape.shape)
-    if not jnp.issubdtype(shape.dtype, jnp.floating):
-        raise ConfigError(f"parameter {name} has type {shape.dtype}: only floating-point leaves have gradients")
     if size > WIDEST_DIAGONAL:
         raise ConfigError(
             f"parameter {name} {shape.shape} {reason}, and is too large to form its gradient for every example: "

@@ -244,6 +244,8 @@ def test_a_huge_leaf_without_a_linear_map_is_refused_by_name_and_reason():
 def test_an_integer_parameter_is_refused_by_name():
     with pytest.raises(ConfigError, match="parameter counts has type int32"):
         capture(lambda p, x: x * p["counts"], {"counts": jnp.arange(3)}, jnp.ones(3))
+    with pytest.raises(ConfigError, match="parameter kernel has type int32"):
+        capture(lambda p, x: x @ p["kernel"], {"kernel": jnp.ones((3, 2), int)}, jnp.ones(3))
 
 
 def test_a_tag_names_a_block_and_refuses_to_be_missed():
