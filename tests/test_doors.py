@@ -4,7 +4,9 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,17 @@ import pytest
 
 from core.checks import check_arguments
 from core.errors import ConfigError
+from core.kinds import Range
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("core", "latent", "rec", "causal", "interp")
+
+UNCHECKED: dict[str, str] = {
+    "core.checks": "the checks themselves",
+    "core.kinds": "the checks themselves",
+    "core.cross_entropy": "called in compiled losses; labels are checked at the doors to them",
+}
+"""Modules, or functions, whose numbers and modes are not checked at every call, and why."""
 
 
 def modules() -> Iterator[Any]:
@@ -27,61 +37,114 @@ def modules() -> Iterator[Any]:
             yield importlib.import_module(info.name)
 
 
-def doors() -> dict[str, Any]:
-    """What a package exports, and the public functions and dataclasses of modules that lie beside packages."""
-    found = {}
-    for module in modules():
-        is_package = hasattr(module, "__path__")
-        parent = importlib.import_module(module.__name__.rpartition(".")[0])
-        if not is_package and hasattr(parent, "__all__"):
-            continue
-        names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
-        for name in names:
-            thing = getattr(module, name)
-            if getattr(thing, "__module__", "").partition(".")[0] not in ROOMS or not (is_package or thing.__module__ == module.__name__):
-                continue
-            if inspect.isfunction(thing) or (inspect.isclass(thing) and dataclasses.is_dataclass(thing) and not issubclass(thing, nn.Module)):
-                found[f"{thing.__module__}.{thing.__qualname__}"] = thing
-    return found
+def exported(module: Any) -> list[str]:
+    """Names that people import from a module: none from inside a package that exports what they need."""
+    parent = importlib.import_module(module.__name__.rpartition(".")[0])
+    if not hasattr(module, "__path__") and hasattr(parent, "__all__"):
+        return []
+    own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__]
+    return list(getattr(module, "__all__", [name for name in own if not name.startswith("_")]))
 
 
-DOORS = doors()
+def is_door(thing: Any) -> bool:
+    if getattr(thing, "__module__", "").partition(".")[0] not in ROOMS:
+        return False
+    is_settings = inspect.isclass(thing) and dataclasses.is_dataclass(thing) and not issubclass(thing, nn.Module)
+    return inspect.isfunction(thing) or is_settings
 
 
 def annotations(thing: Any) -> dict[str, Any]:
-    target = inspect.unwrap(thing)
-    hints = typing.get_type_hints(target, include_extras=True)
-    names = [f.name for f in dataclasses.fields(thing)] if inspect.isclass(thing) else inspect.signature(thing).parameters
-    return {name: hints[name] for name in names if name in hints}
+    hints = typing.get_type_hints(inspect.unwrap(thing), include_extras=True)
+    parameters = dataclasses.fields(thing) if inspect.isclass(thing) else inspect.signature(thing).parameters.values()
+    return {p.name: hints[p.name] for p in parameters if p.name in hints}
 
 
-def leaves(kind: Any) -> Iterator[Any]:
-    """The members of unions and the elements of tuples, and the annotation itself."""
-    origin = typing.get_origin(kind)
-    if origin is Literal or origin is typing.Annotated or not typing.get_args(kind):
-        yield kind
-        return
-    if typing.get_origin(kind) in (typing.Union, __import__("types").UnionType, tuple, list):
+def members(kind: Any) -> Iterator[Any]:
+    """What a value may be: members of unions and elements of sequences count one by one."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType, tuple, list):
         for part in typing.get_args(kind):
-            yield from leaves(part)
+            yield from members(part)
+    else:
+        yield kind
+
+
+def plain(kind: Any) -> Any:
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
 
 
 def is_number_or_mode(kind: Any) -> bool:
-    def one(leaf):
-        origin = typing.get_origin(leaf)
-        if origin is typing.Annotated:
-            return one(typing.get_args(leaf)[0])
-        return origin is Literal or leaf in (int, float)
-
-    return any(one(leaf) for leaf in leaves(kind))
+    return any(plain(m) in (int, float) or typing.get_origin(plain(m)) is Literal for m in members(kind))
 
 
-if __name__ == "__main__":
-    import collections
-    c = collections.Counter(); done = 0
-    for name, thing in DOORS.items():
-        if any(is_number_or_mode(k) for k in annotations(thing).values()):
-            if hasattr(thing, "__checked__"): done += 1
-            else: c[thing.__module__] += 1
-    print(done, sum(c.values()), len(DOORS))
-    for m, n in sorted(c.items()): print(n, m)
+ALL = {
+    f"{thing.__module__}.{thing.__qualname__}": thing
+    for module in modules()
+    for thing in (getattr(module, name) for name in exported(module))
+    if is_door(thing) and any(is_number_or_mode(kind) for kind in annotations(thing).values())
+}
+DOORS = {n: d for n, d in ALL.items() if n not in UNCHECKED and n.rpartition(".")[0] not in UNCHECKED}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_door_with_a_number_or_a_mode_is_checked(room):
+    here = {name: door for name, door in DOORS.items() if name.startswith(f"{room}.")}
+    assert not [name for name, door in here.items() if not hasattr(door, "__checked__")]
+
+
+def wrong_values(kind: Any) -> Iterator[Any]:
+    """Values that a parameter of this kind cannot take: of a single number, or of a mode."""
+    kinds = list(members(kind))
+    if kinds == [kind] and plain(kind) in (int, float):
+        yield "3"
+        yield math.nan
+        yield from (1.5,) if plain(kind) is int else ()
+        for mark in getattr(kind, "__metadata__", ()):
+            if isinstance(mark, Range):
+                yield from (limit + sign for limit, sign in ((mark.least, -1), (mark.most, 1)) if math.isfinite(limit))
+                yield from (limit for limit in (mark.above, mark.below) if math.isfinite(limit))
+    if any(typing.get_origin(plain(m)) is Literal for m in kinds) and str not in kinds:
+        yield "no such mode"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_a_number_or_a_mode_cannot_be_is_refused_by_name(room):
+    for name, door in DOORS.items():
+        if not name.startswith(f"{room}."):
+            continue
+        hints = annotations(door)
+        for parameter, kind in hints.items():
+            if is_number_or_mode(kind):
+                for value in wrong_values(kind):
+                    with pytest.raises(ConfigError, match=f"{name}: {parameter} "):
+                        check_arguments(name, hints, {parameter: value})
+
+
+def compared_texts() -> Iterator[str]:
+    """Parameters annotated as any text whose values are told apart in the body: modes, whose misspelling is another."""
+    for path in sorted(path for room in (*ROOMS, "experiments") for path in (ROOT / room).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            texts = {a.arg for a in arguments if isinstance(a.annotation, ast.Name) and a.annotation.id == "str"}
+            for node in ast.walk(function):
+                if told_apart(node) in texts:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno} {function.name}({told_apart(node)})"
+
+
+def told_apart(node: ast.AST) -> str | None:
+    """The name that is compared with texts, or looked up among them."""
+    if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name):
+        other = node.comparators[0]
+        options = other.elts if isinstance(other, (ast.Tuple, ast.List, ast.Set)) else [other]
+        are_texts = all(isinstance(o, ast.Constant) and isinstance(o.value, str) and o.value for o in options)
+        return node.left.id if are_texts else None
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Dict) and isinstance(node.slice, ast.Name):
+        return node.slice.id
+    if isinstance(node, ast.Match) and isinstance(node.subject, ast.Name):
+        return node.subject.id
+    return None
+
+
+def test_a_mode_is_no_mere_text():
+    assert not list(compared_texts())

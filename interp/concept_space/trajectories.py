@@ -1,31 +1,41 @@
 """Reading trajectories through concept space: accuracies, times of learning, turns, and a toy model of them."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import scipy.optimize
 import scipy.special
-from jaxtyping import Float
+from jaxtyping import Float, Real
+
+from core.checks import FINITE, Fraction, Positive, checked
 
 
+@checked
 def accuracy(points: Float[np.ndarray, "*b n 2"], z: np.ndarray) -> Float[np.ndarray, "*b 2"]:
     """Share of generations on the right side of the midpoint, per concept."""
     return ((np.asarray(points) > 0.5) == (np.asarray(z) > 0.5)).mean(axis=-2)
 
 
+@checked
 def joint_accuracy(points: Float[np.ndarray, "*b n 2"], z: np.ndarray) -> Float[np.ndarray, "*b"]:
     """Share of generations with every concept right."""
     return ((np.asarray(points) > 0.5) == (np.asarray(z) > 0.5)).all(axis=-1).mean(axis=-1)
 
 
-def learning_time(times: np.ndarray, curve: np.ndarray, threshold: float = 0.8) -> float:
+@checked
+def learning_time(
+    times: Real[np.ndarray, " t"], curve: Annotated[Real[np.ndarray, " t"], FINITE], threshold: Fraction = 0.8
+) -> float:
     """The first time from which the curve stays above the threshold; infinity if it ends below."""
     below = np.flatnonzero(np.asarray(curve) <= threshold)
     first = below[-1] + 1 if len(below) else 0
     return float(times[first]) if first < len(times) else float("inf")
 
 
-def first_time(times: np.ndarray, curve: np.ndarray, threshold: float = 0.8) -> float:
+@checked
+def first_time(
+    times: Real[np.ndarray, " t"], curve: Annotated[Real[np.ndarray, " t"], FINITE], threshold: Fraction = 0.8
+) -> float:
     """The first time above the threshold; infinity if there is none."""
     above = np.flatnonzero(np.asarray(curve) > threshold)
     return float(times[above[0]]) if len(above) else float("inf")
@@ -41,7 +51,8 @@ class Turn(NamedTuple):
     """Whether the bend is neither at the start nor at the end of the path."""
 
 
-def turn(path: Float[np.ndarray, "t 2"], sigma: float = 1.0) -> Turn:
+@checked
+def turn(path: Annotated[Float[np.ndarray, "t 2"], FINITE], sigma: Positive = 1.0) -> Turn:
     """The largest curvature of the smoothed path, weighted by how far it moves: |v x a| / |v|^2 per checkpoint.
 
     The angle through which the direction changes at each point is smoothed over two neighbours and weighted with the
@@ -66,7 +77,8 @@ def turn(path: Float[np.ndarray, "t 2"], sigma: float = 1.0) -> Turn:
     return Turn(at + 1, float(np.degrees(bend[window].sum())), bool(0.05 < moved < 0.95))
 
 
-def stereotype(path: Float[np.ndarray, "t 2"]) -> int:
+@checked
+def stereotype(path: Annotated[Float[np.ndarray, "t 2"], FINITE]) -> int:
     """Which seen class with one concept switched, 01 (1) or 10 (2), the path first moves to: the larger lead.
 
     The mean of z_2 - z_1 over the first half of the path's length: positive is toward 01 (colour wrong, size right).
@@ -77,7 +89,8 @@ def stereotype(path: Float[np.ndarray, "t 2"]) -> int:
     return 1 if (early[:, 1] - early[:, 0]).mean() > 0 else 2
 
 
-def toy_path(times: Float[np.ndarray, " t"], numbers: np.ndarray) -> Float[np.ndarray, "t 2"]:
+@checked
+def toy_path(times: Real[np.ndarray, " t"], numbers: Real[np.ndarray, "4"]) -> Float[np.ndarray, "t 2"]:
     """A path of (weaker, stronger) concept: ours, a formulation of the paper's idea.
 
     With two logistic curves s_i = 1 / (1 + exp(-(t - t_i) / tau_i)) of the classes that carry the concepts, the
@@ -106,7 +119,10 @@ class ToyFit(NamedTuple):
     """Share of the path's variance around its mean that is explained; may be negative."""
 
 
-def fit_toy(times: Float[np.ndarray, " t"], path: Float[np.ndarray, "t 2"]) -> ToyFit:
+@checked
+def fit_toy(
+    times: Annotated[Real[np.ndarray, " t"], FINITE], path: Annotated[Float[np.ndarray, "t 2"], FINITE]
+) -> ToyFit:
     """Four numbers per path of (weaker, stronger) concept, from several starts."""
     times, path = np.asarray(times, np.float64), np.asarray(path, np.float64)
     span = np.ptp(times)

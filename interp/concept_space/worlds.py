@@ -1,20 +1,27 @@
 """Worlds of concepts: images of discs and triangles, rendered and measured, and vectors with the same concepts."""
 
 import itertools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Real
+
+from core.checks import Count, Fraction, NonNegative, Positive, checked
+from core.kinds import Range
+
+Concepts = Annotated[int, Range(2, 3)]
 
 
-def corners(concepts: int = 2) -> Int[np.ndarray, "classes concepts"]:
+@checked
+def corners(concepts: Concepts = 2) -> Int[np.ndarray, "classes concepts"]:
     """All classes: values of (colour, size) or (colour, size, background)."""
     return np.array(list(itertools.product((0, 1), repeat=concepts)))
 
 
-def shown_corners(concepts: int = 2) -> Int[np.ndarray, "classes concepts"]:
+@checked
+def shown_corners(concepts: Concepts = 2) -> Int[np.ndarray, "classes concepts"]:
     """Classes to train on: those with at most one concept switched."""
     every = corners(concepts)
     return every[every.sum(axis=1) <= 1]
@@ -61,7 +68,8 @@ def class_means(world: World, z: Float[Array, "*b k"]) -> tuple[Array, Array, Ar
     return red + z[..., :1] * (blue - red), size, 0.9 - dark
 
 
-def draw(key: Key[Array, ""], world: World, z: Int[Array, "b k"] | Float[Array, "b k"]) -> Disc:
+@checked
+def draw(key: Key[Array, ""], world: World, z: Real[Array, "b k"]) -> Disc:
     """Discs of given concept values, with the spread of the training data around each class's mean."""
     count = z.shape[0]
     keys = jax.random.split(key, 4)
@@ -78,20 +86,23 @@ def draw(key: Key[Array, ""], world: World, z: Int[Array, "b k"] | Float[Array, 
     )
 
 
-def typical(world: World, z: Float[Array, "b k"]) -> Disc:
+@checked
+def typical(world: World, z: Real[Array, "b k"]) -> Disc:
     """The class means in the middle of the image: what a prompt asks for."""
     colour, size, grey = class_means(world, jnp.asarray(z, float))
     return Disc(colour, size, jnp.zeros((size.shape[0], 2)), grey[:, None] * jnp.ones(3))
 
 
-def render(disc: Disc, side: int, edge: float = 0.06) -> Float[Array, "*b side side 3"]:
+@checked
+def render(disc: Disc, side: Count, edge: Positive = 0.06) -> Float[Array, "*b side side 3"]:
     """Images in [0, 1]; the mask falls from 1 to 0 over a few ``edge`` around the radius."""
     x, y = _pixels(side)
     r = jnp.hypot(x - disc.centre[..., 0, None, None], y - disc.centre[..., 1, None, None])
     return _compose(jax.nn.sigmoid((disc.size[..., None, None] - r) / edge), disc)
 
 
-def render_triangle(disc: Disc, side: int, edge: float = 0.06) -> Float[Array, "*b side side 3"]:
+@checked
+def render_triangle(disc: Disc, side: Count, edge: Positive = 0.06) -> Float[Array, "*b side side 3"]:
     """The same with an upright equilateral triangle of the disc's area, side sqrt(4 pi / sqrt 3) times the radius."""
     x, y = _pixels(side)
     x, y = x - disc.centre[..., 0, None, None], y - disc.centre[..., 1, None, None]
@@ -111,18 +122,21 @@ def _compose(mask: Array, disc: Disc) -> Array:
     return mask[..., None] * colour + (1 - mask[..., None]) * background
 
 
-def condition(disc: Disc, concepts: int = 2) -> Float[Array, "*b c"]:
+@checked
+def condition(disc: Disc, concepts: Concepts = 2) -> Float[Array, "*b c"]:
     """What the model is told: the actual values of the concepts; the rest it must make up."""
     parts = [disc.colour, disc.size[..., None], disc.background][:concepts]
     return jnp.concatenate(parts, axis=-1)
 
 
+@checked
 def masked(cond: Float[Array, "*b c"], hide_colour: Bool[Array, "*b"]) -> Float[Array, "*b c"]:
     """The prompt without its colour (zeros) where asked: an underspecified prompt. The rest is untouched."""
     return jnp.where(hide_colour[..., None] & (jnp.arange(cond.shape[-1]) < 3), 0.0, cond)
 
 
-def measure(images: Float[Array, "*b h w 3"], threshold: float = 0.2) -> Disc:
+@checked
+def measure(images: Float[Array, "*b h w 3"], threshold: Fraction = 0.2) -> Disc:
     """What the pixels show.
 
     The background is the median of the border, per image and channel; a pixel belongs to the object with the share
@@ -150,6 +164,7 @@ def measure(images: Float[Array, "*b h w 3"], threshold: float = 0.2) -> Disc:
     return Disc(colour, jnp.where(shown, radius, 0.0), centre, background)
 
 
+@checked
 def coordinates(seen: Disc, world: World) -> Float[Array, "*b k"]:
     """The point in concept space: projections on the lines between the class means, 0 at class 0 and 1 at class 1."""
     ends = jnp.stack([jnp.zeros(world.concepts), jnp.ones(world.concepts)])
@@ -161,7 +176,10 @@ def coordinates(seen: Disc, world: World) -> Float[Array, "*b k"]:
     return jnp.stack(along, axis=-1)
 
 
-def concept_signal(world: World, side: int, concept: int, z: Float[Array, " k"] | None = None) -> Float[Array, ""]:
+@checked
+def concept_signal(
+    world: World, side: Count, concept: Annotated[int, Range(0, 2)], z: Float[Array, " k"] | None = None
+) -> Float[Array, ""]:
     """|dx / dz_i|: the norm of the rendered image's derivative along a concept, at class 00's mean or at ``z``.
 
     By forward differentiation of the renderer.
@@ -175,21 +193,27 @@ def concept_signal(world: World, side: int, concept: int, z: Float[Array, " k"] 
 # --- vectors ----------------------------------------------------------------------------------------------------------
 
 
-def draw_values(key: Key[Array, ""], z: Float[Array, "b k"], spread: float = 0.25) -> Float[Array, "b k"]:
+@checked
+def draw_values(key: Key[Array, ""], z: Real[Array, "b k"], spread: NonNegative = 0.25) -> Float[Array, "b k"]:
     """Concept values around those of the classes, uniform within ``spread`` of the separation."""
     return z + spread * jax.random.uniform(key, z.shape, minval=-1.0, maxval=1.0)
 
 
-def centres(world: World, z: Float[Array, "b k"]) -> Float[Array, "b k"]:
+@checked
+def centres(world: World, z: Real[Array, "b k"]) -> Float[Array, "b k"]:
     """Points of concept values: the unit cube stretched to the separations, centred at 0."""
     return (jnp.asarray(z, float) - 0.5) * world.separations
 
 
-def draw_points(key: Key[Array, ""], world: World, z: Float[Array, "b k"], noise: float = 0.05) -> Float[Array, "b k"]:
+@checked
+def draw_points(
+    key: Key[Array, ""], world: World, z: Real[Array, "b k"], noise: NonNegative = 0.05
+) -> Float[Array, "b k"]:
     """The points of concept values with Gaussian noise: what is generated, while the values are what is told."""
     return centres(world, z) + noise * jax.random.normal(key, z.shape)
 
 
+@checked
 def point_coordinates(x: Float[Array, "*b k"], world: World) -> Float[Array, "*b k"]:
     """The point in concept space of a vector."""
     return x / world.separations + 0.5
