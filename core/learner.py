@@ -20,6 +20,7 @@ of the batch and gradients are averaged over it; elsewhere the same code sees th
 
 import enum
 import functools
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -43,7 +44,10 @@ STATED = "stated"
 
 
 class Stream(enum.IntEnum):
-    """What a key is used for besides the steps of its run; a new purpose takes the next number below."""
+    """What a key is used for besides the steps of its run; a new purpose takes the next number below.
+
+    These are purposes that several methods have. One of a single method or experiment is named by a text.
+    """
 
     TRIPLES = 0xFFFFFFFF
     """Users, items and negatives of a step."""
@@ -63,9 +67,23 @@ class Stream(enum.IntEnum):
     """What is drawn to check something before a run."""
 
 
-def stream(key: Key[Array, ""], purpose: Stream, *counts: Int[Array, ""] | int) -> Key[Array, ""]:
-    """The key for a purpose, and within it for a step, an epoch or another count; no two of them are equal."""
-    for number in (int(purpose), *counts):
+_RESERVED = 256
+"""Numbers at the upper end which texts leave to :class:`Stream`."""
+
+
+def stream(key: Key[Array, ""], purpose: Stream | str, *counts: Int[Array, ""] | int) -> Key[Array, ""]:
+    """The key for a purpose, and within it for a step, an epoch or another count; no two of them are equal.
+
+    Args:
+      key: of the run.
+      purpose: one of :class:`Stream`, or a text of one's own such as "held-out people".
+      counts: numbers below 2^31.
+    """
+    if isinstance(purpose, str):
+        purpose_number = 2**31 + zlib.crc32(purpose.encode()) % (2**31 - _RESERVED)
+    else:
+        purpose_number = int(purpose)
+    for number in (purpose_number, *counts):
         key = jax.random.fold_in(key, number)
     return key
 

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from core.bench import first_call
 from core.fit import fit
-from core.learner import gradient_learner, step_key
+from core.learner import gradient_learner, step_key, stream
 from core.stats import summary
 from experiments.frames import curve, groups, interval, select, values
 from experiments.style import Palette, captioned
@@ -140,8 +140,8 @@ def quality(config: Config, context: Context, seed: int) -> None:
         ring_learner(config), None, key=key, steps=config.steps, chunk=200, workdir=context.workdir / f"ring_{seed}",
         progress=context.progress(f"ring, seed {seed}"),
     ).state.params  # fmt: skip
-    sampling_key = jax.random.fold_in(key, 7)
-    data, other = (np.asarray(ring(jax.random.fold_in(sampling_key, i), config.samples)) for i in (0, 1))
+    sampling_key = stream(key, "sampling")
+    data, other = (np.asarray(ring(stream(key, "fresh data", i), config.samples)) for i in (0, 1))
     directions = np.random.default_rng(seed).normal(size=(2, config.projections))
     directions /= np.linalg.norm(directions, axis=0)
 

@@ -10,7 +10,7 @@ import optax
 
 from causal import rep4ex as rep
 from core.fit import fit
-from core.learner import Params
+from core.learner import Params, stream
 from core.loop import runs_at_once
 from experiments.rep4ex_settings import Config
 from experiments.system import Context
@@ -121,7 +121,7 @@ def train(config: Config, context: Context, name: str, cases: Sequence[Case], st
         single = rep.constrained(single)
     learner = rep.pool_learner(single, pool.runs, choice.batch or config.batch, runs_at_once())
     state = fit(
-        learner, pool, key=jax.random.fold_in(jax.random.key(cases[0].seed), 7), steps=steps, chunk=50,
+        learner, pool, key=stream(jax.random.key(cases[0].seed), "codes"), steps=steps, chunk=50,
         workdir=context.workdir / name, progress=context.progress(f"rep4ex: {name}"),
     ).state  # fmt: skip
     return chosen(choice, cases, world, lam, restarts, state.params)

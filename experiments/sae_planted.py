@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from core.learner import stream
 from experiments.sae_config import Config
 from experiments.sae_training import Make, measured, note, train
 from experiments.system import Context
@@ -84,7 +85,7 @@ def densities(context: Context, frequency: jax.Array, config: Config, seed: int,
 def agreement(context: Context, decoders: jax.Array, i: int, seed: int, place: dict[str, Any]) -> None:
     """Best cosines of one seed's latents with those of the next seed, and with random directions."""
     mine, other = decoders[i], decoders[(i + 1) % len(decoders)]
-    random = jax.random.normal(jax.random.fold_in(jax.random.key(seed), 0xD1C7), mine.shape)  # not the features' key
+    random = jax.random.normal(stream(jax.random.key(seed), "random directions"), mine.shape)
     for metric, to in (("cosine with another seed", other), ("cosine with random", random)):
         best = np.asarray(sae.max_cosines(mine, to))
         context.record(metric=metric, seed=seed, value=float(best.mean()), **place)

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.batches import epoch_sampler
 from core.fit import fit
-from core.learner import replicate_seeds, with_sampler
+from core.learner import replicate_seeds, stream, with_sampler
 from experiments import scan_eeg_baselines as baselines
 from experiments.scan_eeg_settings import Config
 from experiments.scan_eeg_worlds import DATASET, Pool, World, Worlds, optimiser
@@ -76,7 +76,7 @@ def supervised(config: Config, context: Context, worlds: Worlds) -> np.ndarray:
     learner = with_sampler(learner, epoch_sampler(config.batch_size))
     data = eeg.Labelled(worlds.train.erp, worlds.train.labels, jax.vmap(eeg.balanced_weight)(worlds.train.labels))
     state = fit(
-        replicate_seeds(learner, seeds, 0), data, key=jax.random.fold_in(jax.random.key(context.seeds[0]), 6),
+        replicate_seeds(learner, seeds, 0), data, key=stream(jax.random.key(context.seeds[0]), "classifiers"),
         steps=config.supervised_steps, chunk=20, workdir=context.workdir / "supervised",
         progress=context.progress("supervised networks"),
     ).state  # fmt: skip

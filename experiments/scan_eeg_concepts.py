@@ -12,7 +12,7 @@ import optax
 
 from core.batches import epoch_sampler
 from core.fit import fit
-from core.learner import Params, replicate_seeds, with_sampler
+from core.learner import Params, replicate_seeds, stream, with_sampler
 from experiments.scan_eeg_recombination import recombinations
 from experiments.scan_eeg_settings import Config
 from experiments.scan_eeg_worlds import DATASET, DISTINCT, Pool, Worlds, correlations, curve, one
@@ -40,7 +40,7 @@ def train_scans(config: Config, context: Context, worlds: Worlds, pool: Pool) ->
     many = replicate_seeds(with_sampler(learner, epoch_sampler(config.scan_batch)), len(pool.beta), 0)
     data = eeg.Grounded(pool.posterior, worlds.train.labels[pool.world])
     state = fit(
-        many, data, key=jax.random.fold_in(jax.random.key(context.seeds[0]), 8), steps=config.scan_steps, chunk=200,
+        many, data, key=stream(jax.random.key(context.seeds[0]), "SCANs"), steps=config.scan_steps, chunk=200,
         workdir=context.workdir / "scan", progress=context.progress("SCANs"),
     ).state  # fmt: skip
     return scan, state.params

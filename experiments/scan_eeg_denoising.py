@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from core.fit import fit
-from core.learner import Params, replicate_seeds, with_sampler
+from core.learner import Params, replicate_seeds, stream, with_sampler
 from experiments import scan_eeg_baselines as baselines
 from experiments.scan_eeg_settings import Config
 from experiments.scan_eeg_worlds import DATASET, Pool, Worlds, curve, network, one, optimiser, reconstructed
@@ -56,7 +56,7 @@ def train_denoisers(config: Config, context: Context, worlds: Worlds) -> Params:
     learner = with_sampler(learner, eeg.bootstrap_sampler(config.batch_size), eeg.BATCH_AXES)
     data = eeg.Trials(worlds.train.single, worlds.train.erp, jnp.full(seeds, config.reference_beta))
     return fit(
-        replicate_seeds(learner, seeds, 0), data, key=jax.random.fold_in(jax.random.key(context.seeds[0]), 7),
+        replicate_seeds(learner, seeds, 0), data, key=stream(jax.random.key(context.seeds[0]), "denoisers"),
         steps=config.steps, chunk=20, workdir=context.workdir / "denoisers", progress=context.progress("denoisers"),
     ).state.params  # fmt: skip
 

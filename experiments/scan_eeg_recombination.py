@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from core.batches import epoch_sampler
 from core.fit import fit
-from core.learner import Params, replicate_seeds, with_sampler
+from core.learner import Params, replicate_seeds, stream, with_sampler
 from experiments.scan_eeg_settings import Config
 from experiments.scan_eeg_worlds import DATASET, Pool, Worlds, curve, one
 from experiments.system import Context
@@ -73,7 +73,7 @@ def teach(config: Config, context: Context, encode: Encode, grounded: eeg.Ground
     )
     return fit(
         replicate_seeds(sampled, len(context.seeds), 0), eeg.Instructed(grounded, frozen),
-        key=jax.random.fold_in(jax.random.key(context.seeds[0]), 9), steps=config.recombination_steps, chunk=100,
+        key=stream(jax.random.key(context.seeds[0]), "operators"), steps=config.recombination_steps, chunk=100,
         workdir=context.workdir / "recombination", progress=context.progress("recombination"),
     ).state.params  # fmt: skip
 

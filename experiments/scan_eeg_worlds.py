@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from core.fit import fit
-from core.learner import Params
+from core.learner import Params, stream
 from core.loop import runs_at_once
 from experiments.scan_eeg_settings import Config
 from experiments.system import Context
@@ -50,7 +50,7 @@ def simulate(config: Config, seeds) -> Worlds:
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _one_world(seed, train: int, test: int, trials: int, kept: int) -> Worlds:
-    people_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 3))
+    people_key, noise_key = jax.random.split(stream(jax.random.key(seed), "world"))
     people = eeg.draw_people(people_key, train + test)
     recording = eeg.record(noise_key, people, trials, kept)
     _, erp, single, clean = eeg.scaled(recording.erp[:train], *recording)
@@ -108,7 +108,7 @@ def train_pool(config: Config, context: Context, worlds: Worlds) -> Pool:
     )
     state = fit(
         eeg.grid_learner(vae, optimiser(config, config.steps), config.batch_size, len(beta), runs_at_once()), grid,
-        key=jax.random.fold_in(jax.random.key(context.seeds[0]), 5), steps=config.steps, chunk=20,
+        key=stream(jax.random.key(context.seeds[0]), "beta-VAEs"), steps=config.steps, chunk=20,
         workdir=context.workdir / "pool", progress=context.progress("pool of beta-VAEs"),
     ).state  # fmt: skip
     posterior, test = (encoded(vae, state.params, x, grid.world) for x in (worlds.train.erp, worlds.test.erp))

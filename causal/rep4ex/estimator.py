@@ -30,7 +30,7 @@ from causal.rep4ex.second_step import Answers, Ridge, SecondStep
 from causal.treatment_effects import Estimate
 from core.errors import ConfigError
 from core.fit import fit
-from core.learner import Params
+from core.learner import Params, stream
 from core.loop import runs_at_once
 
 Matrix = Float[np.ndarray, "n p"]
@@ -79,7 +79,7 @@ class Rep4Ex:
     def refit(self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector, draws: int, **where: Any) -> list["Fitted"]:
         """Both steps on rows drawn with replacement, for :func:`refit_interval`; no row both trains and chooses."""
         data = self.checked(key, x, a, y)
-        rng = _generator(jax.random.fold_in(key, 1))
+        rng = _generator(stream(key, "rows of refits"))
         seen = rng.choice(data.train, (draws, len(data.train)))
         drawn = rng.choice(data.held, (draws, len(data.held)))
         return self._fit(key, data, seen, np.concatenate([seen, drawn], axis=1), **where)

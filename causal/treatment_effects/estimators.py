@@ -25,7 +25,7 @@ from causal.treatment_effects.networks import Mlp, Scalar, SingleNet, TarNet, TN
 from causal.treatment_effects.scores import dr_scores
 from causal.treatment_effects.stages import Stages, without
 from core.errors import ConfigError
-from core.learner import Params
+from core.learner import Params, stream
 
 Kind = Literal["S", "T", "TARNet", "X", "DR", "R"]
 TWO_LAYERS: Trunk = functools.partial(Mlp, (100, 100))
@@ -142,7 +142,7 @@ class MetaLearner:
         t, y, e = inputs.treatment(t, len(x)), inputs.outcome(y, len(x)), inputs.propensities(propensity, len(x))
         cluster = inputs.clusters(groups, len(x), self.folds)
         inputs.require_sizes(len(x), self.batch, draws)
-        fold_key, draw_key = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
+        fold_key, draw_key = jax.random.split(stream(key, "folds and resamples"))
         fold = np.asarray(jax.random.permutation(fold_key, cluster.count))[cluster.index] % self.folds
         judged = np.arange(self.folds if self.folds > 1 else 0)
         weight = jnp.concatenate([

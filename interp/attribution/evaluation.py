@@ -74,7 +74,9 @@ def without_top(scores: Float[Array, "query example"], k: Natural) -> np.ndarray
 
 
 @checked
-def detection_auc(scores: Annotated[Real[Array, " example"], FINITE], is_wrong: Bool[Array, " example"]) -> float:
+def detection_auc(
+    scores: Annotated[Real[Array, " example"], FINITE], is_wrong: Bool[Array, " example"] | Bool[np.ndarray, " example"]
+) -> float:
     """Area under the ROC curve of finding the wrong examples by a high score; ties count half, NaN without one kind."""
     ranks, flipped = scipy.stats.rankdata(np.asarray(scores, float)), np.asarray(is_wrong, bool)
     wrong, right = int(flipped.sum()), int((~flipped).sum())

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key
+from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key, stream
 from latent.mm_gpvae.model import MMGPVAE, Terms, Trials
 
 Batch = tuple[Trials, Float[Array, ""]]
@@ -53,7 +53,7 @@ def _hide(
 ) -> Float[Array, "trials 2"]:
     if not probability:
         return present
-    kept = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), 1 - probability))(keys)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(stream(key, "hidden behaviour"), 1 - probability))(keys)
     return present.at[:, 1].multiply(kept)
 
 
