@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from core.fit import fit
+from core.learner import stream
 from experiments.influence.config import Config
 from experiments.influence.problems import Problem, batch_learner, build, digits, mlp_problem, retrain
 from experiments.system import Context
@@ -29,9 +30,10 @@ Scores = dict[str, tuple[Any, float | None]]
 def compared(config: Config, context: Context, name: str, seed: int) -> None:
     """Every method's scores on a problem, beside the response; on the small one also beside exact and retraining."""
     problem = build(name, config, jax.random.key(seed), context.data_dir)
-    key = jax.random.key(1000 + seed)
+    key = stream(jax.random.key(seed), "comparison")
+    targets = stream(key, "targets")
     fits = {
-        title: ekfac.fit_curvature(problem.task, problem.params, problem.train, key=key, kind=kind)
+        title: ekfac.fit_curvature(problem.task, problem.params, problem.train, key=targets, kind=kind)
         for title, kind, _ in CURVATURES
     }
     note = functools.partial(context.record, dataset=name, seed=seed)
@@ -39,7 +41,7 @@ def compared(config: Config, context: Context, name: str, seed: int) -> None:
     responses(config, problem, scores, note)
     if problem.exact:
         dampings(config, problem, fits, scores, note)
-        datamodelling(config, problem, scores, note, jax.random.key(2000 + seed))
+        datamodelling(config, problem, scores, note, stream(key, "retraining"))
 
 
 def responses(config: Config, problem: Problem, scores: Scores, note: Callable[..., None]) -> None:
@@ -116,13 +118,14 @@ def _iterative(task: Task, damping: float, batch_size: int, iterations: int, par
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
     vectors = jax.vmap(unflatten)(attribution.per_example_gradients(task.loss, params, asked))
     of_train = attribution.per_example_gradients(task.loss, params, train)
-    start = unflatten(jax.random.normal(key, flat.shape))
+    start = unflatten(jax.random.normal(stream(key, "power iteration"), flat.shape))
     largest = attribution.largest_eigenvalue(product(task, params, train), start)
     sigma = 4.0 * largest + damping
     cg = attribution.conjugate_gradient(task, params, train, vectors, damping, 30)
     lissa = attribution.lissa(
-        task, params, train, vectors, damping, key=key, sigma=sigma, batch_size=batch_size, iterations=iterations
-    )
+        task, params, train, vectors, damping, key=stream(key, LISSA), sigma=sigma, batch_size=batch_size,
+        iterations=iterations,
+    )  # fmt: skip
     ravelled = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])
     return {"CG, 30 iterations": ravelled(cg.vectors) @ of_train.T, LISSA: ravelled(lissa.vectors) @ of_train.T}
 
@@ -170,8 +173,9 @@ def dampings(
 
 def datamodelling(config: Config, problem: Problem, found: Scores, note: Callable[..., None], key: jax.Array) -> None:
     """Linear datamodelling scores: agreement with retraining on random halves."""
-    subsets = attribution.random_subsets(key, config.subsets, problem.rows)
-    keys, (train, asked) = jax.random.split(key, config.retrained), on_device(problem)
+    subset_key, train_key = jax.random.split(key)
+    subsets = attribution.random_subsets(subset_key, config.subsets, problem.rows)
+    keys, (train, asked) = jax.random.split(train_key, config.retrained), on_device(problem)
     weights = subsets.astype(jnp.float32)
     actual = _retrained(problem.task, problem.init, problem.steps, train, asked, keys, weights)
     for method, (scores, _) in found.items():
@@ -189,8 +193,8 @@ def _retrained(task: Task, init, steps: int, train, asked, keys, weights):
 
 def mislabelled(config: Config, context: Context, seed: int) -> None:
     """Area under the curve of finding wrong labels by self-influence, by loss and by gradient norm."""
-    key = jax.random.key(3000 + seed)
-    x, y, _ = digits(context.data_dir, config.mislabelled, key)
+    key = stream(jax.random.key(seed), "mislabelled digits")
+    x, y, _ = digits(context.data_dir, config.mislabelled, stream(key, "digits"))
     rng = np.random.default_rng(seed)
     wrong = np.zeros(len(y), bool)
     wrong[rng.choice(len(y), len(y) // 10, replace=False)] = True
@@ -201,12 +205,12 @@ def mislabelled(config: Config, context: Context, seed: int) -> None:
     params = fit(
         learner,
         jax.tree.map(jnp.asarray, train),
-        key=key,
+        key=stream(key, "training"),
         steps=config.image_steps,
         workdir=context.workdir / f"mislabelled-{seed}",
     ).state.params
-    fitted = ekfac.fit_curvature(problem.task, params, train, key=key, batch_size=64)
-    identity = ekfac.fit_curvature(problem.task, params, train, key=key, kind="identity")
+    fitted = ekfac.fit_curvature(problem.task, params, train, key=stream(key, "targets"), batch_size=64)
+    identity = ekfac.fit_curvature(problem.task, params, train, key=stream(key, "targets"), kind="identity")
     found: dict[str, Callable[[], Any]] = {
         EKFAC: lambda: ekfac.self_influence(fitted, train, batch_size=64),
         "gradient norm": lambda: ekfac.self_influence(identity, train, batch_size=64),

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.stats
 
 from core.fit import fit
+from core.learner import stream
 from experiments.influence.config import Config
 from experiments.influence.problems import batch_learner, decoder, sequence_task
 from experiments.influence_pages import Attribution, Page, Query, write_page, write_terminal
@@ -73,7 +74,7 @@ def study(config: Config, context: Context, seed: int, size: int) -> None:
 def build(config: Config, seed: int, width: int, depth: int, context: Context) -> Study:
     """The corpus, a trained decoder, its curvature and all scores."""
     key = jax.random.key(seed)
-    corpus = jax.jit(planted_facts, static_argnums=1)(key, config.corpus)
+    corpus = jax.jit(planted_facts, static_argnums=1)(stream(key, "corpus"), config.corpus)
     model = decoder(config.corpus, width, depth)
     task = sequence_task(model)
     rows = {"tokens": corpus.sequences.tokens, "mask": corpus.sequences.mask}
@@ -86,10 +87,10 @@ def build(config: Config, seed: int, width: int, depth: int, context: Context) -
     own = f"{width}x{depth}-{seed}"
     decoder_folder, curvature_folder = (context.workdir / f"{what}-{own}" for what in ("decoder", "curvature"))
     params = fit(
-        learner, rows, key=key, steps=config.corpus_steps, progress=progress, workdir=decoder_folder
+        learner, rows, key=stream(key, "training"), steps=config.corpus_steps, progress=progress, workdir=decoder_folder
     ).state.params  # fmt: skip
     fitted = ekfac.fit_curvature(
-        task, params, rows, key=key, where=WHERE, mask=lambda e: e["mask"][:-1], batch_size=BATCH,
+        task, params, rows, key=stream(key, "targets"), where=WHERE, mask=lambda e: e["mask"][:-1], batch_size=BATCH,
         workdir=curvature_folder,
     )  # fmt: skip
     queries = {"tokens": corpus.queries.tokens, "mask": corpus.queries.mask}

@@ -150,9 +150,10 @@ def language(config: Config, key: Array, data_dir: Path | None) -> Problem:
     """A small decoder on sequences of the planted corpus, as training examples and as queries."""
     del data_dir
     settings = dataclasses.replace(TINY_FACTS, fillers=config.language_train + config.queries)
-    sequences = planted_facts(key, settings).sequences
+    corpus_key, order_key = jax.random.split(key)
+    sequences = planted_facts(corpus_key, settings).sequences
     total = config.language_train + config.queries
-    chosen = jax.random.permutation(key, len(sequences.tokens))[:total]
+    chosen = jax.random.permutation(order_key, len(sequences.tokens))[:total]
     rows = {"tokens": sequences.tokens[chosen], "mask": sequences.mask[chosen]}
     n = config.language_train
     split = [jax.tree.map(lambda leaf, part=part: leaf[part], rows) for part in (slice(n), slice(n, None))]

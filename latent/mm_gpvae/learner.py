@@ -64,7 +64,7 @@ def first_params(model: MMGPVAE, key: Any, trials: Trials) -> Params:
     compiling a draw per kernel takes longer than compiling the training step.
     """
     noise = jnp.zeros((trials.present.shape[0], model.basis.matrix.shape[0], model.partition.total))
-    params = model.init(key, trials, noise)
+    params = model.init(key, trials, noise)  # of which the kernels are replaced
     leaves, treedef = jax.tree.flatten(params)
     kernels = [leaf for leaf in leaves if leaf.ndim == 2]
     ends = np.cumsum([leaf.size for leaf in kernels])

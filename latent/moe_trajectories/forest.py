@@ -82,7 +82,7 @@ def grow(
         raise ConfigError("a forest needs a template of one class and complete covariates")
     n, c = covariates.shape
     tried = tried or int(np.ceil(np.sqrt(c)))
-    key_draw, key_try = jax.random.split(key)
+    key_draw, key_try, key_start = jax.random.split(key, 3)
     drawn = np.asarray(jax.random.randint(key_draw, (trees, n), 0, n))
     weights = np.stack([np.bincount(row, minlength=n) for row in drawn]).astype(float)
     offered = np.asarray(jax.vmap(lambda k: jax.random.permutation(k, c))(
@@ -90,7 +90,7 @@ def grow(
     with jax.enable_x64(True):
         plain = data.without("expert", "gating")._replace(tvc=np.zeros((n, 0)))
         arranged = model.arrange(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), plain))
-        found = fitting.descend(mixture, fitting.draw_starts(mixture, key_draw, arranged, 1), arranged)[0]
+        found = fitting.descend(mixture, fitting.draw_starts(mixture, key_start, arranged, 1), arranged)[0]
         root = jax.tree.map(lambda leaf: leaf[0], found)
         return _grown(
             mixture, arranged, np.asarray(covariates, float), weights, offered, root, depth, smallest, refitted
