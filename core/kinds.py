@@ -103,7 +103,7 @@ def _no_member(parameters: Any, value: Any, name: str, lengths: Lengths) -> str 
     closest = [problem for member, problem in named if _is_near(member, value)]
     if closest or len(named) == 1:
         return closest[0] if closest else named[0][1]
-    return f"must be {' or '.join(_called(member) for member, _ in named)}, not {shown(value)}"
+    return f"must be {' or '.join(dict.fromkeys(_called(member) for member, _ in named))}, not {shown(value)}"
 
 
 def _is_near(kind: Any, value: Any) -> bool:
@@ -170,7 +170,7 @@ def _scalar_problem(kind: Any, value: Any) -> str | None:
         return None if callable(value) else f"must be a function, not {shown(value)}"
     if kind is type(None):
         return None if value is None else f"must be None, not {shown(value)}"
-    checkable = isinstance(kind, type) and not getattr(kind, "_is_protocol", False) and kind is not object
+    checkable = isinstance(kind, type) and not getattr(kind, "_is_protocol", False) and kind not in (object, Any)
     if checkable and kind.__module__ != "jaxtyping" and not isinstance(value, kind):
         return f"must be a {kind.__name__}, not {shown(value)}"
     return None
