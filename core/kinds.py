@@ -105,7 +105,7 @@ def _no_member(parameters: Any, value: Any, name: str, lengths: Lengths) -> str 
     closest = [problem for member, problem in named if _is_near(member, value)]
     if closest or len(named) == 1:
         return closest[0] if closest else named[0][1]
-    return f"must be {' or '.join(_called(member) for member, _ in named)}, not {shown(value)}"
+    return f"must be {' or '.join(dict.fromkeys(_called(member) for member, _ in named))}, not {shown(value)}"
 
 
 def _is_near(kind: Any, value: Any) -> bool:

@@ -130,7 +130,7 @@ def example(config: Config, context: Context, name: str) -> None:
         place = {"class": int(row[1]), "parameter": str(row[2])}
         for metric, value in zip(("estimate", "SE", "sandwich SE"), row[3:6], strict=True):
             note(metric=metric, value=value, **place)
-    for row in moe.trajectories(found, errors, np.linspace(0, 9, 37)).to_dict("records"):
+    for row in moe.trajectories(found, np.linspace(0, 9, 37)).to_dict("records"):
         for metric in ("mean", "low", "high"):
             note(metric=f"trajectory {metric}", value=row[metric], **{"class": row["class"], "t": row["time"]})
     for warning in moe.warnings_of(found, data, errors):

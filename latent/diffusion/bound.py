@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from core.checks import checked
 from latent.diffusion.losses import noised, stratified_times
 from latent.diffusion.prediction import Denoiser, Level, Query
 from latent.diffusion.schedules import Schedule, scales, slope
@@ -27,6 +28,7 @@ class Bound(NamedTuple):
         return self.diffusion + self.reconstruction + self.prior
 
 
+@checked
 def variational_bound(
     schedule: Schedule,
     denoise: Denoiser,
@@ -83,6 +85,7 @@ class Learned(NamedTuple):
     """Of the denoiser."""
 
 
+@checked
 def learned_bound(
     gamma: Callable[[Any, Array], Any], denoise: Denoiser, *, times: Callable[..., Array] = stratified_times
 ) -> Callable[[Learned, Key[Array, ""], Array], Bound]:

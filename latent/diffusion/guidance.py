@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from core.checks import Fraction, Positive, checked, require_finite
+from core.errors import ConfigError
 from latent.diffusion.prediction import Conditioned, Denoiser, Network, Prediction, Query, from_eps, from_x0, over
 
 
@@ -22,12 +24,13 @@ class Guided(NamedTuple):
     """1 is conditional, 0 unconditional, above 1 exaggerates; Ho and Salimans' w' is this minus 1."""
 
 
+@checked
 def cfg(
     denoise: Denoiser,
     *,
     null: Callable[[Any], Any] | None = None,
     doubled: bool = True,
-    rescale: float = 0.0,
+    rescale: Fraction = 0.0,
     interval: tuple[float, float] | None = None,
 ) -> Denoiser:
     """Classifier-free guidance: (1 - w) of the unconditional estimate plus w of the conditional one.
@@ -41,8 +44,14 @@ def cfg(
       interval: log SNRs between which to guide; elsewhere the estimate is the conditional one.
 
     Returns:
-      A denoiser which takes :class:`Guided` operands.
+      A denoiser which takes :class:`Guided` operands, and refuses a weight that is NaN or infinite (where it is not
+      traced).
+
+    Raises:
+      ConfigError: where the interval's first log SNR exceeds its second.
     """
+    if interval is not None:
+        _require_ordered("interval", *interval)
     empty = null or (lambda cond: jax.tree.map(jnp.zeros_like, cond))
 
     def both(inner: Conditioned, query: Query) -> tuple[Prediction, Prediction]:
@@ -60,6 +69,7 @@ def cfg(
         return jax.tree.map(lambda c: c[:size], out), jax.tree.map(lambda c: c[size:], out)
 
     def guided(operands: Guided, query: Query) -> Prediction:
+        require_finite("the weight of guidance", operands.weight, "choose a finite one, such as 1 for none")
         conditional, unconditional = both(operands.inner, query)
         w = over(operands.weight, query.x)
         if interval is not None:
@@ -87,6 +97,7 @@ class Classified(NamedTuple):
     scale: Any
 
 
+@checked
 def classifier(denoise: Denoiser, log_prob: Callable[[Any, Query, Any], Array]) -> Denoiser:
     """Classifier guidance: eps - scale s grad_x log p(target | x) (Dhariwal, Nichol 2021).
 
@@ -99,6 +110,8 @@ def classifier(denoise: Denoiser, log_prob: Callable[[Any, Query, Any], Array]) 
     """
 
     def guided(operands: Classified, query: Query) -> Prediction:
+        require_finite("the scale of guidance", operands.scale, "choose a finite one, such as 0 for none")
+
         def total(x):
             return jnp.sum(log_prob(operands.params, query._replace(x=x), operands.target))
 
@@ -108,6 +121,7 @@ def classifier(denoise: Denoiser, log_prob: Callable[[Any, Query, Any], Array]) 
     return guided
 
 
+@checked
 def with_x0(denoise: Denoiser, change: Callable[[Any, Array], Array]) -> Denoiser:
     """The denoiser with ``change(operands, x0)`` for its estimate of x_0, and eps to match.
 
@@ -124,12 +138,24 @@ def with_x0(denoise: Denoiser, change: Callable[[Any, Array], Array]) -> Denoise
     return changed
 
 
+def _require_ordered(what: str, low: float, high: float) -> None:
+    if not low < high:
+        raise ConfigError(f"{what}: the lower end, {low:g}, must lie below the upper one, {high:g}")
+
+
+@checked
 def clip_x0(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
-    """Keeps x_0 in the range of the data."""
+    """Keeps x_0 in the range of the data, from low to high.
+
+    Raises:
+      ConfigError: where low is not below high.
+    """
+    _require_ordered("clip_x0", low, high)
     return with_x0(denoise, lambda operands, x0: jnp.clip(x0, low, high))
 
 
-def dynamic_threshold(denoise: Denoiser, quantile: float = 0.995, floor: float = 1.0) -> Denoiser:
+@checked
+def dynamic_threshold(denoise: Denoiser, quantile: Fraction = 0.995, floor: Positive = 1.0) -> Denoiser:
     """Clips x_0 of each example at a quantile of its magnitudes, at least ``floor``, and divides by that / floor.
 
     Saharia et al. 2022 (Imagen); data in [-floor, floor].
@@ -152,6 +178,7 @@ class Inpainted(NamedTuple):
     value: Array
 
 
+@checked
 def inpaint(denoise: Denoiser) -> Denoiser:
     """Puts the known part of the sample into every estimate of x_0; takes :class:`Inpainted` operands."""
 
@@ -161,6 +188,7 @@ def inpaint(denoise: Denoiser) -> Denoiser:
     return with_x0(inner, lambda o, x0: o.mask * o.value + (1 - o.mask) * x0)
 
 
+@checked
 def self_condition(
     network: Network,
 ) -> Callable[[Callable[[Callable], Denoiser]], Denoiser]:

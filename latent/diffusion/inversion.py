@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.checks import Natural, checked
+from core.errors import ConfigError
 from latent.diffusion import samplers
 from latent.diffusion.grids import Grid, reverse
 from latent.diffusion.prediction import Denoiser, Level, Query
@@ -28,6 +30,7 @@ class Inverse(NamedTuple):
     eps: Any
 
 
+@checked
 def invert(
     grid: Grid,
     denoise: Denoiser,
@@ -35,7 +38,7 @@ def invert(
     x: Float[Array, "batch ..."],
     mode: InversionMode = "fixed_point",
     *,
-    iterations: int = 5,
+    iterations: Natural = 5,
 ) -> Float[Array, "batch ..."]:
     """The sample at the grid's first (noisiest) level whose decoding by :func:`samplers.ddim` gives back ``x``.
 
@@ -49,14 +52,12 @@ def invert(
       iterations: of the fixed point, from the explicit guess.
 
     Raises:
-      ValueError: for an unknown mode, or a grid that starts from pure noise.
+      ConfigError: for an unknown mode, or a grid that starts from pure noise.
     """
     if mode == "explicit":
         return samplers.sample(samplers.ddim(reverse(grid)), denoise, operands, x)
     if mode == "heun":
         return samplers.sample(samplers.heun(reverse(grid)), denoise, operands, x)
-    if mode != "fixed_point":
-        raise ValueError(f"unknown mode {mode!r}: choose explicit, fixed_point or heun")
 
     def body(x, row):
         return _solve(row, denoise, iterations, operands, x), None
@@ -67,7 +68,7 @@ def invert(
 def inverse(grid: Grid) -> Inverse:
     """The table of the implicit inverse of DDIM on a grid."""
     if (grid.a <= 0).any():
-        raise ValueError("pure noise (SNR exactly 0) cannot be reached by inversion: start at a finite log SNR")
+        raise ConfigError("pure noise (SNR exactly 0) cannot be reached by inversion: start at a finite log SNR")
     up = reverse(grid)
     here, there = (Level(*(column[cut] for column in up)) for cut in (slice(None, -1), slice(1, None)))
     x = there.a / here.a

@@ -9,6 +9,8 @@ import jax.scipy.stats as jss
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from core.checks import checked
+from core.errors import ConfigError
 from core.learner import example_keys
 from latent.diffusion.grids import Grid, reverse
 from latent.diffusion.prediction import Denoiser, Level, Query
@@ -25,6 +27,7 @@ class Flow(NamedTuple):
     next_sigma: Any
 
 
+@checked
 def log_likelihood(
     grid: Grid,
     denoise: Denoiser,
@@ -47,13 +50,13 @@ def log_likelihood(
         preserves variance, N(0, s^2 I) for one that explodes it, if None.
 
     Raises:
-      ValueError: where an exact trace is asked of too many dimensions, or the grid has an infinite level.
+      ConfigError: where an exact trace is asked of too many dimensions, or the grid has an infinite level.
     """
     if not np.isfinite(grid.logsnr).all():
-        raise ValueError("the likelihood needs a grid whose log SNR is finite at both ends")
+        raise ConfigError("the likelihood needs a grid whose log SNR is finite at both ends")
     size = int(np.prod(x.shape[1:]))
     if key is None and size > EXACT_UP_TO:
-        raise ValueError(f"an exact trace of {size} dimensions is too costly (at most {EXACT_UP_TO}): give a key")
+        raise ConfigError(f"an exact trace of {size} dimensions is too costly (at most {EXACT_UP_TO}): give a key")
     up = reverse(grid)
     ends = [Level(*(column[cut] for column in up)) for cut in (slice(None, -1), slice(1, None))]
     table = jax.tree.map(

@@ -6,15 +6,21 @@ SNR / (1 + SNR) |v error|^2.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
+from core.checks import Count, Fraction, Positive, checked
+from core.errors import ConfigError
+from core.kinds import Range
 from core.learner import DATA_AXIS, axis_is_bound, example_keys
 from latent.diffusion.prediction import Level, Network, Parameterisation, over, to_raw
 from latent.diffusion.schedules import DiscreteSchedule, Schedule, scales, slope
+
+Share = Annotated[float, Range(0, below=1)]
 
 
 class Drawn(NamedTuple):
@@ -52,7 +58,8 @@ def stratified_times(key: Key[Array, ""], count: int) -> Float[Array, " batch"]:
     return (jax.random.uniform(key) + (first + jnp.arange(count)) / (count * devices)) % 1.0
 
 
-def continuous_levels(schedule: Schedule, times: Callable[..., Array] = stratified_times, end: float = 0.0) -> Levels:
+@checked
+def continuous_levels(schedule: Schedule, times: Callable[..., Array] = stratified_times, end: Share = 0.0) -> Levels:
     """Levels of a variance-preserving schedule at times in [end, 1]; the network is told the time."""
 
     def draw(key, count):
@@ -63,13 +70,19 @@ def continuous_levels(schedule: Schedule, times: Callable[..., Array] = stratifi
     return draw
 
 
-def chain_levels(schedule: DiscreteSchedule, probabilities: Array | None = None) -> Levels:
+@checked
+def chain_levels(schedule: DiscreteSchedule, probabilities: Float[Array | np.ndarray, " T"] | None = None) -> Levels:
     """Levels of a chain, uniform or by ``probabilities`` with importance weights 1 / (T p); the network gets indices.
 
     Levels of zero SNR carry no eps error that could be weighted: train v or x_0 on them.
+
+    Raises:
+      ConfigError: where there is not one probability per level.
     """
     table = jnp.asarray(schedule.logsnr, jnp.float32)
     steps = table.shape[0]
+    if probabilities is not None and len(probabilities) != steps:
+        raise ConfigError(f"chain_levels: {len(probabilities)} probabilities for {steps} levels")
 
     def draw(key, count):
         if probabilities is None:
@@ -83,7 +96,8 @@ def chain_levels(schedule: DiscreteSchedule, probabilities: Array | None = None)
     return draw
 
 
-def edm_levels(mean: float = -1.2, std: float = 1.2) -> Levels:
+@checked
+def edm_levels(mean: float = -1.2, std: Positive = 1.2) -> Levels:
     """EDM's levels: log sigma ~ N(mean, std^2), variance exploding; told is log(sigma)/4 (Karras et al. 2022)."""
 
     def draw(key, count):
@@ -107,7 +121,8 @@ def variational(drawn: Drawn) -> Array:
     return -drawn.slope / 2
 
 
-def min_snr(limit: float = 5.0) -> Weighting:
+@checked
+def min_snr(limit: Positive = 5.0) -> Weighting:
     """min(SNR, limit) / SNR (Hang et al. 2023)."""
     return lambda drawn: jnp.minimum(1.0, limit * jnp.exp(-drawn.level.logsnr))
 
@@ -117,12 +132,14 @@ def velocity(drawn: Drawn) -> Array:
     return 1 + jnp.exp(-drawn.level.logsnr)
 
 
-def edm(data_std: float = 0.5) -> Weighting:
+@checked
+def edm(data_std: Positive = 0.5) -> Weighting:
     """(sigma^2 + sd^2) / (sigma sd)^2 on the x_0 error: F's error, unweighted (Karras et al. 2022)."""
     return lambda drawn: 1 + jnp.exp(-drawn.level.logsnr) / data_std**2
 
 
-def soft_min_snr(data_std: float = 1.0) -> Weighting:
+@checked
+def soft_min_snr(data_std: Positive = 1.0) -> Weighting:
     """(sigma sd)^2 / (sigma^2 + sd^2)^2 on F's error (k-diffusion)."""
 
     def weight(drawn):
@@ -132,12 +149,14 @@ def soft_min_snr(data_std: float = 1.0) -> Weighting:
     return weight
 
 
-def discrete_gap(schedule: Schedule, t: Float[Array, "..."], steps: int) -> Float[Array, "..."]:
+@checked
+def discrete_gap(schedule: Schedule, t: Float[Array, "..."], steps: Count) -> Float[Array, "..."]:
     """(T/2) expm1(gamma_t - gamma_s), s = t - 1/T: the eps weight of the bound with T steps (Kingma et al. 2021)."""
     return steps / 2 * jnp.expm1(schedule.logsnr(t - 1 / steps) - schedule.logsnr(t))
 
 
-def on_raw(kind: Parameterisation, logsnr: Any, data_std: float = 1.0) -> Any:
+@checked
+def on_raw(kind: Parameterisation, logsnr: Any, data_std: Positive = 1.0) -> Any:
     """|eps error|^2 over |raw error|^2 of a variance-preserving process: turns an eps weight into one on outputs."""
     snr = jnp.exp(logsnr)
     return {
@@ -158,12 +177,13 @@ def noised(x: Float[Array, "batch ..."], level: Level, key: Key[Array, ""]) -> t
     return over(level.a, x) * x + over(level.s, x) * eps, eps
 
 
+@checked
 def denoising_loss(
     network: Network,
     levels: Levels,
     kind: Parameterisation = "eps",
     weighting: Weighting = simple,
-    data_std: float = 1.0,
+    data_std: Positive = 1.0,
 ) -> Callable[..., tuple[Array, Drawn]]:
     """Per-example training losses of a network.
 
@@ -204,7 +224,8 @@ class LossHistory(NamedTuple):
     count: Float[Array, " T"]
 
 
-def loss_history(steps: int, kept: int = 10) -> LossHistory:
+@checked
+def loss_history(steps: Count, kept: Count = 10) -> LossHistory:
     """An empty one."""
     return LossHistory(jnp.zeros((steps, kept)), jnp.zeros(steps, jnp.int32))
 
@@ -220,7 +241,8 @@ def remember(history: LossHistory, index: Array, losses: Array) -> LossHistory:
     return jax.lax.scan(append, history, (index, losses))[0]
 
 
-def level_probabilities(history: LossHistory, uniform: float = 0.001) -> Float[Array, " T"]:
+@checked
+def level_probabilities(history: LossHistory, uniform: Fraction = 0.001) -> Float[Array, " T"]:
     """Probabilities ~ sqrt(mean loss^2), mixed with a uniform share; uniform until every level has its full history.
 
     Nichol, Dhariwal 2021 (loss-second-moment resampling).

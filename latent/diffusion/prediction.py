@@ -5,12 +5,18 @@ For ``x = a x_0 + s eps`` of a variance-preserving process: ``v = a eps - s x_0`
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Real
+
+from core.checks import FINITE, Positive, checked
 
 Parameterisation = Literal["x0", "eps", "v", "score", "edm"]
+
+
+FiniteNumbers = Annotated[float | Real[Array | np.ndarray, "..."], FINITE]
 
 
 class Level(NamedTuple):
@@ -61,13 +67,14 @@ def over(scalar: Any, x: Array) -> Array:
     return scalar if scalar.ndim == 0 else scalar.reshape(scalar.shape + (1,) * (x.ndim - scalar.ndim))
 
 
-def from_raw(kind: Parameterisation, raw: Array, x: Array, level: Level, data_std: float = 1.0) -> Prediction:
+@checked
+def from_raw(kind: Parameterisation, raw: Array, x: Array, level: Level, data_std: Positive = 1.0) -> Prediction:
     """The prediction which a raw network output stands for.
 
     Divides by a (eps, score: worthless as SNR -> 0) or by s (x0, edm: as SNR -> infinity) only where it must.
 
     Raises:
-      ValueError: for an unknown parameterisation.
+      ConfigError: for an unknown parameterisation.
     """
     a, s = over(level.a, x), over(level.s, x)
     if kind == "x0":
@@ -79,18 +86,17 @@ def from_raw(kind: Parameterisation, raw: Array, x: Array, level: Level, data_st
         return Prediction((a * x - s * raw) / norm, (s * x + a * raw) / norm)
     if kind == "score":
         return from_eps(-s * raw, x, level)
-    if kind == "edm":
-        sigma = s / a
-        total = sigma**2 + data_std**2
-        return from_x0(data_std**2 / total * (x / a) + sigma * data_std / jnp.sqrt(total) * raw, x, level)
-    raise ValueError(f"unknown parameterisation {kind!r}: choose x0, eps, v, score or edm")
+    sigma = s / a  # "edm"
+    total = sigma**2 + data_std**2
+    return from_x0(data_std**2 / total * (x / a) + sigma * data_std / jnp.sqrt(total) * raw, x, level)
 
 
-def to_raw(kind: Parameterisation, x0: Array, eps: Array, level: Level, data_std: float = 1.0) -> Array:
+@checked
+def to_raw(kind: Parameterisation, x0: Array, eps: Array, level: Level, data_std: Positive = 1.0) -> Array:
     """What the network should have put out: the training target of a parameterisation.
 
     Raises:
-      ValueError: for an unknown parameterisation.
+      ConfigError: for an unknown parameterisation.
     """
     a, s = over(level.a, x0), over(level.s, x0)
     if kind == "x0":
@@ -101,11 +107,9 @@ def to_raw(kind: Parameterisation, x0: Array, eps: Array, level: Level, data_std
         return a * eps - s * x0
     if kind == "score":
         return -eps / s
-    if kind == "edm":
-        sigma = s / a
-        total = sigma**2 + data_std**2
-        return (x0 - data_std**2 / total * (x0 + sigma * eps)) * jnp.sqrt(total) / (sigma * data_std)
-    raise ValueError(f"unknown parameterisation {kind!r}: choose x0, eps, v, score or edm")
+    sigma = s / a  # "edm"
+    total = sigma**2 + data_std**2
+    return (x0 - data_std**2 / total * (x0 + sigma * eps)) * jnp.sqrt(total) / (sigma * data_std)
 
 
 def from_x0(x0: Array, x: Array, level: Level) -> Prediction:
@@ -118,7 +122,8 @@ def from_eps(eps: Array, x: Array, level: Level) -> Prediction:
     return Prediction((x - over(level.s, x) * eps) / over(level.a, x), eps)
 
 
-def denoiser(network: Network, kind: Parameterisation = "eps", data_std: float = 1.0) -> Denoiser:
+@checked
+def denoiser(network: Network, kind: Parameterisation = "eps", data_std: Positive = 1.0) -> Denoiser:
     """A denoiser from ``network(params, x, time, cond) -> raw``; its operands are :class:`Conditioned`.
 
     The network gets one time per example. For "edm" it gets c_in y = y / sqrt(sigma^2 + data_std^2).
@@ -133,7 +138,8 @@ def denoiser(network: Network, kind: Parameterisation = "eps", data_std: float =
     return denoise
 
 
-def gaussian(mean: Any, variance: Any) -> Denoiser:
+@checked
+def gaussian(mean: FiniteNumbers, variance: FiniteNumbers) -> Denoiser:
     """The exact denoiser of data N(mean, variance I), for tests and demonstrations; operands are ignored.
 
     D = m + a v / (a^2 v + s^2) (x - a m).
@@ -149,7 +155,12 @@ def gaussian(mean: Any, variance: Any) -> Denoiser:
     return denoise
 
 
-def mixture(means: Float[Array, "k d"], variances: Float[Array, " k"], weights: Float[Array, " k"]) -> Denoiser:
+@checked
+def mixture(
+    means: Annotated[Float[Array | np.ndarray, "k d"], FINITE],
+    variances: Annotated[Float[Array | np.ndarray, " k"], FINITE],
+    weights: Annotated[Float[Array | np.ndarray, " k"], FINITE],
+) -> Denoiser:
     """The exact denoiser of a mixture of isotropic Gaussians over vectors [batch, d]; operands are ignored."""
 
     def denoise(operands: Any, query: Query) -> Prediction:

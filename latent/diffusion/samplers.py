@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import Count, Natural, NonNegative, checked
+from core.errors import ConfigError
 from core.learner import Stream, example_keys, stream
 from latent.diffusion.grids import Grid
 from latent.diffusion.prediction import Denoiser, Level, Query
@@ -62,20 +64,31 @@ class Plan(NamedTuple):
         return self.x.shape[0]
 
 
-def ddim(grid: Grid, eta: float | None = None) -> Plan:
+@checked
+def ddim(grid: Grid, eta: NonNegative | None = None) -> Plan:
     r"""DDIM: x' = a' x0 + sqrt(s'^2 - v^2) eps + v e with v = eta s' sqrt(1 - SNR / SNR') (Song, Meng, Ermon 2021).
 
     Args:
       grid: the levels; a reversed grid inverts (with eta None).
       eta: 0 is deterministic, 1 is ancestral sampling; None is 0 without drawing any noise.
+
+    Raises:
+      ConfigError: for an eta below 0, or one that adds more noise than there is at a next level.
     """
     level, a, s = _rows(grid), grid.a[1:], grid.s[1:]
     if eta is None:
         return _plan(level, x0=a, eps=s)
     share = -np.expm1(np.minimum(grid.logsnr[:-1] - grid.logsnr[1:], 0.0))
-    return _plan(level, x0=a, eps=s * np.sqrt(1 - eta**2 * share), noise=eta * s * np.sqrt(share))
+    kept = np.where(s > 0, 1 - eta**2 * share, 0.0)
+    if (kept < 0).any():
+        raise ConfigError(
+            f"ddim: with eta {eta:g} a step would add more noise than its next level holds; use eta of at most "
+            f"{1 / np.sqrt(share[s > 0].max()):.4g} on this grid"
+        )
+    return _plan(level, x0=a, eps=s * np.sqrt(kept), noise=eta * s * np.sqrt(share))
 
 
+@checked
 def ddpm(grid: Grid, variance: Literal["small", "large"] = "small") -> Plan:
     """Ancestral sampling (Ho et al. 2020).
 
@@ -88,7 +101,8 @@ def ddpm(grid: Grid, variance: Literal["small", "large"] = "small") -> Plan:
     return ddim(grid, 1.0)._replace(noise=_cast(noise))
 
 
-def dpm_solver_2m(grid: Grid, eta: float | None = None) -> Plan:
+@checked
+def dpm_solver_2m(grid: Grid, eta: NonNegative | None = None) -> Plan:
     r"""DPM-Solver++(2M), and its stochastic variant with ``eta`` (Lu et al. 2022).
 
     With h = (L' - L)/2 and r = h_previous / h: x' = (s'/s) x - a' expm1(-h) D, D = (1 + 1/(2r)) x0 - 1/(2r) x0_prev,
@@ -99,7 +113,7 @@ def dpm_solver_2m(grid: Grid, eta: float | None = None) -> Plan:
     h = np.diff(grid.logsnr) / 2
     clean = np.isinf(h)
     if not np.isfinite(grid.logsnr[0]):
-        raise ValueError("DPM-Solver cannot start from pure noise: L is minus infinity there; start at a finite level")
+        raise ConfigError("DPM-Solver cannot start from pure noise: L is minus infinity there; start at a finite level")
     h = np.where(clean, 1.0, h)
     a, ratio = grid.a[1:], grid.s[1:] / grid.s[:-1]
     gain = -a * np.expm1(-(1 + eta) * h)
@@ -115,7 +129,8 @@ def dpm_solver_2m(grid: Grid, eta: float | None = None) -> Plan:
     return _plan(_rows(grid), **columns)
 
 
-def euler_ancestral(grid: Grid, eta: float = 1.0) -> Plan:
+@checked
+def euler_ancestral(grid: Grid, eta: NonNegative = 1.0) -> Plan:
     """Euler to a level below the next one, then noise up to it, in y = x / a (k-diffusion)."""
     sigma, next_sigma = _finite_sigma(grid)
     up = np.minimum(next_sigma, eta * np.sqrt(next_sigma**2 * (sigma**2 - next_sigma**2)) / sigma)
@@ -124,13 +139,14 @@ def euler_ancestral(grid: Grid, eta: float = 1.0) -> Plan:
     return _plan(_rows(grid), x=a / grid.a[:-1], eps=a * (down - sigma), noise=a * up)
 
 
+@checked
 def heun(
     grid: Grid,
-    churn: float | None = None,
+    churn: NonNegative | None = None,
     *,
-    smallest: float = 0.0,
-    largest: float = float("inf"),
-    noise_scale: float = 1.0,
+    smallest: NonNegative = 0.0,
+    largest: NonNegative = float("inf"),
+    noise_scale: NonNegative = 1.0,
     time: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Plan:
     r"""EDM's second-order sampler in y = x / a: slopes eps at both ends, averaged (Karras et al. 2022).
@@ -144,7 +160,11 @@ def heun(
       smallest: S_min.
       largest: S_max.
       noise_scale: S_noise.
-      time: what the network is told at a log signal-to-noise ratio; EDM's log(sigma)/4 if None. Needed with churn.
+      time: what the network is told at a log signal-to-noise ratio; needed with churn, unless the grid tells it EDM's
+        log(sigma)/4, which is then taken.
+
+    Raises:
+      ConfigError: where the grid holds pure noise, or churn asks the network at levels whose times are not known.
     """
     sigma, next_sigma = _finite_sigma(grid)
     level, a, a_hat = _rows(grid), grid.a[1:], grid.a[:-1]
@@ -157,7 +177,9 @@ def heun(
         if not np.allclose(grid.a, 1.0):
             a_hat = np.exp(-np.logaddexp(0, -logsnr) / 2)
         before = Churn(_cast(a_hat / grid.a[:-1]), _cast(a_hat * added))
-        told = np.where(inside, time(logsnr) if time else -logsnr / 8, grid.time[:-1])
+        told, between = grid.time[:-1], raised > sigma
+        if between.any():
+            told = np.where(between, _told(grid, logsnr, time), told)
         level, sigma = Level(a_hat, raised * a_hat, logsnr, told), raised
     step, has_slope = next_sigma - sigma, next_sigma > 0
     # At a clean level the network is not trusted with a question: it is asked again where it was, with weight zero.
@@ -168,11 +190,26 @@ def heun(
     return plan._replace(churn=before, corrector=corrector)
 
 
-def padded(plan: Plan, steps: int) -> Plan:
+def _told(grid: Grid, logsnr: np.ndarray, time: Callable[[np.ndarray], np.ndarray] | None) -> np.ndarray:
+    """What the network is told at levels beside the grid's own."""
+    if time is not None:
+        return np.asarray(time(logsnr), np.float64)
+    noisy = grid.s > 0
+    if not np.allclose(grid.time[noisy], -grid.logsnr[noisy] / 8):
+        raise ConfigError(
+            "heun: with churn the network is asked between the grid's levels, and what it is told at these is not "
+            "log(sigma)/4; give time=, a function of the log SNR (for a schedule its time; for a chain an interpolated "
+            "index, if the network was trained to take one), or leave churn out"
+        )
+    return -logsnr / 8
+
+
+@checked
+def padded(plan: Plan, steps: Count) -> Plan:
     """The plan with rows that change nothing appended, so that runs of several lengths share one program."""
     missing = steps - plan.steps
     if missing < 0:
-        raise ValueError(f"a plan of {plan.steps} steps cannot be padded to {steps}")
+        raise ConfigError(f"a plan of {plan.steps} steps cannot be padded to {steps}")
     repeated = jax.tree.map(lambda column: jnp.concatenate([column, jnp.repeat(column[-1:], missing, 0)]), plan)
     rest = jnp.arange(steps) >= plan.steps
 
@@ -196,6 +233,7 @@ class Carry(NamedTuple):
     """The last estimate of the clean sample; zeros before the first."""
 
 
+@checked
 def sample(
     plan: Plan,
     denoise: Denoiser,
@@ -203,8 +241,8 @@ def sample(
     x: Float[Array, "batch ..."],
     key: Key[Array, ""] | None = None,
     *,
-    unroll: int = 1,
-    first_example: Int[Array, ""] | int = 0,
+    unroll: Count = 1,
+    first_example: Int[Array, ""] | Natural = 0,
     collect: Callable[[Carry], Any] | None = None,
 ) -> Any:
     """Runs a plan.
@@ -228,11 +266,11 @@ def sample(
       The sample, or ``(sample, collected)`` where ``collect`` is given.
 
     Raises:
-      ValueError: where the plan draws noise and no key is given.
+      ConfigError: where the plan draws noise and no key is given.
     """
     noisy = plan.noise is not None or plan.churn is not None
     if noisy and key is None:
-        raise ValueError("this sampler draws noise: give it a key")
+        raise ConfigError("this sampler draws noise: give it a key")
     keys = example_keys(key, x.shape[0], first_example) if noisy else None
     carry = Carry(x, jnp.zeros_like(x))
 
@@ -265,14 +303,21 @@ def step(row: Plan, index: Any, denoise: Denoiser, operands: Any, keys: Any, car
     return Carry(out.astype(x.dtype), prediction.x0.astype(x.dtype))
 
 
+@checked
 def starting_noise(
     key: Key[Array, ""],
-    shape: tuple[int, ...],
+    shape: tuple[Natural, ...],
     plan: Plan | None = None,
     dtype: Any = jnp.float32,
-    first_example: Int[Array, ""] | int = 0,
+    first_example: Int[Array, ""] | Natural = 0,
 ) -> Float[Array, "batch ..."]:
-    """Noise to start from, per example as in :func:`sample`; scaled to the plan's first level if one is given."""
+    """Noise to start from, per example as in :func:`sample`; scaled to the plan's first level if one is given.
+
+    Raises:
+      ConfigError: where the shape has no axis for the batch, or the type is none of floating-point numbers.
+    """
+    if not shape or not jnp.issubdtype(dtype, jnp.floating):
+        raise ConfigError(f"starting_noise: needs a shape [batch, ...] and a floating-point type, not {shape}, {dtype}")
     keys = example_keys(stream(key, Stream.START), shape[0], first_example)
     noise = jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(keys)
     if plan is None:
@@ -296,7 +341,7 @@ def _rows(grid: Grid, start: int = 0) -> Level:
 
 def _finite_sigma(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     if (grid.a <= 0).any():
-        raise ValueError(
+        raise ConfigError(
             "this sampler works in x / a, which pure noise (SNR exactly 0) does not have: use ddim or ddpm, or start "
             "at a level of finite log SNR"
         )

@@ -9,13 +9,20 @@ DPM-Solver's lambda is L/2, EDM's sigma is exp(-L/2). A variance-preserving proc
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
+
+from core.checks import Count, Natural, NonNegative, Positive, checked
+from core.errors import ConfigError
+from core.kinds import Range, is_traced
+
+Beta = Annotated[float, Range(0, below=1)]
+"""A transition's variance."""
 
 
 class Schedule(NamedTuple):
@@ -53,30 +60,52 @@ def scales(logsnr: Any) -> tuple[Array, Array]:
 # --- chains -----------------------------------------------------------------------------------------------------------
 
 
-def from_betas(betas: Any) -> DiscreteSchedule:
+@checked
+def from_betas(betas: Real[np.ndarray | Array, " T"]) -> DiscreteSchedule:
     """The chain with transition variances ``betas`` [T].
 
     Raises:
-      ValueError: where a beta is outside [0, 1).
+      ConfigError: where there is none, or a beta is outside [0, 1).
     """
     betas = np.asarray(betas, np.float64)
-    if betas.ndim != 1 or not ((betas >= 0) & (betas < 1)).all():
-        raise ValueError("betas must be a vector of numbers in [0, 1)")
+    outside = np.flatnonzero(~((betas >= 0) & (betas < 1)))
+    if not betas.size or outside.size:
+        what = f"betas[{outside[0]}] is {betas[outside[0]]:g}" if betas.size else "there is none"
+        raise ConfigError(f"betas must be numbers of at least 0 and below 1, at least one of them; {what}")
     return DiscreteSchedule(np.cumsum(np.log1p(-betas)))
 
 
-def linear_beta(steps: int = 1000, first: float = 1e-4, last: float = 2e-2) -> DiscreteSchedule:
-    """Linearly spaced betas, scaled by 1000 / steps so that the whole chain keeps its length (Ho et al. 2020)."""
+@checked
+def linear_beta(steps: Count = 1000, first: Beta = 1e-4, last: Beta = 2e-2) -> DiscreteSchedule:
+    """Linearly spaced betas, scaled by 1000 / steps so that the whole chain keeps its length (Ho et al. 2020).
+
+    Raises:
+      ConfigError: where the betas fall, or a chain of so few steps would need betas of 1 or more.
+    """
+    _require_rising(first, last)
     scale = 1000 / steps
+    if scale * last >= 1:
+        raise ConfigError(
+            f"linear_beta: {steps} steps as noisy as 1000 with betas up to {last:g} would need betas of 1 or more; "
+            f"use at least {int(1000 * last) + 1} steps"
+        )
     return from_betas(np.linspace(scale * first, scale * last, steps))
 
 
-def scaled_linear(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> DiscreteSchedule:
+@checked
+def scaled_linear(steps: Count = 1000, first: Beta = 0.00085, last: Beta = 0.012) -> DiscreteSchedule:
     """Betas whose square roots are linearly spaced (latent diffusion)."""
+    _require_rising(first, last)
     return from_betas(np.linspace(first**0.5, last**0.5, steps) ** 2)
 
 
-def cosine_beta(steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> DiscreteSchedule:
+def _require_rising(first: float, last: float) -> None:
+    if first > last:
+        raise ConfigError(f"the first beta, {first:g}, must not exceed the last, {last:g}: noise grows along a chain")
+
+
+@checked
+def cosine_beta(steps: Count = 1000, offset: NonNegative = 0.008, largest: Beta = 0.999) -> DiscreteSchedule:
     """beta_k = min(1 - f((k+1)/T) / f(k/T), largest), f(u) = cos^2(((u + offset)/(1 + offset)) pi/2).
 
     Nichol, Dhariwal 2021. The product of (1 - beta) is not divided by f(0).
@@ -85,6 +114,7 @@ def cosine_beta(steps: int = 1000, offset: float = 0.008, largest: float = 0.999
     return from_betas(np.minimum(1 - f[1:] / f[:-1], largest))
 
 
+@checked
 def zero_terminal_snr(schedule: DiscreteSchedule) -> DiscreteSchedule:
     """The chain with sqrt(abar) shifted and scaled to end at exactly 0 (Lin et al. 2023).
 
@@ -96,7 +126,8 @@ def zero_terminal_snr(schedule: DiscreteSchedule) -> DiscreteSchedule:
         return DiscreteSchedule(2 * np.log(root))
 
 
-def respaced(steps: int, count: int) -> np.ndarray:
+@checked
+def respaced(steps: Count, count: Count) -> np.ndarray:
     """``count`` of ``steps`` levels, both ends among them, evenly spread: increasing indices.
 
     The running sum of the stride (steps - 1)/(count - 1) rounded half to even, the rule of improved-diffusion.
@@ -111,27 +142,30 @@ def respaced(steps: int, count: int) -> np.ndarray:
     return np.asarray(chosen)
 
 
-def leading(steps: int, count: int, offset: int = 0) -> np.ndarray:
+@checked
+def leading(steps: Count, count: Count, offset: Natural = 0) -> np.ndarray:
     """Multiples of steps // count, plus an offset; the noisiest level is usually not among them."""
     _check_count(steps, count)
     return np.minimum(np.arange(count) * (steps // count) + offset, steps - 1)
 
 
-def trailing(steps: int, count: int) -> np.ndarray:
+@checked
+def trailing(steps: Count, count: Count) -> np.ndarray:
     """round(T - i T/N) - 1, which includes the noisiest level; increasing."""
     _check_count(steps, count)
     return (np.round(steps - np.arange(count) * steps / count).astype(np.int64) - 1)[::-1]
 
 
 def _check_count(steps: int, count: int) -> None:
-    if not 1 <= count <= steps:
-        raise ValueError(f"cannot choose {count} of {steps} noise levels: the count must be in 1..{steps}")
+    if count > steps:
+        raise ConfigError(f"cannot choose {count} of {steps} noise levels: the count must be in 1..{steps}")
 
 
 # --- continuous -------------------------------------------------------------------------------------------------------
 
 
-def linear_vp(beta_min: float = 0.1, beta_d: float = 19.9) -> Schedule:
+@checked
+def linear_vp(beta_min: NonNegative = 0.1, beta_d: Positive = 19.9) -> Schedule:
     """The limit of linear betas: log a = -beta_d t^2/4 - beta_min t/2 (Song et al. 2021)."""
 
     def logsnr(t):
@@ -145,7 +179,8 @@ def linear_vp(beta_min: float = 0.1, beta_d: float = 19.9) -> Schedule:
     return Schedule(logsnr, time)
 
 
-def cosine(offset: float = 0.008, limit: float = 20.0) -> Schedule:
+@checked
+def cosine(offset: NonNegative = 0.008, limit: Positive = 20.0) -> Schedule:
     """abar(t) = cos^2(((t + offset)/(1 + offset)) pi/2) with L clipped to [-limit, limit] (Nichol, Dhariwal 2021)."""
 
     def logsnr(t):
@@ -158,6 +193,7 @@ def cosine(offset: float = 0.008, limit: float = 20.0) -> Schedule:
     return Schedule(logsnr, time)
 
 
+@checked
 def cosine_logsnr(lowest: float = -15.0, highest: float = 15.0, shift: float = 0.0) -> Schedule:
     """L(t) = -2 log tan(t_0 + t (t_1 - t_0)) + shift between two ends (Kingma et al. 2021; simple diffusion).
 
@@ -166,6 +202,7 @@ def cosine_logsnr(lowest: float = -15.0, highest: float = 15.0, shift: float = 0
       highest: L at t = 0.
       shift: 2 log(side at which noise is calibrated / side of the image), for larger images.
     """
+    _require_falling(highest, lowest)
     start, end = math.atan(math.exp(-highest / 2)), math.atan(math.exp(-lowest / 2))
 
     def logsnr(t):
@@ -177,19 +214,44 @@ def cosine_logsnr(lowest: float = -15.0, highest: float = 15.0, shift: float = 0
     return Schedule(logsnr, time)
 
 
-def linear_logsnr(highest: Any = 13.3, lowest: Any = -5.0) -> Schedule:
+def _require_falling(highest: Any, lowest: Any) -> None:
+    """L at both ends; of learned ends, which are traced, nothing is asked."""
+    if not (is_traced(highest) or is_traced(lowest)) and not highest > lowest:
+        raise ConfigError(f"the log SNR must fall: highest, {highest}, must exceed lowest, {lowest}")
+
+
+@checked
+def linear_logsnr(highest: float | Float[Array, ""] = 13.3, lowest: float | Float[Array, ""] = -5.0) -> Schedule:
     """L falls linearly: VDM's fixed gamma(t) = gamma_min + (gamma_max - gamma_min) t (Kingma et al. 2021)."""
+    _require_falling(highest, lowest)
     return Schedule(lambda t: highest + (lowest - highest) * t, lambda level: (level - highest) / (lowest - highest))
 
 
-def tabulated(logsnr: Callable[[Any], Any], points: int = 4096) -> Schedule:
-    """A schedule from a decreasing function alone: the inverse is read from a table, by linear interpolation."""
+@checked
+def tabulated(logsnr: Callable[[Any], Any], points: Annotated[int, Range(2)] = 4096) -> Schedule:
+    """A schedule from a decreasing function alone: the inverse is read from a table, by linear interpolation.
+
+    Raises:
+      ConfigError: where the function rises; of a learned one, which is traced, nothing is asked.
+    """
     times = np.linspace(0, 1, points)
+    _require_falls(times, logsnr(jnp.asarray(times)))
 
     def time(level):
         return jnp.interp(-level, -logsnr(jnp.asarray(times)), jnp.asarray(times))
 
     return Schedule(logsnr, time)
+
+
+def _require_falls(times: np.ndarray, levels: Any) -> None:
+    """Rises within a hundred-thousandth of the whole fall are rounding."""
+    if is_traced(levels):
+        return
+    levels = np.asarray(levels, np.float64)
+    fine = np.diff(levels) <= 1e-5 * (levels[0] - levels[-1])
+    if not (fine.all() and levels[0] > levels[-1]):
+        at = times[int(np.argmin(fine))]
+        raise ConfigError(f"a schedule's log SNR must fall from time 0 to 1; this one does not from time {at:.4g} on")
 
 
 class ScalarGamma(nn.Module):
@@ -229,7 +291,8 @@ class MonotoneGamma(nn.Module):
         return jnp.abs(line) * t + offset + hidden @ jnp.abs(outer) / self.width
 
 
-def pinned(gamma: Callable[[Any], Any], start: Any, end: Any) -> Schedule:
+@checked
+def pinned(gamma: Callable[[Any], Any], start: float | Float[Array, ""], end: float | Float[Array, ""]) -> Schedule:
     """The learned shape between two given ends: gamma rescaled to run from ``start`` to ``end``; as a schedule."""
 
     def logsnr(t):

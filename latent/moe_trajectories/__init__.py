@@ -13,7 +13,7 @@ from latent.moe_trajectories.curves import BILINEAR, CURVES, EXPONENTIAL, JENSS_
 from latent.moe_trajectories.fitting import Fit, curvature, descend, draw_starts, fit, scores
 from latent.moe_trajectories.frames import estimates, from_long, from_wide, names_of, standardised, trajectories
 from latent.moe_trajectories.inference import Errors, Replications, classify, replicate, standard_errors, warnings_of
-from latent.moe_trajectories.learners import direct_learner, em_learner
+from latent.moe_trajectories.learners import direct_learner, em_learner, params_of
 from latent.moe_trajectories.model import (
     Experts,
     GrowthData,
@@ -28,6 +28,7 @@ from latent.moe_trajectories.natural import Natural, natural, order_classes, per
 from latent.moe_trajectories.selection import accuracy, criteria, entropy, enumerate_classes, two_step_gating
 from latent.moe_trajectories.simulate import Truth, example_truth, simulate, true_params
 from latent.moe_trajectories.starts import random_start, start_from
+from latent.moe_trajectories.units import Unit, Units, own_params, standard_data, standard_params, units_of
 
 __all__ = [
     "BILINEAR",
@@ -45,6 +46,8 @@ __all__ = [
     "Params",
     "Replications",
     "Truth",
+    "Unit",
+    "Units",
     "accuracy",
     "arrange",
     "bilinear",
@@ -67,6 +70,8 @@ __all__ = [
     "names_of",
     "natural",
     "order_classes",
+    "own_params",
+    "params_of",
     "permute_classes",
     "person_log_likelihoods",
     "posterior",
@@ -74,11 +79,14 @@ __all__ = [
     "replicate",
     "scores",
     "simulate",
+    "standard_data",
     "standard_errors",
+    "standard_params",
     "standardised",
     "start_from",
     "trajectories",
     "true_params",
     "two_step_gating",
+    "units_of",
     "warnings_of",
 ]

@@ -59,6 +59,10 @@ class Curve:
     """F(shape) with eta = F eta_s; None where the estimated coordinates are the original ones."""
     closed_moments: Callable[[Shape, Occasions], Moments] | None = None
     """Moments without forming the loadings, where the curve allows it."""
+    moved: Callable[[Shape, Any, Any], tuple[Shape, Float[Array, "p p"]]] | None = None
+    """``(shape, origin, unit)``: the shape for the times origin + unit t of that for the times t, and the matrix that
+    makes growth factors for those times of the factors for these. Its first loading must be 1. Where a curve has none,
+    fits are not independent of where times begin."""
 
     def moments(self, shape: Shape, occasions: Occasions) -> Moments:
         """Lambda' Lambda and Lambda' y of every person."""
@@ -117,6 +121,31 @@ def _spline_moments(shape: Shape, occasions: Occasions) -> Moments:
     return Moments(gram, cross)
 
 
+def _moved_spline(shape: Shape, origin: Any, unit: Any) -> tuple[Shape, Array]:
+    one = jnp.ones_like(shape[0])
+    return origin + unit * shape, jnp.diag(jnp.stack([one, one / unit, one / unit]))
+
+
+def _moved_quadratic(shape: Shape, origin: Any, unit: Any) -> tuple[Shape, Array]:
+    o, u = jnp.asarray(origin) / unit, 1 / jnp.asarray(unit)
+    one, zero = jnp.ones_like(u), jnp.zeros_like(u)
+    rows = ((one, -o, o * o), (zero, u, -2 * o * u), (zero, zero, u * u))
+    return shape, jnp.stack([jnp.stack(row) for row in rows])
+
+
+def _moved_exponential(shape: Shape, origin: Any, unit: Any) -> tuple[Shape, Array]:
+    rate = shape / unit
+    one, zero, growth = jnp.ones_like(rate[0]), jnp.zeros_like(rate[0]), rate[0] * origin
+    return rate, jnp.stack([jnp.stack([one, -jnp.expm1(growth)]), jnp.stack([zero, jnp.exp(growth)])])
+
+
+def _moved_jenss_bayley(shape: Shape, origin: Any, unit: Any) -> tuple[Shape, Array]:
+    rate = shape / unit
+    one, zero, growth = jnp.ones_like(rate[0]), jnp.zeros_like(rate[0]), -rate[0] * origin
+    rows = ((one, -origin / unit * one, jnp.expm1(growth)), (zero, one / unit, zero), (zero, zero, jnp.exp(growth)))
+    return rate, jnp.stack([jnp.stack(row) for row in rows])
+
+
 def _middle(quantiles: Float[Array, " m"]) -> Float[Array, "13 1"]:
     """Thirteen points over the middle 60 % of the range of times."""
     low, high = quantiles[0], quantiles[-1]
@@ -143,6 +172,7 @@ def bilinear(smoothing: float = 0.0) -> Curve:
         _middle,
         spline_to_original,
         None if smoothing else _spline_moments,
+        None if smoothing else _moved_spline,
     )
 
 
@@ -153,6 +183,7 @@ QUADRATIC = Curve(
     (),
     lambda t, shape: [jnp.ones_like(t), t, t * t],
     lambda quantiles: jnp.zeros((1, 0)),
+    moved=_moved_quadratic,
 )
 EXPONENTIAL = Curve(
     "negative exponential",
@@ -160,6 +191,7 @@ EXPONENTIAL = Curve(
     ("rate",),
     lambda t, shape: [jnp.ones_like(t), -jnp.expm1(-shape[0] * t)],
     lambda quantiles: _rates(quantiles, 1.0),
+    moved=_moved_exponential,
 )
 JENSS_BAYLEY = Curve(
     "Jenss-Bayley",
@@ -167,5 +199,6 @@ JENSS_BAYLEY = Curve(
     ("rate",),
     lambda t, shape: [jnp.ones_like(t), t, jnp.expm1(shape[0] * t)],
     lambda quantiles: _rates(quantiles, -1.0),
+    moved=_moved_jenss_bayley,
 )
 CURVES = {"bilinear": BILINEAR, "quadratic": QUADRATIC, "exponential": EXPONENTIAL, "jenss_bayley": JENSS_BAYLEY}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, PyTree
 
 from core.compilation import jit_unrolled
 from core.errors import ConfigError
@@ -16,6 +16,14 @@ from latent.moe_trajectories import model, starts
 from latent.moe_trajectories.model import Arranged, GrowthData, Mixture, Params
 from latent.moe_trajectories.natural import order_classes
 from latent.moe_trajectories.optimise import Solutions, minimise, scoring_inverse
+from latent.moe_trajectories.units import (
+    Units,
+    log_unit_volumes,
+    own_params,
+    standard_data,
+    standard_params,
+    units_of,
+)
 
 AGREE = 0.01
 """Starts whose -2 log L lies within this of the best count as having reached it."""
@@ -26,13 +34,17 @@ class Fit(NamedTuple):
 
     mixture: Mixture
     params: Params
-    """Unconstrained, in float64 on the host; classes in the order of their knots."""
+    """Unconstrained, for the data's own units, in float64 on the host; classes in the order of their knots. Far from
+    time 0 they may be too ill conditioned to compute with, or beyond float64, where ``standard`` is neither."""
     log_likelihood: float
     reached: np.ndarray
     """log L of every start."""
     evaluations: np.ndarray
     gradient: float
-    """Largest entry of the gradient of log L at the solution."""
+    """Largest entry of the gradient of log L by the standard parameters."""
+    standard: Params
+    """The same solution for the data in standard units; what everything else is computed from."""
+    units: Units
 
     @property
     def agreeing(self) -> int:
@@ -109,6 +121,9 @@ def fit(
 ) -> Fit:
     """The mixture of the largest likelihood that the starts reach.
 
+    The data are standardised first (:mod:`latent.moe_trajectories.units`): times in calendar years or in days since
+    birth, outcomes in points or in hundreds of them, give the same solution and differ in units only.
+
     Args:
       mixture: what is fitted.
       data: persons; see :func:`latent.moe_trajectories.frames.from_wide`.
@@ -122,13 +137,13 @@ def fit(
       ConfigError: where no start led anywhere, or a class collapsed.
     """
     with jax.enable_x64(True):
-        arranged = model.arrange(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), data))
+        units, arranged, volumes = standardise(mixture, double(data))
         if first is None:
             begin = draw_starts(mixture, jax.random.key(0) if key is None else key, arranged, starts)
         else:
-            begin = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64)[None], first)
+            begin = jax.tree.map(lambda leaf: leaf[None], standard_params(mixture, double(first), units))
         params, found = descend(mixture, begin, arranged, lanes=lanes)
-        reached = np.where(np.isfinite(found.value), -np.asarray(found.value), -np.inf)
+        reached = np.where(np.isfinite(found.value), -np.asarray(found.value) - float(volumes), -np.inf)
         if not np.isfinite(reached).any():
             raise ConfigError(
                 "no start reached a finite likelihood: look at the data for extreme values, fit fewer classes, or "
@@ -138,11 +153,26 @@ def fit(
         chosen = order_classes(jax.tree.map(lambda leaf: leaf[best], params))
         chosen, at = polish(mixture, chosen, arranged)
         shares = np.asarray(model.posterior(mixture, chosen, arranged).sum(1))
+        own = own_params(mixture, chosen, units)
     if check:
         _require_no_collapse(mixture, shares)
-    host = jax.tree.map(np.asarray, chosen)
     slope = float(np.abs(at.gradient).max(initial=0.0))
-    return Fit(mixture, host, -float(at.value), reached, np.asarray(found.evaluations), slope)
+    own, standard, units = jax.tree.map(np.asarray, (own, chosen, units))
+    log_likelihood = -float(at.value) - float(volumes)
+    return Fit(mixture, own, log_likelihood, reached, np.asarray(found.evaluations), slope, standard, units)
+
+
+def double(tree: PyTree) -> PyTree:
+    """A tree of numbers in float64, where that is enabled."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def standardise(mixture: Mixture, data: GrowthData) -> tuple[Units, Arranged, Float[Array, ""]]:
+    """Units of the data's own, the data in them, and by how much log L is smaller in the units that they came in."""
+    units = units_of(mixture.curve, data)
+    volumes = log_unit_volumes(mixture, units, data).sum()
+    return units, model.arrange(standard_data(units, data)), volumes
 
 
 def _require_no_collapse(mixture: Mixture, shares: np.ndarray) -> None:

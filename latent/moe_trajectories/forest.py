@@ -26,6 +26,7 @@ from core.linalg import of_each_matrix
 from latent.moe_trajectories import fitting, model, starts
 from latent.moe_trajectories.model import Arranged, GrowthData, Mixture
 from latent.moe_trajectories.optimise import minimise, scoring_inverse
+from latent.moe_trajectories.units import Units, standard_data
 
 
 class Forest(NamedTuple):
@@ -40,6 +41,8 @@ class Forest(NamedTuple):
     """LR of the split."""
     weights: Float[np.ndarray, "trees n"]
     """How often each person was drawn for the tree."""
+    units: Units
+    """Those in which ``params`` describe the persons."""
 
 
 class Candidates(NamedTuple):
@@ -88,21 +91,26 @@ def grow(
     offered = np.asarray(jax.vmap(lambda k: jax.random.permutation(k, c))(
         jax.random.split(key_try, trees * (2**depth - 1)))).reshape(trees, -1, c) < tried  # fmt: skip
     with jax.enable_x64(True):
-        plain = data.without("expert", "gating")._replace(tvc=np.zeros((n, 0)))
-        arranged = model.arrange(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), plain))
+        units, arranged, _ = fitting.standardise(mixture, fitting.double(_outcomes_alone(data)))
         found = fitting.descend(mixture, fitting.draw_starts(mixture, key_start, arranged, 1), arranged)[0]
         root = jax.tree.map(lambda leaf: leaf[0], found)
+        host = jax.tree.map(np.asarray, units)
         return _grown(
-            mixture, arranged, np.asarray(covariates, float), weights, offered, root, depth, smallest, refitted
+            mixture, arranged, host, np.asarray(covariates, float), weights, offered, root, depth, smallest, refitted
         )
 
 
-def _grown(mixture, arranged, covariates, weights, offered, root, depth, smallest, refitted) -> Forest:
+def _outcomes_alone(data: GrowthData) -> GrowthData:
+    return data.without("expert", "gating")._replace(tvc=np.zeros((data.persons, 0)))
+
+
+def _grown(mixture, arranged, units, covariates, weights, offered, root, depth, smallest, refitted) -> Forest:
     trees, _ = weights.shape
     nodes = 2 ** (depth + 1) - 1
     flat = np.asarray(ravel_pytree(root)[0])
     cut, value, ratio = (np.full((trees, nodes), np.nan) for _ in range(3))
-    forest = Forest(np.full((trees, nodes), -1), cut, np.full((trees, nodes, len(flat)), np.nan), ratio, weights)
+    params = np.full((trees, nodes, len(flat)), np.nan)
+    forest = Forest(np.full((trees, nodes), -1), cut, params, ratio, weights, units)
     here = {(b, 0): weights[b] for b in range(trees)}
     where = list(here)
     fitted = _fit_weighted(mixture, arranged, np.stack(list(here.values())), np.tile(flat, (trees, 1)))
@@ -224,8 +232,8 @@ def importance(
     trees, c = len(forest.covariate), covariates.shape[1]
     found = np.zeros((trees, c))
     with jax.enable_x64(True):
-        plain = data.without("expert", "gating")._replace(tvc=np.zeros((len(covariates), 0)))
-        arranged = model.arrange(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), plain))
+        plain = standard_data(*fitting.double((forest.units, _outcomes_alone(data))))
+        arranged = model.arrange(plain)
         filled = jnp.asarray(np.where(np.isnan(forest.params), forest.params[:, :1], forest.params))
         for b in range(trees):
             unseen = np.flatnonzero(forest.weights[b] == 0)

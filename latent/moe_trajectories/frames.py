@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from core.errors import DataError
+from latent.moe_trajectories import ldl
 from latent.moe_trajectories.fitting import Fit
 from latent.moe_trajectories.inference import Errors
 from latent.moe_trajectories.model import GrowthData
@@ -244,19 +247,23 @@ def _terms(fit: Fit, expert: Sequence[str], gating: Sequence[str]) -> list[dict[
     ]
 
 
-def trajectories(fit: Fit, errors: Errors, times: np.ndarray) -> pd.DataFrame:
+def trajectories(fit: Fit, times: np.ndarray) -> pd.DataFrame:
     """Mean trajectory of every class at mean covariates with the band that holds 95 % of its persons' true curves.
 
-    The band is that of the growth factors, mean +- 1.96 sqrt(lambda' Var[eta] lambda), without measurement noise.
+    Expert covariates have the means of the class where they are modelled, else those of all persons; a covariate that
+    varies with time has its mean over everybody. The band is that of the growth factors, mean +-
+    1.96 sqrt(lambda' Var[eta] lambda), without measurement noise.
     """
-    est, rows = errors.estimate, []
+    experts, outcome, rows = fit.standard.experts, fit.units.outcome, []
+    at = np.asarray(fit.units.time.standard(np.asarray(times, float)))
+    with jax.enable_x64(True):
+        psi, phi = (np.asarray(ldl.from_triangle(jnp.asarray(flat))) for flat in (experts.psi, experts.phi))
     for k in range(fit.mixture.classes):
-        loadings = np.stack(np.broadcast_arrays(*map(np.asarray, fit.mixture.curve.loadings(times, est.shape[k]))), 1)
-        if fit.mixture.curve.original is not None:
-            loadings = loadings @ np.linalg.inv(np.asarray(fit.mixture.curve.to_original(est.shape[k]), float))
-        var = est.covariance[k]
-        if est.covariate_covariance.shape[1]:
-            var = var + est.effects[k] @ est.covariate_covariance[k] @ est.effects[k].T
-        mean, half = loadings @ est.total_means[k], Z * np.sqrt(np.einsum("ta,ab,tb->t", loadings, var, loadings))
-        rows += [(k + 1, t, m, m - h, m + h) for t, m, h in zip(times, mean, half, strict=True)]
+        loadings = np.stack(np.broadcast_arrays(*map(np.asarray, fit.mixture.curve.loadings(at, experts.gamma[k]))), 1)
+        mean, var, effects = experts.alpha[k], psi[k], experts.B[k]
+        if experts.mux.shape[1]:
+            mean, var = mean + effects @ experts.mux[k], var + effects @ phi[k] @ effects.T
+        middle = outcome.origin + outcome.unit * (loadings @ mean)
+        half = outcome.unit * Z * np.sqrt(np.einsum("ta,ab,tb->t", loadings, var, loadings))
+        rows += [(k + 1, t, m, m - h, m + h) for t, m, h in zip(times, middle, half, strict=True)]
     return pd.DataFrame(rows, columns=["class", "time", "mean", "low", "high"])

@@ -17,11 +17,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from core.compilation import jit_unrolled
+from core.errors import ConfigError
 from core.linalg import of_each_matrix
 from latent.moe_trajectories import fitting, ldl, model
 from latent.moe_trajectories.fitting import Curvature, Fit
 from latent.moe_trajectories.model import Arranged, GrowthData, Mixture, Params
 from latent.moe_trajectories.natural import Natural, natural
+from latent.moe_trajectories.units import Units, standard_data
 
 
 class Errors(NamedTuple):
@@ -31,6 +33,7 @@ class Errors(NamedTuple):
     model: Natural
     sandwich: Natural
     hessian: Float[np.ndarray, "P P"]
+    """Of -log L by the standard parameters, see :class:`Fit`; as the gradient."""
     gradient: Float[np.ndarray, " P"]
 
 
@@ -46,17 +49,17 @@ class Replications(NamedTuple):
     posterior: Float[Array, "R K n"]
 
 
-def _reported(mixture: Mixture, params: Params, arranged: Arranged):
+def _reported(mixture: Mixture, params: Params, arranged: Arranged, units: Units | None = None):
     """Reported parameters and their derivative by the estimated ones."""
     x, unravel = ravel_pytree(params)
-    report = lambda x: ravel_pytree(natural(mixture, unravel(x), arranged.xg))[0]  # noqa: E731
+    report = lambda x: ravel_pytree(natural(mixture, unravel(x), arranged.xg, units))[0]  # noqa: E731
     along = lambda v: jax.jvp(report, (x,), (v,))[1]  # noqa: E731
     return report(x), jax.vmap(along, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _errors(mixture: Mixture, params: Params, arranged: Arranged, at: Curvature):
-    estimate, derivative = _reported(mixture, params, arranged)
+def _errors(mixture: Mixture, params: Params, arranged: Arranged, at: Curvature, units: Units | None = None):
+    estimate, derivative = _reported(mixture, params, arranged, units)
     meat = fitting.scores(mixture, params, arranged)
     bread = jnp.linalg.inv(at.hessian)
     by_model = _deviations(derivative, bread)
@@ -71,15 +74,37 @@ def _deviations(derivative, covariance):
 
 
 def standard_errors(fit: Fit, data: GrowthData) -> Errors:
-    """Estimates on the original scale with their standard errors, in float64 on the host."""
+    """Estimates on the original scale, in the data's own units, with their standard errors, in float64 on the host.
+
+    Raises:
+      ConfigError: where growth factors at time 0 are beyond float64, because times are far from it.
+    """
     with jax.enable_x64(True):
-        arranged = model.arrange(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), data))
-        params = jax.tree.map(jnp.asarray, fit.params)
+        arranged, params = _of_fit(fit, data), fitting.double(fit.standard)
         at = fitting.curvature(fit.mixture, params, arranged)
-        flat = _errors(fit.mixture, params, arranged, at)
-        unravel = ravel_pytree(natural(fit.mixture, params, arranged.xg))[1]
+        flat = _errors(fit.mixture, params, arranged, at, fit.units)
+        unravel = ravel_pytree(_natural(fit.mixture, params, arranged.xg, fit.units))[1]
         estimate, by_model, by_sandwich = (jax.tree.map(np.asarray, unravel(v)) for v in flat)
+    if not np.isfinite(estimate.means).all():
+        raise ConfigError(
+            f"the growth factors are values and rates at time 0, which are beyond float64 under a "
+            f"{fit.mixture.curve.name} curve with times around {float(fit.units.time.origin):.6g}; give times since a "
+            "nearer origin, such as the first measurement (log L, classes and trajectories are the same)"
+        )
     return Errors(estimate, by_model, by_sandwich, np.asarray(at.hessian), np.asarray(at.gradient))
+
+
+_natural = jax.jit(natural, static_argnums=0)
+
+
+@jax.jit
+def _standard(units: Units, data: GrowthData) -> Arranged:
+    return model.arrange(standard_data(units, data))
+
+
+def _of_fit(fit: Fit, data: GrowthData) -> Arranged:
+    """Data in the units of a fit."""
+    return _standard(*fitting.double((fit.units, data)))
 
 
 def replicate(
@@ -112,13 +137,12 @@ def _reports(mixture: Mixture, params: Params, arranged: Arranged, errors: bool)
 def warnings_of(fit: Fit, data: GrowthData, errors: Errors | None = None) -> list[str]:
     """What to distrust: an indefinite Hessian, near-singular covariances, small classes, knots at the edge."""
     found = []
-    experts, mixture = fit.params.experts, fit.mixture
+    experts, mixture = fit.standard.experts, fit.mixture
     if errors is not None and np.linalg.eigvalsh(errors.hessian).min() <= 0:
         found.append("the Hessian is not positive definite: standard errors mean nothing; use more starts")
     with jax.enable_x64(True):
         psi = np.asarray(ldl.from_triangle(jnp.asarray(experts.psi, jnp.float64)))
-        arranged = model.arrange(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), data))
-        shares = np.asarray(_posterior(mixture, jax.tree.map(jnp.asarray, fit.params), arranged).mean(1))
+        shares = np.asarray(_posterior(mixture, fitting.double(fit.standard), _of_fit(fit, data)).mean(1))
     times = np.asarray(data.t)[np.asarray(data.observed) > 0]
     low, high = np.quantile(times, [0.05, 0.95])
     for k in range(mixture.classes):
@@ -126,8 +150,9 @@ def warnings_of(fit: Fit, data: GrowthData, errors: Errors | None = None) -> lis
             found.append(f"class {k + 1}: the covariance of its growth factors is nearly singular")
         if shares[k] < 0.05:
             found.append(f"class {k + 1} holds {shares[k]:.1%} of the persons")
-        if "knot" in mixture.curve.shapes and not low <= experts.gamma[k, 0] <= high:
-            found.append(f"class {k + 1}: its knot {experts.gamma[k, 0]:.4g} lies outside of 90 % of the times")
+        knot = fit.params.experts.gamma[k, 0] if "knot" in mixture.curve.shapes else low
+        if not low <= knot <= high:
+            found.append(f"class {k + 1}: its knot {knot:.4g} lies outside of 90 % of the times")
     return found
 
 
@@ -137,5 +162,4 @@ _posterior = jax.jit(model.posterior, static_argnums=0)
 def classify(fit: Fit, data: GrowthData) -> np.ndarray:
     """Posterior probabilities of the classes, [n, K]."""
     with jax.enable_x64(True):
-        arranged = model.arrange(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), data))
-        return np.asarray(_posterior(fit.mixture, jax.tree.map(jnp.asarray, fit.params), arranged)).T
+        return np.asarray(_posterior(fit.mixture, fitting.double(fit.standard), _of_fit(fit, data))).T

@@ -87,6 +87,18 @@ def from_triangle(flat: Float[Array, "*k entries"]) -> Float[Array, "*k p p"]:
     return jnp.einsum("...ij,...kj->...ik", c, c)
 
 
+def moved_triangle(flat: Float[Array, "*k entries"], a: Float[Array, "*k p p"]) -> Float[Array, "*k entries"]:
+    """The triangle of A C C' A' from that of C C', by the QR decomposition of C' A': nothing is squared."""
+    rows = triangle(flat)
+    c = jnp.stack([jnp.stack(row + [jnp.zeros_like(row[0])] * (len(rows) - len(row)), -1) for row in rows], -2)
+    r = jnp.linalg.qr(jnp.swapaxes(a @ c, -1, -2), mode="r")
+    entries = []
+    for i in range(len(rows)):
+        sign = jnp.sign(jnp.stack([r[..., j, j] for j in range(i + 1)], -1))
+        entries += [*jnp.moveaxis(sign[..., :i] * r[..., :i, i], -1, 0), jnp.log(jnp.abs(r[..., i, i]))]
+    return jnp.stack(entries, -1)
+
+
 def to_triangle(matrix: Float[Array, "*k p p"]) -> Float[Array, "*k entries"]:
     """The inverse of :func:`from_triangle`."""
     size = matrix.shape[-1]

@@ -2,6 +2,11 @@
 
 Both are fed persons (:class:`GrowthData`, all leaves with persons along axis 0), work under every parallelism of
 :mod:`core.parallel`, and serve data too large for the Newton-like fits of :mod:`fitting`.
+
+They compute in units of the data's own (:mod:`latent.moe_trajectories.units`), found from the batch that the learner is
+initialised with: where times begin, and what outcomes are measured in, changes nothing, single precision included. The
+start is given, and the loss reported, in the units that the data come in; :func:`params_of` gives a state's parameters
+in them.
 """
 
 from typing import Any, NamedTuple
@@ -12,9 +17,17 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from core.errors import ConfigError
-from core.learner import GradientLearner, Layout, Learner, gradient_learner, mean_over_devices
+from core.learner import GradientLearner, Layout, Learner, State, gradient_learner, mean_over_devices
 from latent.moe_trajectories import ldl, model
 from latent.moe_trajectories.model import Arranged, Experts, GrowthData, Mixture, Params
+from latent.moe_trajectories.units import (
+    Units,
+    log_unit_volumes,
+    own_params,
+    standard_data,
+    standard_params,
+    units_of,
+)
 
 FLOOR = 1e-6
 """Added to covariances on their diagonals."""
@@ -26,15 +39,36 @@ class EmState(NamedTuple):
     step: Int[Array, ""]
     key: Key[Array, ""]
     params: Params
+    """For data in standard units."""
+    extra: Units
+
+
+def params_of(mixture: Mixture, state: EmState | State) -> Params:
+    """A state's parameters in the units that the data came in."""
+    return own_params(mixture, state.params, state.extra)
 
 
 def direct_learner(mixture: Mixture, start: Params, tx: optax.GradientTransformation) -> GradientLearner:
-    """Descends the mean of -log L over persons from a given start."""
+    """Descends the mean of -log L over persons from a given start, by the parameters for standard units."""
 
-    def loss(params, key, batch: GrowthData):
-        return -model.person_log_likelihoods(mixture, params, model.arrange(batch)).mean(), {}
+    def loss(params, key, batch):
+        units, data = batch
+        each = model.person_log_likelihoods(mixture, params, model.arrange(standard_data(units, data)))
+        return (log_unit_volumes(mixture, units, data) - each).mean(), {}
 
-    return gradient_learner(lambda key, batch: start, loss, tx, batch_axes=0)
+    inner = gradient_learner(lambda key, batch: standard_params(mixture, start, batch[0]), loss, tx)
+
+    def init(key, batch: GrowthData) -> State:
+        units = units_of(mixture.curve, batch)
+        return inner.init(key, (units, batch))._replace(extra=units)
+
+    def gradients(state: State, batch: GrowthData):
+        return inner.gradients(state, (state.extra, batch))
+
+    def update(state: State, batch: GrowthData):
+        return inner.update(state, (state.extra, batch))
+
+    return GradientLearner(init, update, gradients, inner.apply, Layout(0))
 
 
 def em_learner(mixture: Mixture, start: Params) -> Learner:
@@ -51,17 +85,18 @@ def em_learner(mixture: Mixture, start: Params) -> Learner:
         raise ConfigError("EM handles neither missing nor time-varying covariates; maximise directly instead")
 
     def init(key, batch: GrowthData) -> EmState:
-        return EmState(jnp.zeros((), jnp.int32), key, start)
+        units = units_of(mixture.curve, batch)
+        return EmState(jnp.zeros((), jnp.int32), key, standard_params(mixture, start, units), units)
 
     def update(state: EmState, batch: GrowthData):
-        arranged = model.arrange(batch)
+        arranged = model.arrange(standard_data(state.extra, batch))
         log_joint = model.log_joint(mixture, state.params, arranged)
         each = jax.nn.logsumexp(log_joint, axis=0)
         p = jnp.exp(log_joint - each)
         gating = _gates(state.params, p, arranged)
         experts = jax.vmap(lambda e, share: _maximised(mixture, e, share, arranged))(state.params.experts, p)
-        metrics = mean_over_devices({"loss": -each.mean()})
-        return EmState(state.step + 1, state.key, Params(gating, experts)), metrics
+        metrics = mean_over_devices({"loss": (log_unit_volumes(mixture, state.extra, batch) - each).mean()})
+        return EmState(state.step + 1, state.key, Params(gating, experts), state.extra), metrics
 
     return Learner(init, update, Layout(0))
 
@@ -120,7 +155,7 @@ def _minus_twice_fit(mixture: Mixture, gamma, eta, var, arranged: Arranged) -> F
 
 
 def _shape(mixture: Mixture, experts: Experts, share, eta, var, arranged: Arranged) -> Float[Array, " s"]:
-    """A Newton step of the knot or rate on the expected squared error, kept within a tenth of its own size and 1."""
+    """A Newton step of the knot or rate on the expected squared error, of at most a tenth of 1 and its own size."""
     if not experts.gamma.shape[0]:
         return experts.gamma
 
@@ -129,6 +164,6 @@ def _shape(mixture: Mixture, experts: Experts, share, eta, var, arranged: Arrang
 
     g = experts.gamma[0]
     slope, curvature = mean_over_devices((jax.grad(error)(g), jax.grad(jax.grad(error))(g)))
-    largest = 0.1 * (jnp.abs(g) + 0.1)
+    largest = 0.1 * (jnp.abs(g) + 1)
     step = jnp.where(curvature > 0, -slope / jnp.where(curvature > 0, curvature, 1.0), -jnp.sign(slope) * largest)
     return experts.gamma + jnp.clip(step, -largest, largest)

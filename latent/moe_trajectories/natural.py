@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from latent.moe_trajectories import ldl
 from latent.moe_trajectories.model import Mixture, Params, log_gates
+from latent.moe_trajectories.units import Units, moved_shapes, own_params
 
 
 class Natural(NamedTuple):
@@ -34,18 +35,29 @@ class Natural(NamedTuple):
     """Mean of pi_k(xg) over the persons."""
 
 
-def natural(mixture: Mixture, params: Params, xg: Float[Array, "cg n"]) -> Natural:
-    """Back to the original scale: mu = F mu_s, Psi = F Psi_s F', B = F B_s with F = F(gamma)."""
-    e = params.experts
+def natural(mixture: Mixture, params: Params, xg: Float[Array, "cg n"], units: Units | None = None) -> Natural:
+    """Back to the original scale: mu = F mu_s, Psi = F Psi_s F', B = F B_s with F = F(gamma).
+
+    Args:
+      mixture: what was fitted.
+      params: its parameters.
+      xg: gating covariates, persons last.
+      units: those in which ``params`` and ``xg`` are; what is returned is in the data's own. The covariance is carried
+        over as such, for its triangle far from time 0 may be more ill conditioned than rounding allows.
+    """
+    own = params if units is None else own_params(mixture, params, units)
+    e = own.experts
     f = jax.vmap(mixture.curve.to_original)(e.gamma).astype(e.alpha.dtype)
     means = jnp.einsum("kab,kb->ka", f, e.alpha)
     effects = jnp.einsum("kab,kbc->kac", f, e.B)
-    covariance = jnp.einsum("kab,kbc,kdc->kad", f, ldl.from_triangle(e.psi), f)
     total = means + jnp.einsum("kac,kc->ka", effects, e.mux) if e.mux.shape[1] else means
+    if units is not None:
+        f = f @ moved_shapes(mixture.curve, params.experts.gamma, units)[1]
+    covariance = jnp.einsum("kab,kbc,kdc->kad", f, ldl.from_triangle(params.experts.psi), f)
     proportions = jnp.exp(log_gates(params, xg)).mean(1)
     phi, omega = ldl.from_triangle(e.phi), jnp.exp(e.log_omega)
     theta = jnp.exp(e.log_theta)
-    return Natural(means, e.gamma, covariance, theta, effects, e.mux, phi, e.beta, e.tau, omega, params.gating, total,
+    return Natural(means, e.gamma, covariance, theta, effects, e.mux, phi, e.beta, e.tau, omega, own.gating, total,
                    proportions)  # fmt: skip
 
 

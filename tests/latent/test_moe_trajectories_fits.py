@@ -51,8 +51,8 @@ def test_lanes_solve_every_problem_as_scipy_does():
 def test_standard_errors_equal_those_of_finite_differences(fitted, record_property):
     found, data, errors = fitted
     with jax.enable_x64(True):
-        arranged = moe.arrange(jax.tree.map(jnp.asarray, data))
-        x, unravel = ravel_pytree(jax.tree.map(jnp.asarray, found.params))
+        arranged = moe.arrange(moe.standard_data(found.units, data))
+        x, unravel = ravel_pytree(jax.tree.map(jnp.asarray, found.standard))
         slope = jax.jit(jax.grad(lambda x: -moe.log_likelihood(found.mixture, unravel(x), arranged)))
         h = 1e-4
         columns = [np.asarray(slope(x + d) - slope(x - d)) / (2 * h) for d in h * np.eye(x.size)]
@@ -95,7 +95,7 @@ def test_results_read_in_the_terms_of_the_field(fitted):
     assert table.loc[table["parameter"] == "proportion", "estimate"].sum() == pytest.approx(1)
     knots = table.loc[table["parameter"] == "knot"]
     assert ((knots["low"] - 0.2 < [3.5, 5.5]) & (knots["high"] + 0.2 > [3.5, 5.5])).all()
-    band = moe.trajectories(found, errors, np.linspace(0, 7, 5))
+    band = moe.trajectories(found, np.linspace(0, 7, 5))
     first = band.loc[(band["class"] == 1) & (band["time"] == 0), "mean"].item()
     assert first == pytest.approx(errors.estimate.total_means[0, 0])
     assert (band["low"].to_numpy() < band["high"].to_numpy()).all()
