@@ -22,6 +22,7 @@ from core.datasets import observed, require_data_dir
 from core.errors import ConfigError, Preempted
 from core.parallel import is_primary
 from core.records import Record, Scalar
+from core.stopping import stop_signals
 from experiments import inputs, runs, settings, sources
 from experiments.inputs import Inputs
 from experiments.progress import Progress
@@ -266,7 +267,7 @@ def execute(
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the block with :class:`core.errors.Preempted`."""
+    """SIGTERM, SIGHUP and Ctrl-C end the block with :class:`core.errors.Preempted`."""
 
     def stop(number, frame):
         raise Preempted(f"stopped by {signal.Signals(number).name}")
@@ -274,7 +275,7 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in stop_signals()}
     try:
         yield
     finally:
