@@ -1,18 +1,15 @@
 """Checkpoints that are whole or not there: Orbax writes them, a manifest of checksums vouches for them.
 
-A checkpoint is a folder ``step_00000100`` and a file ``step_00000100.json``. The file is written last, by renaming, and
-holds the size and checksum of every file in the folder, and its own: without it the checkpoint never finished and is
+The manifest (:mod:`core.manifests`) is written last, by renaming: without it the checkpoint never finished and is
 passed over; what does not match it was damaged later, which is reported too.
 """
 
+import asyncio
 import base64
 import concurrent.futures
 import contextlib
-import hashlib
 import json
 import logging
-import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +20,19 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from core.errors import CheckpointError
-from core.parallel import any_process
-from core.workdir import write_atomically
+from core import manifests
+from core.errors import CheckpointError, ConfigError
+from core.kinds import shown
+from core.parallel import agreed, any_process
 
-logger = logging.getLogger(__name__)
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every step of a save at this logger
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax narrates every step of a save at this logger
+
+_FAILURES = (Exception, asyncio.CancelledError)
+"""Orbax and TensorStore raise errors of many kinds, that of a full disk among them."""
+_SAVE_SECONDS = 1200
+"""How long the processes of a run wait for each other's parts of a checkpoint."""
+_TEN_YEARS = 315_360_000
+"""Orbax measures by a clock that may be set while it saves; a lone process waits for its own disk only."""
 
 
 class Restored(NamedTuple):
@@ -48,7 +52,13 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2):
         self.folder = folder
         self._keep = keep
-        self._orbax = ocp.StandardCheckpointer()
+        # Directories are made before a save goes on in the background: where one cannot be made, Orbax's threads would
+        # wait for it and hold the process back.
+        options = ocp.AsyncOptions(
+            timeout_secs=_SAVE_SECONDS if jax.process_count() > 1 else _TEN_YEARS,
+            create_directories_asynchronously=False,
+        )
+        self._orbax = ocp.StandardCheckpointer(async_options=options)
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None
 
@@ -62,12 +72,10 @@ class Checkpoints:
         path = self.path(step)
         described = {"step": step, "leaves": _describe(state), "extra": _to_json(extra), "evaluation": evaluation}
         beside = json.dumps(described)
+        agreed(lambda: self._make_room(path))
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:
-                _manifest(path).unlink(missing_ok=True)
             self._orbax.save(path, _as_leaves(state), force=True)
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._cannot_write(path, error) from error
         self._pending = self._worker.submit(self._finish, path, json.loads(beside))
 
@@ -80,10 +88,10 @@ class Checkpoints:
         pending, self._pending = self._pending, None
         if pending is None:
             return
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             pending.result()
-        except (OSError, ValueError, RuntimeError) as error:
+        except _FAILURES as error:
             failure = error
         failed = any_process(failure is not None)
         if failure:
@@ -97,21 +105,28 @@ class Checkpoints:
             self.wait()
         finally:
             self._worker.shutdown()
-            with contextlib.suppress(OSError, ValueError, RuntimeError):  # wait() has reported what matters
+            with contextlib.suppress(*_FAILURES):  # wait() has reported what matters
                 self._orbax.close()
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
-        return self.folder / f"step_{step:08d}"
+        return manifests.folder_of(self.folder, step)
 
     def steps(self) -> list[int]:
         """Steps with a finished checkpoint, newest first; not yet verified."""
-        found = (re.fullmatch(r"step_(\d{8})\.json", path.name) for path in self.folder.glob("step_*.json"))
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+        return manifests.steps(self.folder)
+
+    def require_own(self) -> None:
+        """Refuses a folder that holds other things than checkpoints, in all processes of the run.
+
+        Raises:
+          CheckpointError: names what it is.
+        """
+        agreed(lambda: manifests.require_own(self.folder))
 
     def newest_good(self) -> Path | None:
         """The newest checkpoint that verifies, if any."""
-        return next((self.path(step) for step in self.steps() if self._verify(step) is not None), None)
+        return next((self.path(step) for step in self.steps() if manifests.verified(self.path(step)) is not None), None)
 
     def restore(self, like: PyTree) -> Restored | None:
         """The newest good checkpoint, with the structure, types and shardings of ``like``; None if there is none.
@@ -120,48 +135,43 @@ class Checkpoints:
           CheckpointError: where the checkpoint holds another kind of state.
         """
         for step in self.steps():
-            manifest = self._verify(step)
+            manifest = manifests.verified(self.path(step))
             if manifest is None:
                 continue
             self._require_same(manifest["leaves"], _describe(like), step)
-            leaves = self._orbax.restore(self.path(step), _abstract(like))
+            try:
+                leaves = self._orbax.restore(self.path(step), _abstract(like))
+            except _FAILURES as error:
+                raise CheckpointError(
+                    f"cannot restore {self.path(step)}: {_first_line(error)}; run again, or use another workdir"
+                ) from error
             evaluation = manifest.get("evaluation")
             return Restored(step, _with_leaves(like, leaves), _from_json(manifest["extra"]), evaluation)
         return None
 
     def clean(self) -> None:
         """Removes what interrupted saves left behind."""
-        if jax.process_index() or not self.folder.exists():
-            return
-        finished = {path for step in self.steps() for path in (self.path(step), _manifest(self.path(step)))}
-        for path in set(self.folder.iterdir()) - finished:
-            _remove(path)
+        if jax.process_index() == 0:
+            manifests.clean(self.folder)
 
-    def _finish(self, path: Path, manifest: dict[str, Any]) -> None:
+    def _make_room(self, path: Path) -> None:
+        """Takes a damaged checkpoint away from the place of a new one."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            manifests.remove(path)
+        except OSError as error:
+            raise self._cannot_write(path, error) from error
+        if path.exists():
+            raise CheckpointError(f"{path} is no checkpoint of this run; move it elsewhere, or name another workdir")
+
+    def _finish(self, path: Path, described: dict[str, Any]) -> None:
         self._orbax.wait_until_finished()
         if jax.process_index():
             return
-        text = json.dumps({**manifest, "files": _checksums(path)})
-        write_atomically(_manifest(path), f"{_digest(text.encode())}\n{text}")
-        damaged = [step for step in self.steps() if step > manifest["step"]]  # the run went on from one before them
+        manifests.write(path, described)
+        damaged = [step for step in self.steps() if step > described["step"]]  # the run went on from one before them
         for step in damaged + self.steps()[len(damaged) + self._keep :]:
-            _remove(_manifest(self.path(step)))
-            _remove(self.path(step))
-
-    def _verify(self, step: int) -> dict[str, Any] | None:
-        """The manifest of an undamaged checkpoint; None, with a warning, for a damaged one."""
-        path = self.path(step)
-        try:
-            manifest = _read_manifest(path)
-            found, expected = _checksums(path), manifest["files"]
-        except (OSError, ValueError) as error:
-            logger.warning("checkpoint %s cannot be read (%s); trying the one before it", path, error)
-            return None
-        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        if wrong:
-            logger.warning("checkpoint %s is damaged (%s); trying the one before it", path, ", ".join(wrong))
-            return None
-        return manifest
+            manifests.remove(self.path(step))
 
     def _require_same(self, saved: list, wanted: list, step: int) -> None:
         saved_by_name, wanted_by_name = ({leaf[0]: leaf[1:] for leaf in leaves} for leaves in (saved, wanted))
@@ -172,55 +182,33 @@ class Checkpoints:
                     f"and {_spell(wanted_by_name.get(name))} in this run; use another workdir or delete this one"
                 )
 
-    def _cannot_write(self, path: Path, error: Exception) -> CheckpointError:
+    def _cannot_write(self, path: Path, error: BaseException) -> CheckpointError:
         good = self.newest_good()
-        reason = "the disk is full" if _is_full(error) else (str(error).strip() or repr(error)).splitlines()[0]
+        reason = "the disk is full" if _is_full(error) else _first_line(error)
         last = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint"
         return CheckpointError(
             f"cannot write a checkpoint to {path}: {reason}; {last}; free space and run again, or name another workdir"
         )
 
 
-def _manifest(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0][:300]
 
 
 def _to_json(extra: Any) -> dict[str, Any]:
-    return {"base64": base64.b64encode(extra).decode()} if isinstance(extra, bytes) else {"json": extra}
+    if isinstance(extra, bytes):
+        return {"base64": base64.b64encode(extra).decode()}
+    try:
+        json.dumps(extra)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"get_state() of the batches gives {shown(extra)}, which is neither JSON values nor bytes ({error})"
+        ) from error
+    return {"json": extra}
 
 
 def _from_json(packed: dict[str, Any]) -> Any:
     return base64.b64decode(packed["base64"]) if "base64" in packed else packed["json"]
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    digest, _, text = _manifest(path).read_bytes().partition(b"\n")
-    if digest.decode() != _digest(text):
-        raise ValueError("its manifest is damaged")
-    return json.loads(text)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _checksums(folder: Path) -> dict[str, list]:
-    """Size and digest of every file below a folder."""
-    sums = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, hashlib.blake2b).hexdigest()
-        sums[str(path.relative_to(folder))] = [path.stat().st_size, digest]
-    if not sums:
-        raise FileNotFoundError(f"no files in {folder}")
-    return sums
 
 
 def is_key(leaf: Any) -> bool:

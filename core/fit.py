@@ -25,7 +25,8 @@ from core.history import History, Row
 from core.layout import Laid, lay_out, on_device
 from core.learner import LearnerLike
 from core.parallel import any_process, of_first_process, require_same_everywhere
-from core.workdir import claimed
+from core.stopping import stop_signals
+from core.workdir import CHECKPOINTS, claimed
 
 EXIT_PREEMPTED = 75
 """The exit status of a process that saved its state because it was asked to stop (EX_TEMPFAIL: try again)."""
@@ -114,7 +115,7 @@ def fit(
         a run with a workdir has no digest and no ``identity``.
       NonFiniteError: where the loss or the state stops being finite; names step, metric and last good checkpoint.
       CheckpointError: where the workdir cannot be used or belongs to another run, or a checkpoint cannot be written.
-      Preempted: where SIGTERM or Ctrl-C asked to stop; the state was saved.
+      Preempted: where SIGTERM, Ctrl-C or a closing terminal (SIGHUP) asked to stop; the state was saved.
     """
     folder = Path(workdir).absolute() if workdir is not None else None
     chunks = _Chunks.plan(steps, chunk, checkpoint_every, evaluate_every)
@@ -124,13 +125,13 @@ def fit(
         if folder:
             stack.enter_context(claimed(folder, run.identity(key, identity or {})))
             stack.enter_context(stop)
-            run.checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", keep)))
+            run.checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / CHECKPOINTS, keep)))
         run.history = stack.enter_context(contextlib.closing(History(folder, tensorboard=tensorboard)))
         run.start(steps, evaluate, evaluate_every)
         while run.step < steps and not stop.agreed():
             before, due = run.step, chunks.after(run.step)
             run.advance(due - before)
-            if progress:
+            if progress and not stop.asked:  # a terminal that was closed takes no more
                 progress(due, steps)
             if evaluate and (due == steps or _crosses(before, due, evaluate_every)):
                 run.measure(evaluate)
@@ -210,9 +211,11 @@ class _Run:
     def start(self, steps: int, evaluate: Evaluate | None, every: int | None) -> None:
         """Goes to the newest good checkpoint, if there is one."""
         self._never_finite = frozenset(non_finite(self.state))  # by design: a best loss so far, say
-        restored = self.checkpoints.restore(self.state) if self.checkpoints else None
-        if self.checkpoints:
-            self.checkpoints.clean()
+        if self.checkpoints is None:
+            return
+        self.checkpoints.require_own()
+        restored = self.checkpoints.restore(self.state)
+        self.checkpoints.clean()
         if restored is None:
             return
         self.step, self.state, self._saved = restored.step, restored.state, restored.step
@@ -409,15 +412,15 @@ def _close(a: Any, b: Any) -> bool:
 
 
 class _StopRequest:
-    """Turns SIGTERM and the first Ctrl-C into a request that the loop honours after its chunk."""
+    """Turns SIGTERM, SIGHUP and the first Ctrl-C into a request that the loop honours after its chunk."""
 
     def __init__(self):
-        self._asked = False
+        self.asked = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._before = {number: signal.signal(number, self._ask) for number in stop_signals()}
         return self
 
     def __exit__(self, *_) -> None:
@@ -426,9 +429,9 @@ class _StopRequest:
 
     def agreed(self) -> bool:
         """Whether any process of the run was asked to stop."""
-        return any_process(self._asked)
+        return any_process(self.asked)
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self._asked and number == signal.SIGINT:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._asked = True
+        self.asked = True

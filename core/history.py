@@ -1,8 +1,9 @@
 """The metrics of a run: a row per chunk of steps, appended to a file as they come."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from core.errors import CheckpointError
+from core.workdir import METRICS
 
 Row = dict[str, Any]
 
@@ -23,7 +25,7 @@ class History:
 
     def __init__(self, folder: Path | None, *, tensorboard: bool = False):
         self._rows: dict[int, Row] = {}
-        self._path = folder / "metrics.jsonl" if folder else None
+        self._path = folder / METRICS if folder else None
         self._writes = jax.process_index() == 0
         self._writer = _summary_writer(folder) if folder and tensorboard and self._writes else None
 
@@ -48,7 +50,7 @@ class History:
     def sync(self) -> None:
         """Returns when the rows are on disk, so that a checkpoint which outlives a power cut finds them."""
         if self._path and self._writes and self._path.exists():
-            with open(self._path, "rb") as file:
+            with _writing(self._path), open(self._path, "rb") as file:
                 os.fsync(file.fileno())
 
     def close(self) -> None:
@@ -66,22 +68,38 @@ class History:
 
 
 def read(path: Path) -> list[Row]:
-    """The whole lines of a metrics file in the order written; a torn line is passed over."""
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    """The whole rows of a metrics file in the order written; lines that are torn, or no rows of ours, are passed over.
+
+    Raises:
+      CheckpointError: where the file cannot be read.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; use another workdir") from error
+    return [row for line in lines if (row := _row(line)) is not None]
+
+
+def _row(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = row.get("step") if isinstance(row, dict) else None
+    return row if isinstance(step, int) and not isinstance(step, bool) else None
 
 
 def _append_line(path: Path, line: str) -> None:
     """Ends a line that a crash tore before it adds one."""
+    with _writing(path), open(path, "a+b") as file:
+        torn = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+        file.write(("\n" * torn + line + "\n").encode())
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with open(path, "a+b") as file:
-            torn = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            file.write(("\n" * torn + line + "\n").encode())
+        yield
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}; free space and run again") from error
 

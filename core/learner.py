@@ -20,16 +20,19 @@ of the batch and gradients are averaged over it; elsewhere the same code sees th
 
 import enum
 import functools
+import math
 import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from core.checks import checked
 from core.errors import ConfigError, UnequalShares
+from core.kinds import Range
 
 DATA_AXIS = "data"
 RUNS_AXIS = "runs"
@@ -294,6 +297,8 @@ class EmaState(NamedTuple):
 
     inner: Any
     ema: Params
+    excess: Params
+    """What rounding has put too much into the average; the next step takes it off."""
 
     @property
     def step(self) -> Int[Array, ""]:
@@ -311,25 +316,46 @@ class EmaState(NamedTuple):
         return self.inner.params
 
 
-def with_ema(learner: LearnerLike, decay: float) -> Learner:
+@checked
+def with_ema(learner: LearnerLike, decay: Annotated[float, Range(0, below=1)]) -> Learner:
     r"""Keeps the debiased moving average of the parameters beside the training state.
 
     After step t, with m_0 = 0: m_t = decay m_{t-1} + (1 - decay) params_t, ema_t = m_t / (1 - decay^t); here in the
     equivalent form without the auxiliary m, ema_t = ema_{t-1} + c_t (params_t - ema_{t-1}),
     c_t = (1 - decay) / (1 - decay^t), so that ema_1 = params_1 whatever the initial value.
+
+    The average is exact to the precision of the parameters for any decay and any number of steps: what a step adds may
+    be less than the last digit of the average, so that it is summed with compensation (Kahan, CACM 1965).
     """
 
     def init(key, batch) -> EmaState:
         inner = learner.init(key, batch)
-        return EmaState(inner, jax.tree.map(jnp.array, inner.params))
+        return EmaState(inner, jax.tree.map(jnp.array, inner.params), jax.tree.map(jnp.zeros_like, inner.params))
 
     def update(state: EmaState, batch: Batch) -> tuple[EmaState, Metrics]:
         inner, metrics = learner.update(state.inner, batch)
-        weight = (1.0 - decay) / (1.0 - decay ** inner.step.astype(jnp.float32))
-        ema = jax.tree.map(lambda old, new: old + weight.astype(old.dtype) * (new - old), state.ema, inner.params)
-        return EmaState(inner, ema), metrics
+        weight = ema_weight(decay, inner.step)
+
+        def average(old, excess, new):
+            share = jnp.reshape(weight, weight.shape + (1,) * (new.ndim - weight.ndim)).astype(old.dtype)
+            added = share * ((new - old) + excess) - excess
+            summed = old + added
+            is_new = share == 1
+            return jnp.where(is_new, new, summed), jnp.where(is_new, 0, (summed - old) - added)
+
+        leaves, structure = jax.tree.flatten(state.ema)
+        pairs = list(map(average, leaves, jax.tree.leaves(state.excess), jax.tree.leaves(inner.params)))
+        ema, excess = (structure.unflatten([pair[i] for pair in pairs]) for i in (0, 1))
+        return EmaState(inner, ema, excess), metrics
 
     return Learner(init, update, learner.layout)
+
+
+def ema_weight(decay: float, step: Int[Array, "*runs"]) -> Float[Array, "*runs"]:
+    """(1 - decay) / (1 - decay^step) in float32, exact where decay is near 1 and their difference would cancel."""
+    log = math.log(decay) if decay else -math.inf
+    since = -jnp.expm1(jnp.float32(log) * jnp.maximum(step, 1).astype(jnp.float32))
+    return jnp.where(step <= 1, 1.0, jnp.minimum(jnp.float32(1 - decay) / since, 1.0))
 
 
 def with_sampler(

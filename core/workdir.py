@@ -14,6 +14,9 @@ import jax
 from core.errors import CheckpointError
 from core.parallel import agreed, in_all_processes
 
+IDENTITY, METRICS, CHECKPOINTS = "identity.json", "metrics.jsonl", "checkpoints"
+"""What a run keeps in its folder: what it is, a row of metrics per chunk, and its state."""
+
 
 @contextlib.contextmanager
 def claimed(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
@@ -21,7 +24,7 @@ def claimed(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
 
     Args:
       folder: made if it is not there.
-      identity: what the run is, in JSON values; kept in ``identity.json``.
+      identity: what the run is, in JSON values; kept in :data:`IDENTITY`.
 
     Raises:
       CheckpointError: where the folder cannot be written, belongs to another run or is in use.
@@ -57,7 +60,8 @@ def _locked(folder: Path) -> Any:
     """The open file by which this process holds the folder."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / f".lock-{jax.process_index()}", "w")  # noqa: SIM115 - held until the run ends
+        _require_no_links(folder)
+        lock = open(folder / f".lock-{jax.process_index()}", "a")  # noqa: SIM115 - held until the run ends
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -68,18 +72,29 @@ def _locked(folder: Path) -> Any:
     return lock
 
 
+def _require_no_links(folder: Path) -> None:
+    """What a run writes lies in its folder; that may be reached by a link itself."""
+    names = (IDENTITY, METRICS, CHECKPOINTS, "tensorboard", f".lock-{jax.process_index()}")
+    for path in (folder / name for name in names):
+        if path.is_symlink():
+            raise CheckpointError(
+                f"{path} is a link, and a run writes nothing behind one; remove the link, or name another workdir"
+            )
+
+
 def _require_identity(folder: Path, ours: dict[str, Any]) -> None:
-    path = folder / "identity.json"
+    path = folder / IDENTITY
     with _writing(folder):
         if not path.exists():
-            if any((folder / "checkpoints").glob("*")):
-                raise CheckpointError(
-                    f"workdir {folder} has checkpoints, but no {path.name} that says of what run; use another workdir "
-                    "or delete this one"
-                )
+            for name in (CHECKPOINTS, METRICS):
+                if (folder / name).is_file() or any(folder.glob(f"{name}/*")):
+                    raise CheckpointError(
+                        f"workdir {folder} has {name}, but no {IDENTITY} that says of what run; use another workdir or "
+                        "delete this one"
+                    )
             write_atomically(path, json.dumps(ours, indent=1))
             return
-        theirs = json.loads(path.read_text())
+        theirs = _identity_in(path)
     differing = [
         _difference(name, theirs.get(name), ours.get(name))
         for name in sorted(theirs.keys() | ours.keys())
@@ -90,6 +105,19 @@ def _require_identity(folder: Path, ours: dict[str, Any]) -> None:
             f"workdir {path.parent} belongs to another run: {'; '.join(differing)};"
             " use another workdir or delete this one"
         )
+
+
+def _identity_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not found:
+        raise CheckpointError(
+            f"{path} is damaged, so that nothing says of what run this workdir is; use another workdir or delete this "
+            "one"
+        )
+    return found
 
 
 def _difference(name: str, theirs: Any, ours: Any) -> str:

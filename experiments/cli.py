@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from core.errors import ConfigError, Preempted, RelicError
+from core.stopping import handled
 from experiments.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # where systems of one's own may lie
         sys.path.append(os.getcwd())
     try:
-        with Progress(f"{shlex.join(['relic', *argv[:2]])} is at work"):
+        interrupts = handled(signal.SIGINT, by=signal.default_int_handler, importing=_leave)
+        with interrupts, Progress(f"{shlex.join(['relic', *argv[:2]])} is at work"):
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
         sys.stdout.flush()
     except Preempted as stopped:
@@ -66,8 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _leave(number: int, frame: Any) -> None:
+    """Ends the process where an exception might be lost and nothing is being written."""
+    os.write(2, b"interrupted\n")  # the stream may be in use
+    os._exit(128 + number)
+
+
 def _tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # of a terminal that was closed
+        print(message, file=sys.stderr, flush=True)
 
 
 def _print(*renderables: Any) -> None:

@@ -1,5 +1,6 @@
 """Progress of a command, shown at least every ten seconds: lines in a log, a live bar on a terminal."""
 
+import contextlib
 import dataclasses
 import sys
 import threading
@@ -61,6 +62,9 @@ class Tally:
         )
 
 
+_UNHEARD = contextlib.suppress(OSError)
+"""A terminal that was closed takes no more, which is no reason to end the work."""
+
 _speaking: list["Progress"] = []
 """Open displays; only the innermost prints: that of a run within a command, else that of the command."""
 
@@ -97,7 +101,7 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         _speaking.remove(self)
-        with self._turn:
+        with self._turn, _UNHEARD:
             if self._bar:
                 self._bar.stop()
 
@@ -137,7 +141,7 @@ class Progress:
         """Prints the status if nothing was printed for a while; called every second and at every step reported."""
         if not self._speaks or self._ended.is_set() or _speaking[-1:] != [self]:
             return
-        with self._turn:
+        with self._turn, _UNHEARD:
             if self._bar:
                 self._bar.show(self.status(), self.tally)
             elif self._clock() - self._told >= SECONDS_BETWEEN_LINES:
@@ -148,7 +152,7 @@ class Progress:
         return "; ".join(filter(None, (self.tally.words(self._clock()), self._step or self._doing)))
 
     def _print(self, message: str) -> None:
-        with self._turn:
+        with self._turn, _UNHEARD:
             self._told = self._clock()
             if self._bar:
                 self._bar.print(message)

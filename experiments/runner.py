@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import signal
-import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from core.datasets import observed, require_data_dir
 from core.errors import ConfigError, Preempted
 from core.parallel import is_primary
 from core.records import Record, Scalar
+from core.stopping import handled, stop_signals
 from experiments import inputs, runs, settings, sources
 from experiments.inputs import Inputs
 from experiments.progress import Progress
@@ -266,17 +266,10 @@ def execute(
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the block with :class:`core.errors.Preempted`."""
+    """SIGTERM, SIGHUP and Ctrl-C end the block with :class:`core.errors.Preempted`."""
 
     def stop(number, frame):
         raise Preempted(f"stopped by {signal.Signals(number).name}")
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(*stop_signals(), by=stop):
         yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -154,7 +154,7 @@ def test_the_framework_that_is_left_out_is_there():
 
 OPENERS = {"open", "read_bytes", "read_text", "read_csv", "read_table"}
 OWN_FILES = {
-    "core.bench", "core.checkpoint", "core.compilation", "core.history", "core.sparse.native", "core.workdir",
+    "core.bench", "core.compilation", "core.history", "core.manifests", "core.sparse.native", "core.workdir",
     "experiments.files",
 }  # fmt: skip
 """They open what a run has written itself, sources, or what the system tells of the machine."""
