@@ -231,8 +231,8 @@ def _dtype_problem(kind: Any, array: Any, value: Any) -> str | None:
         return None if is_key else f"must be a random key, as jax.random.key(0) makes, not {shown(value)}"
     if family not in _DTYPES or jnp.issubdtype(array.dtype, _DTYPES[family]):
         return None
-    if not _is_array(value) and family == "Float" and array.dtype.kind in "iu":
-        return None  # a list of Python integers is a list of numbers
+    if not _is_array(value) and (not array.size or (family == "Float" and array.dtype.kind in "iu")):
+        return None  # a list of Python integers is a list of numbers, an empty one a list of anything
     wanted = {"Float": "floating-point numbers", "Bool": "True and False"}.get(family, "integers")
     return f"must hold {wanted}, not {array.dtype}"
 

@@ -76,6 +76,7 @@ def test_what_fits_passes():
         fn=len,
         rate=1,
     )
+    door(np.ones((0, 2)), labels=[])
     door(np.ones((2, 3)), last=np.ones((5, 4, 3)), path="here", rate=jnp.float32(0.1))
 
 
