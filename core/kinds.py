@@ -55,7 +55,7 @@ class Finite(NamedTuple):
 
 def problem_of(kind: Any, value: Any, name: str, lengths: Lengths) -> str | None:
     """What is wrong with a value, as the end of a sentence that its name begins; None where it fits."""
-    if kind is Any:
+    if kind is Any:  # a class since Python 3.11, but of no instances
         return None
     origin, parameters = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -233,8 +233,8 @@ def _dtype_problem(kind: Any, array: Any, value: Any) -> str | None:
         return None if is_key else f"must be a random key, as jax.random.key(0) makes, not {shown(value)}"
     if family not in _DTYPES or jnp.issubdtype(array.dtype, _DTYPES[family]):
         return None
-    if not _is_array(value) and family == "Float" and array.dtype.kind in "iu":
-        return None  # a list of Python integers is a list of numbers
+    if not _is_array(value) and (not array.size or (family == "Float" and array.dtype.kind in "iu")):
+        return None  # a list of Python integers is a list of numbers, an empty one a list of anything
     wanted = {"Float": "floating-point numbers", "Bool": "True and False"}.get(family, "integers")
     return f"must hold {wanted}, not {array.dtype}"
 

@@ -1,14 +1,19 @@
 """A sparse pattern kept in both orders, by rows and by columns, so that no direction needs a scatter."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
-from core.errors import DataError
+from core.checks import checked
+from core.errors import ConfigError, DataError
+from core.kinds import Range
+
+Size = Annotated[int, Range(0, 2**31 - 1)]
+"""Rows or columns of a pattern, which are numbered in 32 bits."""
 
 
 class Side(NamedTuple):
@@ -36,7 +41,15 @@ class Graph:
     are the same on all of them, as a table of all nodes is."""
 
     @classmethod
-    def from_edges(cls, rows, cols, shape: tuple[int, int], *, shared: bool = False) -> "Graph":
+    @checked
+    def from_edges(
+        cls,
+        rows: Int[np.ndarray, " edges"],
+        cols: Int[np.ndarray, " edges"],
+        shape: tuple[Size, Size],
+        *,
+        shared: bool = False,
+    ) -> "Graph":
         """The pattern with the given edges, put in row-major order.
 
         Args:
@@ -47,6 +60,7 @@ class Graph:
 
         Raises:
           DataError: for edges outside of the shape and for repeated edges.
+          ConfigError: for rows and columns of unequal number and for a shape of negative numbers.
         """
         rows, cols = np.asarray(rows), np.asarray(cols)
         for name, ids, size in (("row", rows, shape[0]), ("column", cols, shape[1])):
@@ -98,11 +112,20 @@ def _side(rows: np.ndarray, cols: np.ndarray, slot: np.ndarray, num_rows: int) -
     return Side(*map(jnp.asarray, (indptr, rows, cols, slot)))
 
 
-def transpose_weights(graph: Graph, weights: Float[Array, " edges"]) -> Float[Array, " edges"]:
-    """The same weights in the edge order of ``graph.T``."""
+@checked
+def transpose_weights(graph: Graph, weights: Num[Array, " edges"]) -> Num[Array, " edges"]:
+    """The same weights in the edge order of ``graph.T``.
+
+    Raises:
+      ConfigError: where there is not a weight for every edge.
+    """
+    weights = jnp.asarray(weights)
+    if weights.shape[0] != graph.num_edges:
+        raise ConfigError(f"transpose_weights: {weights.shape[0]} weights for the {graph.num_edges} edges of a pattern")
     return weights[graph.by_col.slot]
 
 
+@checked
 def symmetric_normalised(graph: Graph) -> Float[Array, " edges"]:
     """1 / sqrt(deg(row) deg(col)) of every edge, the entries of D_r^-1/2 A D_c^-1/2 for a 0/1 matrix A."""
     row_degrees, col_degrees = jnp.diff(graph.by_row.indptr), jnp.diff(graph.by_col.indptr)
@@ -110,6 +133,7 @@ def symmetric_normalised(graph: Graph) -> Float[Array, " edges"]:
     return jax.lax.rsqrt(product)
 
 
+@checked
 def bipartite(graph: Graph) -> Graph:
     """The pattern of [[0, A], [A^T, 0]]: one node set, rows first."""
     m, n = graph.shape

@@ -33,6 +33,17 @@ static char *slice(const XLA_FFI_Buffer *buffer, int axes, const int64_t *index)
   return (char *)buffer->data + offset * size_of(buffer);
 }
 
+// Whether a buffer has so many axes of its own behind the batch axes, each of which is that of the result or 1.
+static bool is_batched(const XLA_FFI_Buffer *buffer, const XLA_FFI_Buffer *out, int axes, int own) {
+  if (buffer->rank != axes + own) return false;
+  for (int axis = 0; axis < axes; ++axis)
+    if (buffer->dims[axis] != 1 && buffer->dims[axis] != out->dims[axis]) return false;
+  return true;
+}
+
+// The length of an axis, counted from the last one.
+static int64_t length(const XLA_FFI_Buffer *buffer, int from_last) { return buffer->dims[buffer->rank - 1 - from_last]; }
+
 // The index of a slice in row-major order, taken apart by the leading axes of a buffer.
 static void unravel(int64_t batch, const XLA_FFI_Buffer *out, int axes, int64_t *index) {
   for (int axis = axes - 1; axis >= 0; --axis) {

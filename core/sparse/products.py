@@ -7,6 +7,9 @@ Replicas share the work of a graph that says so (``Graph.shared``) where the dat
 number of consecutive edges, and the sums are added. The operands must be the same on all replicas. So that this holds
 of cotangents too, which differ between the replicas' losses, they are averaged first; the mean over replicas of what
 results is the derivative of the mean of their losses. With any other graph each replica computes its own product.
+
+Shapes are checked at every call, those of traced arrays too. Edges are checked where a graph is made from them; a graph
+put together in another way may hold columns that do not exist, and what needs these is NaN, on every platform.
 """
 
 import os
@@ -15,16 +18,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
+from core.checks import checked
+from core.errors import ConfigError
 from core.learner import DATA_AXIS, axis_is_bound, mean_over_devices
 from core.sparse import native
 from core.sparse.graph import Graph, Side
 
-Weights = Float[Array, " edges"]
+Weights = Num[Array, " edges"]
 
 
-def spmm(graph: Graph, x: Float[Array, "n d"], weights: Weights | None = None) -> Float[Array, "m d"]:
+@checked
+def spmm(graph: Graph, x: Num[Array, "n d"], weights: Weights | None = None) -> Num[Array, "m d"]:
     """The product of a sparse matrix with a dense one: y_r = sum over edges e of row r of w_e x_{col(e)}.
 
     Differentiable in ``x`` and ``weights`` by reverse mode to any order, vmappable over either or both.
@@ -33,18 +39,54 @@ def spmm(graph: Graph, x: Float[Array, "n d"], weights: Weights | None = None) -
       graph: the pattern of the m x n matrix.
       x: the dense matrix.
       weights: its entries in row-major order; ones if None.
+
+    Raises:
+      ConfigError: where the shapes are not those of the pattern.
     """
-    return _product(graph, x, jnp.ones(graph.num_edges, x.dtype) if weights is None else weights)
+    x = jnp.asarray(x)
+    weights = jnp.ones(graph.num_edges, x.dtype) if weights is None else jnp.asarray(weights)
+    require_length("spmm: x", x, graph.shape[1], "column")
+    require_length("spmm: weights", weights, graph.num_edges, "edge")
+    return _product(graph, x, weights)
 
 
-def sddmm(graph: Graph, a: Float[Array, "m d"], b: Float[Array, "n d"]) -> Weights:
-    """The dot product <a_row(e), b_col(e)> of every edge: the entries of a b^T on the pattern."""
+@checked
+def sddmm(graph: Graph, a: Num[Array, "m d"], b: Num[Array, "n d"]) -> Weights:
+    """The dot product <a_row(e), b_col(e)> of every edge: the entries of a b^T on the pattern.
+
+    Raises:
+      ConfigError: where the shapes are not those of the pattern.
+    """
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    require_length("sddmm: a", a, graph.shape[0], "row")
+    require_length("sddmm: b", b, graph.shape[1], "column")
     return _sampled(graph, a, b)
 
 
-def row_sums(graph: Graph, weights: Weights) -> Float[Array, " m"]:
-    """The sum of the weights of each row's edges."""
+@checked
+def row_sums(graph: Graph, weights: Weights) -> Num[Array, " m"]:
+    """The sum of the weights of each row's edges.
+
+    Raises:
+      ConfigError: where there is not a weight for every edge.
+    """
+    weights = jnp.asarray(weights)
     return spmm(graph, jnp.ones((graph.shape[1], 1), weights.dtype), weights)[:, 0]
+
+
+def require_length(name: str, array: Array, length: int, of: str) -> None:
+    """Refuses an array that has not an entry for each row, column or edge of a pattern.
+
+    Raises:
+      ConfigError: names the array and both lengths.
+    """
+    if array.shape[0] != length:
+        raise ConfigError(f"{name} has {array.shape[0]} entries along its first axis; the pattern has {length} {of}s")
+
+
+def rows_of(table: Num[Array, "m ..."], indices: Int[Array, "*n"]) -> Array:
+    """The rows of a table at some indices, NaN where there is no such row (in Python's sense of -1 neither)."""
+    return table.at[indices].get(mode="fill", wrap_negative_indices=False)
 
 
 @jax.custom_vjp
@@ -88,7 +130,7 @@ def _sum_of_edges(side: Side, x, weights, *, permuted: bool, shared: bool):
     dtype = jnp.result_type(x, weights)
 
     def xla(indptr, rows, cols, slot, weights, x):
-        edge = (weights[slot] if permuted else weights)[:, None] * x[cols]
+        edge = (rows_of(weights, slot) if permuted else weights)[:, None] * rows_of(x, cols)
         return jax.ops.segment_sum(edge, rows, num_rows, indices_are_sorted=True)
 
     def kernel(indptr, rows, cols, slot, weights, x):
@@ -108,7 +150,7 @@ def _dot_of_edges(side: Side, a, b, *, shared: bool):
     dtype = jnp.result_type(a, b)
 
     def xla(indptr, rows, cols, a, b):
-        return jnp.sum(a[rows] * b[cols], axis=-1)
+        return jnp.sum(rows_of(a, rows) * rows_of(b, cols), axis=-1)
 
     def kernel(indptr, rows, cols, a, b):
         shape = jax.ShapeDtypeStruct(cols.shape, dtype)

@@ -119,10 +119,18 @@ XLA_FFI_Error *relic_topk(XLA_FFI_CallFrame *frame) {
   if (frame->args.size != 1 || frame->rets.size != 2) return invalid(frame, "expected 1 argument and 2 results");
   const XLA_FFI_Buffer *x = frame->args.args[0];
   const XLA_FFI_Buffer *values = frame->rets.rets[0], *indices = frame->rets.rets[1];
-  if (x->dtype != XLA_FFI_DataType_F32) return invalid(frame, "expected float32");
+  if (x->dtype != XLA_FFI_DataType_F32 || values->dtype != XLA_FFI_DataType_F32)
+    return invalid(frame, "expected float32");
+  if (indices->dtype != XLA_FFI_DataType_S32) return invalid(frame, "expected int32 for the places");
+  const int axes = (int)x->rank - 1;
+  if (axes < 0 || values->rank != x->rank || indices->rank != x->rank || length(values, 0) != length(indices, 0))
+    return invalid(frame, "the results have another shape");
+  for (int axis = 0; axis < axes; ++axis)
+    if (values->dims[axis] != x->dims[axis] || indices->dims[axis] != x->dims[axis])
+      return invalid(frame, "the results have another shape");
   TopK job = {.x = x->data, .values = values->data, .indices = indices->data,
-              .rows = slices(x, (int)x->rank - 1), .width = x->dims[x->rank - 1],
-              .k = values->dims[values->rank - 1]};
+              .rows = slices(x, axes), .width = length(x, 0), .k = length(values, 0)};
+  if (job.width > INT32_MAX) return invalid(frame, "the rows are too long");
   if (job.k > job.width) return invalid(frame, "k is larger than the rows");
   if (!job.k) return NULL;
   int64_t threads = sysconf(_SC_NPROCESSORS_ONLN);

@@ -16,7 +16,7 @@ from core.batches import epoch_sampler
 from core.learner import Learner, Stream, gradient_learner, mean_over_devices, stream, with_sampler
 from rec.sampling import nth_absent
 from rec.sequential.histories import PAD, Rows, SequenceData
-from rec.sequential.models import Bert4Rec, Sequential
+from rec.sequential.models import Bert4Rec, Sequential, product
 
 Criterion = Callable[[Float[Array, "*places"], Float[Array, "*places n"]], Float[Array, "*places"]]
 """``(score of the target, scores of negatives) -> loss`` of each place."""
@@ -136,10 +136,9 @@ def sequence_loss(module: Sequential, criterion: Criterion):
 
 def compared(states, table, targets, negatives):
     """Scores of targets [rows, length] and negatives [rows, length, n], a negative that is the target at -1e9."""
-    scores = jnp.float32
-    positive = jnp.einsum("bld,bld->bl", states, table[targets], preferred_element_type=scores)
+    positive = product("bld,bld->bl", states, table[targets])
     pattern = "bld,nd->bln" if negatives.ndim == 1 else "bld,blnd->bln"
-    negative = jnp.einsum(pattern, states, table[negatives], preferred_element_type=scores)
+    negative = product(pattern, states, table[negatives])
     return positive, jnp.where(negatives == targets[..., None], -1e9, negative)
 
 

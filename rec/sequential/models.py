@@ -2,7 +2,9 @@
 
 Each is a module ``(items, segments) -> states [..., length, d]``: the state at a place is the query for what follows
 it, and an item's score is its dot product with the item's embedding. ``query`` gives the state after whole
-left-padded histories, ``table`` the embeddings. Parameters are float32; ``dtype`` is the type of the computation.
+left-padded histories, ``table`` the embeddings. Parameters are float32; ``dtype`` is the type of the computation, whose
+scores are at least float32. ``epsilon`` is added to the variance in every layer normalisation; it is that of the
+implementation which a model follows.
 """
 
 from functools import partial
@@ -13,20 +15,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from core.checks import Count, Fraction, Natural, Positive, checked
+from core.errors import ConfigError
 from rec.sequential.histories import PAD, Items, Segments, default_segments, places, previous, visible
 
 SMALL = nn.initializers.normal(0.01)
 States = Float[Array, "*batch length d"]
 
 
+@checked
 class Sequential(nn.Module):
     """What the models share: a catalogue with embeddings E [I, d]."""
 
-    num_items: int
-    dim: int = 64
-    dropout: float = 0.0
+    num_items: Count
+    dim: Count = 64
+    dropout: Fraction = 0.0
     dtype: Any = jnp.float32
-    length: int = 20
+    length: Count = 20
     """Longest history."""
 
     def setup(self):
@@ -46,6 +51,18 @@ class Sequential(nn.Module):
         return self(histories)[..., -1, :]
 
 
+def normalisation(module: Any, name: str) -> nn.LayerNorm:
+    """A layer normalisation of a model, within its ``__call__``."""
+    return nn.LayerNorm(module.epsilon, module.dtype, name=name)
+
+
+def product(pattern: str, *arrays: Array) -> Array:
+    """An einsum whose sums are at least float32."""
+    kind = jnp.promote_types(jnp.float32, jnp.result_type(*arrays))
+    return jnp.einsum(pattern, *arrays, preferred_element_type=kind)
+
+
+@checked
 class Attention(nn.Module):
     """softmax(q k^T / sqrt(d_h)) v with biases in q, k, v; 0 where nothing is visible.
 
@@ -53,12 +70,14 @@ class Attention(nn.Module):
     position is counted back from the place that looks, so that one pass serves all prefixes of a history.
     """
 
-    dim: int
-    heads: int = 1
+    dim: Count
+    heads: Count = 1
     dtype: Any = jnp.float32
 
     def setup(self):
         """Three square kernels, their biases apart because positions enter without."""
+        if self.dim % self.heads:
+            raise ConfigError(f"Attention: {self.dim} dimensions do not divide into {self.heads} heads")
         dense = partial(nn.Dense, self.dim, use_bias=False, dtype=self.dtype, kernel_init=SMALL)
         self.q, self.k, self.v = dense(), dense(), dense()
         self.biases = self.param("biases", SMALL, (3, self.dim), jnp.float32)
@@ -73,23 +92,20 @@ class Attention(nn.Module):
         """What each place gathers from those that it may look at."""
         kernels, inputs, biases = (self.q, self.k, self.v), (queries, x, x), self.biases.astype(self.dtype)
         q, k, v = (self._heads(dense(y) + b) for dense, y, b in zip(kernels, inputs, biases, strict=True))
-        scores = _product("...ihd,...jhd->...hij", q, k)
+        scores = product("...ihd,...jhd->...hij", q, k)
         if positions is not None:
             near = _distances(x.shape[-2], positions.shape[0])
-            by_distance = _product("...ihd,thd->...hit", q, self._heads(self.k(positions)))
-            scores += _product("...hit,ijt->...hij", by_distance, near)
+            by_distance = product("...ihd,thd->...hit", q, self._heads(self.k(positions)))
+            scores += product("...hit,ijt->...hij", by_distance, near)
         weights = masked_softmax(scores / jnp.sqrt(self.dim / self.heads), mask[..., None, :, :]).astype(self.dtype)
-        mixed = _product("...hij,...jhd->...ihd", weights, v)
+        mixed = product("...hij,...jhd->...ihd", weights, v)
         if positions is not None:
-            by_distance = _product("...hij,ijt->...hit", weights, near)
-            mixed += _product("...hit,thd->...ihd", by_distance.astype(self.dtype), self._heads(self.v(positions)))
+            by_distance = product("...hij,ijt->...hit", weights, near)
+            mixed += product("...hit,thd->...ihd", by_distance.astype(self.dtype), self._heads(self.v(positions)))
         return mixed.reshape(*mixed.shape[:-2], self.dim).astype(self.dtype)
 
     def _heads(self, x):
         return x.reshape(*x.shape[:-1], self.heads, -1)
-
-
-_product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def _distances(length: int, count: int) -> Float[Array, "i j t"]:
@@ -105,6 +121,7 @@ def masked_softmax(scores: Float[Array, "*n m"], mask: Bool[Array, "*n m"]) -> F
     return weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1e-30)
 
 
+@checked
 class SASRec(Sequential):
     """SASRec in the form of ReChorus, the subject of RecSAE: post-norm, positions counted from the most recent item.
 
@@ -115,8 +132,10 @@ class SASRec(Sequential):
     Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018; Wang et al., ReChorus2.0, RecSys 2024.
     """
 
-    blocks: int = 1
-    heads: int = 1
+    blocks: Natural = 1
+    heads: Count = 1
+    epsilon: Positive = 1e-5
+    """PyTorch's own, which ReChorus leaves as it is."""
 
     @nn.compact
     def __call__(self, items: Items, segments: Segments | None = None, *, train: bool = False) -> States:
@@ -129,12 +148,13 @@ class SASRec(Sequential):
             attention = Attention(self.dim, self.heads, self.dtype, name=f"attention_{block}")
             h = x + own if block == 0 else x
             gathered = attention(h, x, mask, positions if block == 0 else None)
-            a = nn.LayerNorm(dtype=self.dtype, name=f"attended_{block}")(h + drop(gathered))
+            a = normalisation(self, f"attended_{block}")(h + drop(gathered))
             update = FeedForward(self.dim, dtype=self.dtype, name=f"feed_forward_{block}")(a)
-            x = nn.LayerNorm(dtype=self.dtype, name=f"state_{block}")(a + drop(update))
+            x = normalisation(self, f"state_{block}")(a + drop(update))
         return _only(segments > 0, x)
 
 
+@checked
 class SASRecPreNorm(Sequential):
     """SASRec in its original form: normed queries, positions counted from the first item, a last normalisation.
 
@@ -142,8 +162,10 @@ class SASRecPreNorm(Sequential):
     Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018.
     """
 
-    blocks: int = 2
-    heads: int = 1
+    blocks: Natural = 2
+    heads: Count = 1
+    epsilon: Positive = 1e-8
+    """As in the authors' code."""
 
     @nn.compact
     def __call__(self, items: Items, segments: Segments | None = None, *, train: bool = False) -> States:
@@ -153,19 +175,20 @@ class SASRecPreNorm(Sequential):
         positions = self.param("positions", SMALL, (self.length, self.dim), jnp.float32).astype(self.dtype)
         h = drop(self.dim**0.5 * self.embed(items) + positions[places(segments)])
         for block in range(self.blocks):
-            q = nn.LayerNorm(dtype=self.dtype, name=f"query_{block}")(h)
+            q = normalisation(self, f"query_{block}")(h)
             gathered = Attention(self.dim, self.heads, self.dtype, name=f"attention_{block}")(q, h, mask)
             h = q + nn.Dense(self.dim, dtype=self.dtype, name=f"output_{block}")(gathered)
-            a = nn.LayerNorm(dtype=self.dtype, name=f"attended_{block}")(h)
+            a = normalisation(self, f"attended_{block}")(h)
             h = a + drop(FeedForward(self.dim, dtype=self.dtype, name=f"feed_forward_{block}")(a))
-        return _only(segments > 0, nn.LayerNorm(dtype=self.dtype, name="state")(h))
+        return _only(segments > 0, normalisation(self, "state")(h))
 
 
+@checked
 class FeedForward(nn.Module):
     """W_2 f(W_1 x), d -> width -> d."""
 
-    dim: int
-    width: int | None = None
+    dim: Count
+    width: Count | None = None
     activation: Any = nn.relu
     dtype: Any = jnp.float32
 
@@ -176,13 +199,14 @@ class FeedForward(nn.Module):
         return nn.Dense(self.dim, dtype=self.dtype, kernel_init=SMALL)(hidden)
 
 
+@checked
 class GRU4Rec(Sequential):
     """GRU4Rec: h_t = GRU(E[x_t], h_{t-1}), state = W h_t.
 
     Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016.
     """
 
-    hidden: int = 64
+    hidden: Count = 64
 
     @nn.compact
     def __call__(self, items: Items, segments: Segments | None = None, *, train: bool = False) -> States:
@@ -202,6 +226,7 @@ def _step(cell: nn.GRUCell, carry, inputs):
     return cell(carry * goes_on, x)
 
 
+@checked
 class Bert4Rec(Sequential):
     """A BERT4Rec-style model: attention in both directions, hidden items predicted from what surrounds them.
 
@@ -210,8 +235,10 @@ class Bert4Rec(Sequential):
     Sun et al., BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations, CIKM 2019.
     """
 
-    blocks: int = 2
-    heads: int = 2
+    blocks: Natural = 2
+    heads: Count = 2
+    epsilon: Positive = 1e-12
+    """That of TensorFlow's ``layer_norm``, by which the authors' code normalises."""
 
     @nn.compact
     def __call__(
@@ -229,13 +256,13 @@ class Bert4Rec(Sequential):
         positions = self.param("positions", SMALL, (self.length, self.dim), jnp.float32).astype(self.dtype)
         x = self.embed(items)
         x = x if hidden is None else jnp.where(hidden[..., None], unknown, x)
-        h = drop(nn.LayerNorm(dtype=self.dtype, name="embedded")(x + positions[places(segments)]))
+        h = drop(normalisation(self, "embedded")(x + positions[places(segments)]))
         for block in range(self.blocks):
             gathered = Attention(self.dim, self.heads, self.dtype, name=f"attention_{block}")(h, h, mask)
             gathered = nn.Dense(self.dim, dtype=self.dtype, name=f"output_{block}")(gathered)
-            a = nn.LayerNorm(dtype=self.dtype, name=f"attended_{block}")(h + drop(gathered))
+            a = normalisation(self, f"attended_{block}")(h + drop(gathered))
             feed_forward = FeedForward(self.dim, 4 * self.dim, nn.gelu, self.dtype, name=f"feed_forward_{block}")
-            h = nn.LayerNorm(dtype=self.dtype, name=f"state_{block}")(a + drop(feed_forward(a)))
+            h = normalisation(self, f"state_{block}")(a + drop(feed_forward(a)))
         return _only(segments > 0, nn.Dense(self.dim, dtype=self.dtype, name="readout")(h))
 
     def query(self, histories: Items) -> Float[Array, "*batch d"]:
@@ -251,7 +278,8 @@ def _only(there: Bool[Array, "*n"], x: Float[Array, "*n d"]) -> Float[Array, "*n
     return jnp.where(there[..., None], x, jnp.zeros((), x.dtype))
 
 
+@checked
 def item_scores(module: Sequential, params: Any, histories: Int[Array, "b length"]) -> Float[Array, "b items"]:
     """<query, E_i> for all items."""
     query = module.apply(params, histories, method=module.query)
-    return _product("bd,id->bi", query, module.apply(params, method=module.table))
+    return product("bd,id->bi", query, module.apply(params, method=module.table))

@@ -2,10 +2,13 @@
 
 import numpy as np
 
+EPSILON = 1e-5
+"""``eps`` of ``torch.nn.LayerNorm`` where it is not given, as in ReChorus (src/utils/layers.py)."""
+
 
 def layer_norm(x, scale, bias):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * scale + bias
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON) * scale + bias
 
 
 def sasrec_state(params, items, heads=1):

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from core.errors import ConfigError
 from rec.sequential import PAD, Bert4Rec, GRU4Rec, SASRec, SASRecPreNorm, item_scores
 from rec.sequential.models import masked_softmax
 from tests.rec.sequential_reference import sasrec_state
@@ -51,6 +53,53 @@ def padded(*histories, left=True):
 
 ROWS = 6
 HISTORIES = ([3], [4, 7], [1, 2, 3, 4, 5], [9, 8, 7, 6, 5, 4, 3, 2])
+
+
+@pytest.mark.parametrize(
+    ("module", "epsilon"),
+    [
+        (SASRec(ITEMS, 8, length=LENGTH), 1e-5),  # torch.nn.LayerNorm's own, which ReChorus leaves as it is
+        (SASRecPreNorm(ITEMS, 8, length=LENGTH), 1e-8),  # kang205/SASRec, modules.py, normalize
+        (Bert4Rec(ITEMS, 8, length=LENGTH), 1e-12),  # tf.contrib.layers.layer_norm, in FeiSun/BERT4Rec, modeling.py
+    ],
+)
+def test_layer_normalisation_adds_the_epsilon_of_the_implementation_followed(module, epsilon):
+    """Inputs so small that the epsilon decides: it shows in the output of each normalisation."""
+    params = jax.tree.map(lambda leaf: leaf * 1e-4, started(module))
+    found = []
+
+    def note(next_fun, args, kwargs, context):
+        out = next_fun(*args, **kwargs)
+        if isinstance(context.module, nn.LayerNorm):
+            found.append((context.module.name, args[0], out))
+        return out
+
+    with nn.intercept_methods(note):
+        module.apply(params, padded([1, 2, 3, 4, 5, 6, 7, 8]))
+    assert found
+    for name, x, out in found:
+        scale, bias = (np.asarray(params["params"][name][part], float) for part in ("scale", "bias"))
+        x = np.asarray(x, float)[0]
+        expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon) * scale + bias
+        np.testing.assert_allclose(out[0], expected, rtol=1e-2, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_double_precision_is_computed_where_it_is_asked_for(name):
+    with jax.enable_x64(True):
+        module, single = MODELS[name].clone(dtype=jnp.float64), MODELS[name]
+        params = started(single)
+        scores = item_scores(module, params, padded(*HISTORIES))
+        assert scores.dtype == jnp.float64
+        assert item_scores(single, params, padded(*HISTORIES)).dtype == jnp.float32
+        doubled = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        np.testing.assert_allclose(scores, item_scores(module, doubled, padded(*HISTORIES)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"dim": 0}, {"num_items": 0}, {"heads": 3}, {"blocks": -1}, {"dropout": 2.0}])
+def test_sizes_of_a_model_that_cannot_be_are_named(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        SASRec(**{"num_items": ITEMS, "dim": 8} | wrong).init(jax.random.key(0), padded([1]))
 
 
 @pytest.mark.parametrize("heads", [1, 2])
