@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 
 from core.errors import DataError
+from core.stats import from_error
 from latent.moe_trajectories.fitting import Fit
 from latent.moe_trajectories.inference import Errors
 from latent.moe_trajectories.model import GrowthData
 from latent.moe_trajectories.natural import Natural
-
-Z = 1.959963984540054
 
 
 def from_wide(
@@ -188,7 +187,7 @@ def estimates(fit: Fit, errors: Errors, *, expert: Sequence[str] = (), gating: S
         for place, (k, term) in labels.items():
             value, error = float(values[place]), float(by_model[place])
             odds = float(np.exp(value)) if name == "gating" else np.nan
-            rows.append((k, term, value, error, float(by_sandwich[place]), value - Z * error, value + Z * error, odds))
+            rows.append((k, term, value, error, float(by_sandwich[place]), *from_error(value, error), odds))
     columns = ["class", "parameter", "estimate", "SE", "sandwich SE", "low", "high", "odds ratio"]
     return pd.DataFrame(rows, columns=columns).sort_values("class", kind="stable", ignore_index=True)
 
@@ -247,7 +246,7 @@ def _terms(fit: Fit, expert: Sequence[str], gating: Sequence[str]) -> list[dict[
 def trajectories(fit: Fit, errors: Errors, times: np.ndarray) -> pd.DataFrame:
     """Mean trajectory of every class at mean covariates with the band that holds 95 % of its persons' true curves.
 
-    The band is that of the growth factors, mean +- 1.96 sqrt(lambda' Var[eta] lambda), without measurement noise.
+    The band is that of the growth factors, the middle of N(mean, lambda' Var[eta] lambda), without measurement noise.
     """
     est, rows = errors.estimate, []
     for k in range(fit.mixture.classes):
@@ -257,6 +256,6 @@ def trajectories(fit: Fit, errors: Errors, times: np.ndarray) -> pd.DataFrame:
         var = est.covariance[k]
         if est.covariate_covariance.shape[1]:
             var = var + est.effects[k] @ est.covariate_covariance[k] @ est.effects[k].T
-        mean, half = loadings @ est.total_means[k], Z * np.sqrt(np.einsum("ta,ab,tb->t", loadings, var, loadings))
-        rows += [(k + 1, t, m, m - h, m + h) for t, m, h in zip(times, mean, half, strict=True)]
+        mean, sd = loadings @ est.total_means[k], np.sqrt(np.einsum("ta,ab,tb->t", loadings, var, loadings))
+        rows += [(k + 1, *line) for line in zip(times, mean, *from_error(mean, sd), strict=True)]
     return pd.DataFrame(rows, columns=["class", "time", "mean", "low", "high"])
