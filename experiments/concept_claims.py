@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import rank_correlation, summary
+from core.stats import all_of, rank_correlation, summary, within
 from experiments.frames import groups, select, values
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
@@ -29,7 +29,7 @@ def judge_learned(frame: pd.DataFrame) -> Verdict:
 
 def judge_speed(frame: pd.DataFrame) -> Verdict:
     """Item 7: Spearman correlation of the time to learn a concept with its separation, per seed, over the sweep."""
-    words, met, bounds = [], True, None
+    words, answers, bounds = [], [], None
     for concept, fixed in (("colour", "sep_size"), ("size", "sep_colour")):
         rows = select(frame, dataset="vectors", variant="plain", metric=f"time to learn {concept}", **{fixed: 0.4})
         found = []
@@ -41,9 +41,9 @@ def judge_speed(frame: pd.DataFrame) -> Verdict:
             return Verdict(None)
         mean, slope = summary(np.array(found)), exponent(rows, concept)
         bounds = bounds or mean.interval
-        met &= mean.mean < -0.7 and mean.high < 0
-        words.append(f"{concept} {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}], time ~ separation^{slope:.1f}")
-    return Verdict(bool(met), "vectors, rank correlation of time with separation: " + ", ".join(words), bounds)
+        answers += [mean.value < -0.7, within(mean.interval, most=0)]
+        words.append(f"{concept} {mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}], time ~ separation^{slope:.1f}")
+    return Verdict(all_of(answers), "vectors, rank correlation of time with separation: " + ", ".join(words), bounds)
 
 
 def exponent(rows: pd.DataFrame, concept: str) -> float:
@@ -61,10 +61,10 @@ def judge_turn(frame: pd.DataFrame) -> Verdict:
         first, inside, degrees, step = (values(frame, metric=metric, **at) for metric in metrics)
         if min(map(len, (first, inside, degrees, step))) < SEEDS:
             return Verdict(None)
-        both, when = ((first > 0) & (inside > 0)).mean(), summary(step, method="bootstrap")
+        both, when = ((first > 0) & (inside > 0)).mean(), summary(step)
         met &= both >= 0.8
         words.append(f"{dataset}: {both:.0%} of {len(first)} runs, bending by {np.median(degrees):.0f} degrees at step "
-                     f"{when.mean:.0f} [{when.low:.0f}, {when.high:.0f}]")  # fmt: skip
+                     f"{when.value:.0f} [{when.low:.0f}, {when.high:.0f}]")  # fmt: skip
     return Verdict(bool(met), "toward the class with the stronger concept and a turn inside the path in "
                    + "; ".join(words))  # fmt: skip
 

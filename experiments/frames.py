@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from core.stats import summary
+from experiments.statistics import MEAN, Statistic, told
 
 
 def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -40,9 +40,6 @@ def curve(frame: pd.DataFrame, along: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([x for x, _ in points]), np.array([y for _, y in points])
 
 
-def interval(numbers: np.ndarray, digits: int = 3) -> str:
-    """Mean and 95 % interval in words; the number alone where there is only one."""
-    if len(numbers) == 1:
-        return f"{numbers[0]:.{digits}f}"
-    found = summary(numbers)
-    return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+def interval(numbers: np.ndarray, digits: int = 3, kind: Statistic = MEAN) -> str:
+    """A number and its 95 % interval in words, from one value per repetition; the number alone where there is none."""
+    return told(kind.of(numbers), digits)

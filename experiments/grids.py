@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from core.stats import NO_RANDOMNESS, Summary
 from experiments import tables
 from experiments.runs import Run
 from experiments.system import Published
@@ -23,6 +24,8 @@ from experiments.tables import Entry
 MISSING = "–"
 BELONGING = ("published", "difference", "p", "seeds")
 """Columns that say more about the metric to their left."""
+UNEVEN = 0.1
+"""From which difference of the distances to both limits on, relative to their mean, no ± stands for both."""
 MARKS: Mapping[str, tuple[str, str]] = {
     "paper": ("†", "read in the paper"),
     "code": ("‡", "read in its code"),
@@ -73,7 +76,7 @@ def _columns(metric: str, column: Sequence[Entry]) -> list[tuple[str, list[str]]
     columns = [(metric, [_mean(e) for e in column])]
     if any(e.published for e in column):
         columns.append(("published", [_published(e) for e in column]))
-        scale = [e.reproduced.mean if e.reproduced else math.nan for e in column]
+        scale = [e.reproduced.value if e.reproduced else math.nan for e in column]
         columns.append(("difference", [_signed(e.difference, s) for e, s in zip(column, scale, strict=True)]))
     if any(not math.isnan(e.p_holm) for e in column):
         columns.append(("p", [p_value(e.p_holm) for e in column]))
@@ -81,18 +84,26 @@ def _columns(metric: str, column: Sequence[Entry]) -> list[tuple[str, list[str]]
 
 
 def _seeds(row: Iterable[Entry]) -> str:
-    counts = sorted({e.reproduced.n for e in row if e.reproduced})
-    return " to ".join(map(str, counts[:1] + counts[1:][-1:])) or MISSING
+    found = [e.reproduced for e in row if e.reproduced and e.reproduced.kind != NO_RANDOMNESS]
+    counts, unit = sorted({each.n for each in found}), " people" if any("people" in each.kind for each in found) else ""
+    return " to ".join(map(str, counts[:1] + counts[1:][-1:])) + unit if counts else MISSING
 
 
 def notes(found: Sequence[Entry], baseline: str | None) -> list[str]:
     """What the table's figures and marks mean."""
     made = []
-    if any(e.reproduced and e.reproduced.n > 1 for e in found):
-        made.append("Reproduced: mean over seeds ± half of Student's 95 % interval.")
+    kinds = dict.fromkeys(_without_counts(e.reproduced) for e in found if e.reproduced and e.reproduced.n > 1)
+    if kinds:
+        made.append(f"Reproduced, ± half of a 95 % interval or [its limits]: {'; '.join(kinds)}.")
+    if any(e.reproduced and e.reproduced.kind == NO_RANDOMNESS for e in found):
+        made.append("Without ±: methods without randomness.")
     if any(not math.isnan(e.p_holm) for e in found):
         made.append(f"p: paired t test over seeds against {baseline}, Holm's correction over the methods of a column.")
     return made + _sources([e.published for e in found if e.published])
+
+
+def _without_counts(found: Summary) -> str:
+    return re.sub(r"\b\d+ (x \d+ )?", "", found.kind)
 
 
 def _sources(found: Sequence[Published]) -> list[str]:
@@ -250,8 +261,17 @@ def _signed(value: float, like: float) -> str:
 def _mean(entry: Entry) -> str:
     if entry.reproduced is None:
         return MISSING
-    mean, half = entry.reproduced.mean, entry.reproduced.half_width
-    return number(mean) if math.isnan(half) else f"{number(mean)} ± {number(half, mean)}"
+    return with_interval(entry.reproduced)
+
+
+def with_interval(found: Summary) -> str:
+    """A number ± half of its interval; [the limits] where they lie unevenly around it, nothing where there are none."""
+    value, low, high, half = found.value, found.low, found.high, found.half_width
+    if math.isnan(half):
+        return number(value)
+    if abs(low + high - 2 * value) > UNEVEN * half:
+        return f"{number(value)} [{number(low, value)}, {number(high, value)}]"
+    return f"{number(value)} ± {number(half, value)}"
 
 
 def _published(entry: Entry) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.stats import all_of, paired, share, within
+from core.stats import all_of, critical_value, mean_share, paired, share, within
 from experiments import judging
 from experiments.frames import by_seed, groups, select, values
 from experiments.judging import Quantity
@@ -56,7 +56,7 @@ def judge_tarnet(frame: pd.DataFrame) -> Verdict:
     if len(ours) < SEEDS or not ours.index.equals(theirs.index):
         return Verdict(None)
     found = paired(ours.to_numpy(), theirs.to_numpy())
-    text = f"{ours.mean():.3f} against {theirs.mean():.3f}, difference {found.difference:.3f}"
+    text = f"{ours.mean():.3f} against {theirs.mean():.3f}, difference {found.value:.3f}"
     return Verdict(within(found.interval, most=0.0), text, found.interval)
 
 
@@ -65,7 +65,7 @@ def judge_null(frame: pd.DataFrame) -> Verdict:
     value, se = (values(frame, dataset="S2", metric=metric) for metric in ("AUTOC", "AUTOC SE"))
     if len(value) < 20 or len(value) != len(se):
         return Verdict(None)
-    holds = int((np.abs(value) <= 1.96 * se).sum())
+    holds = int((np.abs(value) <= critical_value() * se).sum())
     return Verdict(holds >= 0.9 * len(value), f"{holds} of {len(value)} data sets", share(holds, len(value)).interval)
 
 
@@ -98,8 +98,12 @@ def judge_coverage(frame: pd.DataFrame, method: str) -> Verdict:
     if len(found) < 2 or min(n for _, n in found) < 40:
         return Verdict(None)
     text = "; ".join(f"cluster {k}: {hits} of {n}" for k, (hits, n) in enumerate(found))
-    pooled = share(sum(hits for hits, _ in found), sum(n for _, n in found)).interval
-    return Verdict(all(0.8 <= hits / n <= 0.98 for hits, n in found), text, pooled)
+    chosen = select(frame, dataset="S1 coverage", method=method, metric="covered")
+    each = [
+        part["value"].to_numpy(float).mean() for _, part in groups(chosen, "seed")
+    ]  # the clusters of a data set go together
+    interval = mean_share(each, unit="data sets").interval
+    return Verdict(all(0.8 <= hits / n <= 0.98 for hits, n in found), text, interval)
 
 
 def judge_mean_field(frame: pd.DataFrame) -> Verdict:
@@ -139,7 +143,7 @@ def judge_trial_rate(frame: pd.DataFrame, method: str = OURS) -> Verdict:
     autoc, se, p = (values(frame, dataset=TRIAL, method=method, metric=m) for m in ("AUTOC", "AUTOC SE", "AUTOC p"))
     if len(autoc) < 3 or len(p) != len(autoc):
         return Verdict(None)
-    text = "; ".join(f"{a:.3f} ± {s:.3f}" for a, s in zip(autoc, se, strict=True))
+    text = "; ".join(f"{a:.3f} (SE {s:.3f})" for a, s in zip(autoc, se, strict=True))
     return Verdict(bool(((autoc > 0) & (p < 0.05)).all()), f"AUTOC by fold seed {text}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.stats import Share, all_of, share, within
+from core.stats import Summary, all_of, share, within
 from experiments.frames import select
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 from latent.jepa_linear import OBJECTIVES
@@ -21,7 +21,7 @@ RUNS = 20
 """With fewer no share is judged."""
 
 
-def happened(successes: np.ndarray) -> Share:
+def happened(successes: np.ndarray) -> Summary:
     """The share of runs."""
     return share(int(successes.sum()), len(successes))
 

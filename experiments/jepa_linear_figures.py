@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from core.stats import summary
-from experiments.frames import groups, select
-from experiments.style import Palette, captioned
+from experiments.frames import groups, interval, select
+from experiments.statistics import Statistic, statistic
+from experiments.style import Palette, captioned, whiskers
 from latent.jepa_linear import OBJECTIVES
 
 COLOURS = Palette(*OBJECTIVES)
+STATISTICS = (
+    Statistic("share", "first has *"),
+    Statistic("share", "first is *"),
+    Statistic("share", "slow share kept"),
+)
 SHOWN = (
     "first has largest rho",
     "first has largest lambda",
@@ -32,9 +37,8 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     rows: dict[tuple[str, str, str], dict[str, str]] = {}
     for place, group in chosen.groupby(["dataset", "variant", "metric", "method", "L"]):
         dataset, variant, metric, method, depth = cast(tuple[Any, ...], place)
-        value = summary(group["value"].to_numpy())
         cells = rows.setdefault((dataset, variant, metric), {"views": dataset, "run": variant, "quantity": metric})
-        cells[f"{method}, L = {depth:g}"] = f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+        cells[f"{method}, L = {depth:g}"] = interval(group["value"].to_numpy(), 2, statistic(STATISTICS, metric=metric))
     return {"What is learned first, over random starts": pd.DataFrame(list(rows.values())).fillna("–")}
 
 
@@ -150,13 +154,11 @@ def _bars(frame: pd.DataFrame, metric: str, groups: Sequence[tuple[str, Any]], t
             values = select(chosen.loc[mask.loc[chosen.index]], method=objective, L=depth)["value"]
             if values.empty:
                 continue
-            place, error = (
-                j + (i - (len(bars) - 1) / 2) * 0.8 / len(bars),
-                1.96 * values.std(ddof=0) / len(values) ** 0.5,
-            )
+            place = j + (i - (len(bars) - 1) / 2) * 0.8 / len(bars)
+            found = statistic(STATISTICS, metric=metric).of(values.to_numpy())
             name = f"{objective}, L = {depth:g}" if j == 0 else None
             shade = {"color": COLOURS[objective], "alpha": 1 - 0.5 * depths.index(depth) / len(depths)}
-            axis.bar(place, values.mean(), 0.7 / len(bars), yerr=error, label=name, capsize=2, **shade)
+            axis.bar(place, found.value, 0.7 / len(bars), yerr=whiskers(found), label=name, capsize=2, **shade)
     axis.set_xticks(range(len(groups)), [name for name, _ in groups])
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set_ylabel(label)

@@ -43,7 +43,7 @@ def together(frame: pd.DataFrame, metric: str, *methods: str) -> list[np.ndarray
 def shown(x: np.ndarray) -> tuple[str, tuple[float, float]]:
     """A mean with its interval, in words and as numbers."""
     s = summary(x)
-    return f"{s.mean:.3f} [{s.low:.3f}, {s.high:.3f}]", s.interval
+    return f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]", s.interval
 
 
 def judge_recovery(frame: pd.DataFrame) -> Verdict:

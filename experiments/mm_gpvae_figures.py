@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from core.stats import summary
 from experiments.frames import groups, select, values
-from experiments.style import Palette, captioned
+from experiments.style import Palette, captioned, whiskers
 
 LATENTS = ("neural", "shared", "zoom")
 COLOURS = Palette(
@@ -66,7 +66,7 @@ def _interval(axis, found: np.ndarray, place: int, colour: str) -> None:
     axis.plot(found, np.full(len(found), place), ".", color=colour, alpha=0.5)
     if len(found) > 1:
         s = summary(found)
-        axis.errorbar(s.mean, place, xerr=s.half_width, color=colour, marker="s", markersize=4, capsize=2)
+        axis.errorbar(s.value, place, xerr=whiskers(s), color=colour, marker="s", markersize=4, capsize=2)
 
 
 @captioned

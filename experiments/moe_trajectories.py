@@ -24,6 +24,7 @@ import numpy as np
 
 import latent.moe_trajectories as moe
 from core.datasets import growth
+from core.stats import critical_value, summary
 from experiments.moe_trajectories_claims import CLAIMS
 from experiments.moe_trajectories_figures import figures, tables
 from experiments.moe_trajectories_published import PUBLISHED
@@ -195,11 +196,11 @@ def simulation(config: Config, context: Context) -> None:
             "true": true[i],
             "bias": off.mean(),
             "relative bias": off.mean() / scale,
-            "relative bias SE": estimate.std(ddof=1) / np.sqrt(len(estimate)) / scale,
+            "relative bias SE": summary(estimate, unit="data sets").error / scale,
             "empirical SE": estimate.std(ddof=1),
             "mean SE": np.nanmean(error),
             "relative RMSE": np.sqrt((off**2).mean()) / scale,
-            "coverage": (np.abs(off) <= 1.959964 * error).mean(),
+            "coverage": (np.abs(off) <= critical_value() * error).mean(),
             "replications": len(estimate),
         }
         for metric, value in measured.items():
@@ -263,7 +264,7 @@ def forest(config: Config, context: Context, seed: int) -> None:
     for v, name in enumerate([*EXPERT, *GATING, *(f"noise {i + 1}" for i in range(6))]):
         note = functools.partial(context.record, dataset="forest", method="SEM forest", seed=seed, covariate=name)
         note(metric="importance", value=found[:, v].mean())
-        note(metric="importance SE", value=found[:, v].std(ddof=1) / np.sqrt(len(found)))
+        note(metric="importance SE", value=summary(found[:, v], unit="trees").error)
 
 
 SYSTEM = System(

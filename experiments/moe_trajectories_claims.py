@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
-from core.stats import all_of, paired, share, summary, within
+from core.stats import all_of, critical_value, from_error, paired, share, summary, within
 from experiments.frames import groups, select, values
 from experiments.moe_trajectories_published import LOG_L, ONE_CLASS, OPENMX, TWO_CLASSES
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
@@ -107,7 +106,7 @@ def judge_bias(frame: pd.DataFrame) -> Verdict:
     bounded = [(s, bound) for s in _simulated(frame) if (bound := _bound(s.term)) is not None]
     if not bounded:
         return Verdict(None)
-    z = scipy.stats.norm.ppf(1 - 0.025 / len(bounded))
+    z = critical_value(comparisons=len(bounded))
     beyond = [s.name for s, bound in bounded if abs(s.relative_bias) - z * s.relative_bias_se > bound]
     inside = sum(abs(s.relative_bias) < bound for s, bound in bounded)
     worst, bound = max(bounded, key=lambda pair: abs(pair[0].relative_bias) / pair[1])
@@ -133,12 +132,9 @@ def judge_coverage(frame: pd.DataFrame) -> Verdict:
         if covered.low > 0.97 or covered.high < 0.90:
             outside.append(s.name)
     found = np.array([s.coverage for s in simulated])
-    mean = summary(found)
-    text = f"mean {mean.mean:.3f}, from {found.min():.3f} to {found.max():.3f} over {len(found)} parameters"
-    inside = bool((found >= 0.90).all() and (found <= 0.97).all() and 0.92 < mean.mean < 0.95)
-    return Verdict(
-        open_unless(inside, outside), text + (f"; outside: {', '.join(outside)}" if outside else ""), mean.interval
-    )
+    text = f"mean {found.mean():.3f}, from {found.min():.3f} to {found.max():.3f} over {len(found)} parameters"
+    inside = bool((found >= 0.90).all() and (found <= 0.97).all() and 0.92 < found.mean() < 0.95)
+    return Verdict(open_unless(inside, outside), text + (f"; outside: {', '.join(outside)}" if outside else ""))
 
 
 def judge_standard_errors(frame: pd.DataFrame) -> Verdict:
@@ -147,8 +143,8 @@ def judge_standard_errors(frame: pd.DataFrame) -> Verdict:
     if not simulated:
         return Verdict(None)
     ratio, n = (np.array(x) for x in zip(*((s.ratio, s.replications) for s in simulated), strict=True))
-    half = scipy.stats.norm.ppf(1 - 0.025 / len(ratio)) / np.sqrt(2 * (n - 1))
-    outside = (ratio * (1 - half) > 1.2) | (ratio * (1 + half) < 0.9)
+    low, high = from_error(ratio, ratio / np.sqrt(2 * (n - 1)), comparisons=len(ratio))
+    outside = (low > 1.2) | (high < 0.9)
     inside = bool(((ratio >= 0.9) & (ratio <= 1.2)).all())
     return Verdict(
         open_unless(inside, outside.nonzero()[0]), f"empirical over mean SE from {ratio.min():.2f} to {ratio.max():.2f}"
@@ -163,7 +159,7 @@ def judge_classification(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     a, e = summary(accuracy), summary(entropy)
     met = all_of(within(mean.interval, true - 0.005, true + 0.005) for mean, true in ((a, 0.890), (e, 0.692)))
-    return Verdict(met, f"accuracy {a.mean:.3f}, entropy {e.mean:.3f} over {a.n} data sets", a.interval)
+    return Verdict(met, f"accuracy {a.value:.3f}, entropy {e.value:.3f} over {a.n} data sets", a.interval)
 
 
 def judge_example_accuracy(frame: pd.DataFrame) -> Verdict:
@@ -198,7 +194,7 @@ def judge_knots(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     means = [summary(v) for v in found]
     met = all_of(within(m.interval, true - 0.02, true + 0.02) for m, true in zip(means, (3.5, 5.5), strict=True))
-    return Verdict(met, f"means {means[0].mean:.3f} and {means[1].mean:.3f} for 3.5 and 5.5", means[0].interval)
+    return Verdict(met, f"means {means[0].value:.3f} and {means[1].value:.3f} for 3.5 and 5.5", means[0].interval)
 
 
 def judge_two_steps(frame: pd.DataFrame) -> Verdict:
@@ -214,7 +210,7 @@ def judge_two_steps(frame: pd.DataFrame) -> Verdict:
         gap, mean, single = paired(two, one), summary(two), summary(one)
         bounds = bounds or mean.interval
         answers += [gap.high < 0, mean.high < true, within(single.interval, true - 0.05, true + 0.05)]
-        words.append(f"{name}: two steps {mean.mean:.3f}, one step {single.mean:.3f}, truth {true:.3f}")
+        words.append(f"{name}: two steps {mean.value:.3f}, one step {single.value:.3f}, truth {true:.3f}")
     return Verdict(all_of(answers), "; ".join(words), bounds)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from core.stats import critical_value, from_error
 from experiments.frames import groups, interval, select, values
 from experiments.style import Palette, captioned
 
@@ -42,7 +43,7 @@ def estimates(frame: pd.DataFrame) -> pd.DataFrame:
     wide = _by_parameter(rows, ["estimate", "SE", "sandwich SE"])
     if not len(wide):
         return wide
-    low, high = wide["estimate"] - 1.96 * wide["SE"], wide["estimate"] + 1.96 * wide["SE"]
+    low, high = from_error(wide["estimate"], wide["SE"])
     return pd.DataFrame(
         {
             "class": wide["class"].astype(int),
@@ -172,7 +173,7 @@ def coverage(frame: pd.DataFrame) -> Figure | None:
     left.set_yticks(place, names, fontsize=6)
     left.set_xlabel("coverage of 95 % intervals")
     right.axvline(0, color="black", linewidth=0.6)
-    error, colour = 1.96 * wide["relative bias SE"], MEASURES["bias"]
+    error, colour = critical_value() * wide["relative bias SE"], MEASURES["bias"]
     right.errorbar(wide["relative bias"], place, xerr=error, fmt="o", color=colour, markersize=3)
     right.set_xlabel("relative bias (bias where the truth is 0)")
     return figure

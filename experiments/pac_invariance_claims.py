@@ -52,7 +52,7 @@ def judge_soft(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     a, b = summary(share), summary(count)
     met = all_of([within(a.interval, 97), within(b.interval, 11.5, 12.5)])
-    text = f"median {a.mean:.1f} % [{a.low:.1f}, {a.high:.1f}], {b.mean:.2f} sets [{b.low:.2f}, {b.high:.2f}]"
+    text = f"median {a.value:.1f} % [{a.low:.1f}, {a.high:.1f}], {b.value:.2f} sets [{b.low:.2f}, {b.high:.2f}]"
     return Verdict(met, text, a.interval)
 
 
@@ -62,7 +62,7 @@ def judge_few_samples(frame: pd.DataFrame) -> Verdict:
     if count is None:
         return Verdict(None)
     found = summary(count)
-    return Verdict(within(found.interval, most=8), f"{found.mean:.2f} sets", found.interval)
+    return Verdict(within(found.interval, most=8), f"{found.value:.2f} sets", found.interval)
 
 
 def sets(frame: pd.DataFrame, panel: str) -> dict[str, np.ndarray] | None:
@@ -79,9 +79,9 @@ def judge_split(frame: pd.DataFrame) -> Verdict:
     if found is None:
         return Verdict(None)
     spans = {name: summary(shares) for name, shares in found.items()}
-    none = [name for name, span in spans.items() if span.mean == 0]
+    none = [name for name, span in spans.items() if span.value == 0]
     all_ = [name for name, span in spans.items() if span.low >= 95]
-    text = "; ".join(f"{name} {span.mean:.1f} %" for name, span in spans.items())
+    text = "; ".join(f"{name} {span.value:.1f} %" for name, span in spans.items())
     return Verdict(len(spans) == 4 and len(none) == 2 and len(all_) == 2, text)
 
 
@@ -92,7 +92,7 @@ def judge_child(frame: pd.DataFrame) -> Verdict:
     if len(chosen) < 4:
         return Verdict(None)
     met = all_of(within(span.interval, 20, 35) for span in chosen.values())
-    text = "; ".join(f"{name} {span.mean:.1f} %" for name, span in chosen.items())
+    text = "; ".join(f"{name} {span.value:.1f} %" for name, span in chosen.items())
     return Verdict(met, text, (min(s.low for s in chosen.values()), max(s.high for s in chosen.values())))
 
 
@@ -104,7 +104,7 @@ def judge_erm(frame: pd.DataFrame) -> Verdict:
         if shares is None:
             return Verdict(None)
         spans.append(summary(shares))
-    text = "at N = 10,000 to 45,000: " + ", ".join(f"{span.mean:.2f} %" for span in spans)
+    text = "at N = 10,000 to 45,000: " + ", ".join(f"{span.value:.2f} %" for span in spans)
     return Verdict(all_of(within(span.interval, most=2) for span in spans), text, spans[-1].interval)
 
 
@@ -138,8 +138,9 @@ def judge_samples(frame: pd.DataFrame) -> Verdict:
     found = trend(frame, "generalization", "N") if "along" in frame else np.array([])
     if len(found) < REPEATS:
         return Verdict(None)
-    span = summary(found)
-    return Verdict(within(span.interval, 0), f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval)
+    span = summary(found, unit="SEMs")
+    text = f"mean rank correlation {span.value:.2f} over {span.n} SEMs"
+    return Verdict(within(span.interval, 0), text, span.interval)
 
 
 def judge_environments(frame: pd.DataFrame) -> Verdict:
@@ -147,10 +148,9 @@ def judge_environments(frame: pd.DataFrame) -> Verdict:
     found = trend(frame, "falsely accepted", "m") if "along" in frame else np.array([])
     if len(found) < REPEATS:
         return Verdict(None)
-    span = summary(found)
-    return Verdict(
-        within(span.interval, most=0), f"mean rank correlation {span.mean:.2f} over {span.n} SEMs", span.interval
-    )
+    span = summary(found, unit="SEMs")
+    text = f"mean rank correlation {span.value:.2f} over {span.n} SEMs"
+    return Verdict(within(span.interval, most=0), text, span.interval)
 
 
 def judge_intercept(frame: pd.DataFrame) -> Verdict:

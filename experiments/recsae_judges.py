@@ -1,6 +1,5 @@
 """Judgements of RecSAE's claims from records."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -39,7 +38,7 @@ def compared(frame: pd.DataFrame, better: str, worse: str, *, least: float = 0.0
     if len(difference) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(difference)
-    words = f"{better} {a.mean():.4f}, {worse} {b.mean():.4f}: {found.mean:+.4f} ({found.n} seeds)"
+    words = f"{better} {a.mean():.4f}, {worse} {b.mean():.4f}: {found.value:+.4f} ({found.n} seeds)"
     return Verdict(within(found.interval, least), words, found.interval)
 
 
@@ -54,7 +53,7 @@ def judge_accuracy(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    words = f"HR@10 {found.mean:.4f} ({found.n} seeds)"
+    words = f"HR@10 {found.value:.4f} ({found.n} seeds)"
     return Verdict(within(found.interval, 0.06, 0.09), words, found.interval)
 
 
@@ -74,7 +73,7 @@ def judge_in_place(frame: pd.DataFrame) -> Verdict:
     if min(map(len, (*shares.values(), dead))) < LEAST_SEEDS:
         return Verdict(None)
     found = {metric: summary(values) for metric, values in shares.items()}
-    words = ", ".join(f"{metric} keeps {s.mean:.1%}" for metric, s in found.items()) + f", {dead.mean():.1%} dead"
+    words = ", ".join(f"{metric} keeps {s.value:.1%}" for metric, s in found.items()) + f", {dead.mean():.1%} dead"
     met = all_of([*(within(s.interval, 0.95) for s in found.values()), bool(dead.max() < 0.2)])
     return Verdict(met, words, found["hr@10"].interval)
 
@@ -125,7 +124,7 @@ def judge_shuffled(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(within(found.interval, most=0.05), f"{found.mean:.1%} of shuffled latents", found.interval)
+    return Verdict(within(found.interval, most=0.05), f"{found.value:.1%} of shuffled latents", found.interval)
 
 
 def judge_halves(frame: pd.DataFrame) -> Verdict:
@@ -134,7 +133,7 @@ def judge_halves(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(within(found.interval, 0.5), f"Spearman {found.mean:.3f} ({found.n} seeds)", found.interval)
+    return Verdict(within(found.interval, 0.5), f"Spearman {found.value:.3f} ({found.n} seeds)", found.interval)
 
 
 def judge_signs(metric: str) -> Judge:
@@ -174,6 +173,5 @@ def judge_recovery(frame: pd.DataFrame) -> Verdict:
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
     found = summary(values.to_numpy())
-    words = f"{found.mean:.1%} of the groups ({found.n} seeds)"
-    low, high = (x if math.isfinite(x) else found.mean for x in found.interval)
-    return Verdict(within((low, high), 0.8), words, (low, high))
+    words = f"{found.value:.1%} of the groups ({found.n} seeds)"
+    return Verdict(within(found.interval, 0.8), words, found.interval)

@@ -5,16 +5,17 @@ import math
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
-from core.stats import Share, paired, share, within
+from core import stats
+from core.stats import Summary, paired, share, within
 from experiments import judging
 from experiments.frames import by_seed, select, values
 from experiments.judging import Quantity
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
 SEEDS = 5
-"""With fewer nothing is judged."""
+"""With fewer nothing is judged; of medians with fewer than six."""
+LEVEL = 0.95
 MSE = "MSE of E[Y|do(a)]"
 DATASET = "extrapolation, d = 2"
 OURS, ORACLE, VANILLA = "Rep4Ex-CF", "Rep4Ex-CF-Oracle", "AE-Vanilla + CF"
@@ -71,10 +72,10 @@ def median(name: str, found: np.ndarray, most: float) -> Verdict:
     """Whether the interval of a median lies below a limit."""
     if len(found) < SEEDS:
         return Verdict(None)
-    ordered, n = np.sort(found), len(found)
-    cut = max(int(scipy.stats.binom.ppf(0.025, n, 0.5)) - 1, 0)
-    interval = float(ordered[cut]), float(ordered[n - 1 - cut])
-    return Verdict(within(interval, most=most), f"median {name} {np.median(found):.3g}", interval)
+    middle = stats.median(found)
+    if middle.level < LEVEL:
+        return Verdict(None, f"median {name} {middle.value:.3g}; the range of {middle.n} is no 95 % interval")
+    return Verdict(within(middle.interval, most=most), f"median {name} {middle.value:.3g}", middle.interval)
 
 
 def judge_error(frame: pd.DataFrame, method: str = OURS, dataset: str = DATASET) -> Verdict:
@@ -139,7 +140,7 @@ def judge_support(frame: pd.DataFrame) -> Verdict:
     return decided(*ratios, shown=math.exp)
 
 
-def rejections(frame: pd.DataFrame, method: str) -> Share | None:
+def rejections(frame: pd.DataFrame, method: str) -> Summary | None:
     """How often the test rejects at 5 %, with the exact interval."""
     p = values(frame, part="size of the test", method=method, metric="p of the constraint")
     return share(int((p <= 0.05).sum()), len(p), method="exact") if len(p) >= 4 * SEEDS else None
@@ -175,7 +176,7 @@ def judge_noise(frame: pd.DataFrame) -> Verdict:
     if len(clean) < SEEDS or len(clean) != len(noisy):
         return Verdict(None)
     found = paired(noisy.to_numpy(), clean.to_numpy())
-    text = f"R^2 {noisy.mean():.3f} at 0.1 sd, {clean.mean():.3f} without; difference {found.difference:.3f}"
+    text = f"R^2 {noisy.mean():.3f} at 0.1 sd, {clean.mean():.3f} without; difference {found.value:.3f}"
     return Verdict(within(found.interval, least=-0.1), text, found.interval)
 
 

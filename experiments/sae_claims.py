@@ -46,7 +46,7 @@ def judge_topk_against_l1(frame: pd.DataFrame) -> Verdict:
             return Verdict(None, "no dictionaries of ReLU-L1 on both sides of TopK's L0")
         differences[metric] = summary((other - by_seed(frame, metric=metric, **at)).to_numpy())
     fvu, cosine = differences["fvu"], differences["mean max cosine"]
-    text = f"ReLU-L1 less TopK at L0 {l0.mean():.1f}: FVU {fvu.mean:+.3f}, mean best cosine {cosine.mean:+.3f}"
+    text = f"ReLU-L1 less TopK at L0 {l0.mean():.1f}: FVU {fvu.value:+.3f}, mean best cosine {cosine.value:+.3f}"
     return Verdict(all_of([within(fvu.interval, 0), within(cosine.interval, most=0)]), text, fvu.interval)
 
 
@@ -58,7 +58,7 @@ def judge_batch_topk(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     found = summary((one - other).to_numpy())
     better = "no clear difference" if found.low <= 0 <= found.high else "TopK" if found.low > 0 else "BatchTopK"
-    text = f"FVU of BatchTopK less TopK {found.mean:+.4f}; better: {better}"
+    text = f"FVU of BatchTopK less TopK {found.value:+.4f}; better: {better}"
     return Verdict(bool(np.isfinite(found.low)), text, found.interval)
 
 
@@ -102,7 +102,7 @@ def judge_shrinkage(frame: pd.DataFrame) -> Verdict:
     if len(topk) < SEEDS or len(l1) != len(topk):
         return Verdict(None)
     low, near = summary(l1.to_numpy()), summary(topk.to_numpy())
-    text = f"gamma {low.mean:.3f} for ReLU-L1, {near.mean:.3f} for TopK"
+    text = f"gamma {low.value:.3f} for ReLU-L1, {near.value:.3f} for TopK"
     return Verdict(all_of([within(low.interval, most=0.98), within(near.interval, 0.98, 1.02)]), text, low.interval)
 
 
@@ -127,7 +127,7 @@ def judge_scaling(frame: pd.DataFrame) -> Verdict:
         return Verdict(None)
     m, k = summary(slopes[:, 0]), summary(slopes[:, 1])
     text = (
-        f"FVU ~ m^-{m.mean:.3f} [{m.low:.3f}, {m.high:.3f}] k^-{k.mean:.3f} [{k.low:.3f}, {k.high:.3f}], "
+        f"FVU ~ m^-{m.value:.3f} [{m.low:.3f}, {m.high:.3f}] k^-{k.value:.3f} [{k.low:.3f}, {k.high:.3f}], "
         f"R^2 {fits.min():.3f} and more"
     )
     met = all_of([within(m.interval, 0), within(k.interval, 0), bool(fits.min() >= 0.9)])

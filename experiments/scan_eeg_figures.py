@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from core.stats import summary
 from experiments.frames import groups, interval, select, values
-from experiments.style import Palette, captioned
+from experiments.style import Palette, captioned, whiskers
 from latent.scan_eeg import CONDITIONS, FACTORS, LABELS, OPERATORS
 
 REFERENCE = 8.0
@@ -147,7 +147,7 @@ def accuracies(frame: pd.DataFrame) -> Figure:
             axis.plot(numbers, np.full(len(numbers), place), ".", color=colour, alpha=0.5)
             if len(numbers) > 1:
                 s = summary(numbers)
-                axis.errorbar(s.mean, place, xerr=s.half_width, color=colour, marker="s", markersize=4, capsize=2)
+                axis.errorbar(s.value, place, xerr=whiskers(s), color=colour, marker="s", markersize=4, capsize=2)
         axis.axvline(0.5, color="black", linewidth=0.6, linestyle=":")
         axis.set_xlim(0.35, 1.0)
         axis.set_title(label)

@@ -23,7 +23,7 @@ FRAMEWORK = frozenset(
         for name in (
             *("benches", "bindings", "cli", "datasets", "docs", "grids", "inputs", "launch", "ledger", "outcomes"),
             *("registry", "report", "reproduce", "runinfo", "runner", "runs", "settings", "sources", "standing"),
-            *("system", "tables"),
+            *("statistics", "system", "tables"),
         )
     }
 )

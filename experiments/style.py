@@ -6,9 +6,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from core.stats import Summary
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Told apart with any colour vision (Okabe and Ito), and seen on white as on black."""
@@ -64,6 +67,11 @@ def plain_log(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.12g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def whiskers(*found: Summary | None) -> np.ndarray:
+    """Error bars [2, n] of summaries, down and up, as ``xerr`` and ``yerr`` take them; 0 without an interval."""
+    return np.transpose([(0.0, 0.0) if each is None else each.whiskers for each in found])
 
 
 def captioned(draw: Callable[_Arguments, _Drawn]) -> Callable[_Arguments, _Drawn]:

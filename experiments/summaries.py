@@ -93,13 +93,13 @@ def difference(frame: pd.DataFrame, dataset: str, method: str, baseline: str, me
         return "", 0
     a, b = ([float(values.loc[seed]) for seed in seeds] for values in (ours, theirs))
     found = paired(a, b)
-    side = "higher" if found.difference > 0 else "lower"
-    means = f"{grids.number(summary(a).mean)} against {grids.number(summary(b).mean)}"
-    size = grids.number(abs(found.difference), summary(b).mean)
+    side = "higher" if found.value > 0 else "lower"
+    means = f"{grids.number(summary(a).value)} against {grids.number(summary(b).value)}"
+    size = grids.number(abs(found.value), summary(b).value)
     head = f"{method}'s {metric} is {size} {side} than {baseline}'s ({means}"
     if len(seeds) < 2:
         return f"{head}; one seed, so the difference may be chance)", 0
     limits = sorted((found.low, found.high) if side == "higher" else (-found.low, -found.high))
-    low, high = (grids.number(limit, summary(b).mean).replace("-", "−") for limit in limits)
+    low, high = (grids.number(limit, summary(b).value).replace("-", "−") for limit in limits)
     sign = (found.low > 0) - (found.high < 0)
     return f"{head}; 95 % interval of the difference {low} to {high}, paired over {len(seeds)} seeds)", sign

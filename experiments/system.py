@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.records import Record, Scalar
+from experiments.statistics import Statistic
 from experiments.style import Palette
 
 Family = Literal["rec", "latent", "causal", "interp"]
@@ -153,6 +154,9 @@ class System:
     claims: Sequence[Claim] = ()
     metrics: Sequence[str] = ()
     """Metrics of the main table, in order; their names match records and ``published``."""
+    statistics: Sequence[Statistic] = ()
+    """What the repetitions of its numbers are, where they are not means over seeds; the first rule that names a number
+    counts."""
     baseline: str | None = None
     """Method that the others are tested against in the main table."""
     tables: Callable[[pd.DataFrame], Mapping[str, pd.DataFrame]] | None = None

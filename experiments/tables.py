@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from core import stats
-from core.records import Record
+from core.records import Record, Scalar
 from core.stats import Paired, Summary
 from experiments.runs import Run
+from experiments.statistics import Statistic, statistic
 from experiments.system import Published, System
 
 
@@ -26,32 +27,63 @@ class Entry(NamedTuple):
     against: Paired | None
     """Compared with the baseline, on the seeds that both have."""
     p_holm: float
-    """The t test's p, corrected over the methods of this data set and metric; NaN where there is no test."""
+    """Its p-value, corrected over the methods of this data set and metric; NaN where there is no test."""
 
     @property
     def difference(self) -> float:
         """Reproduced less published; NaN where either is missing."""
         if self.reproduced is None or self.published is None:
             return math.nan
-        return self.reproduced.mean - self.published.value
+        return self.reproduced.value - self.published.value
+
+
+Place = tuple[str, str, str]
+"""Data set, method and metric."""
+
+
+class Repeated(NamedTuple):
+    """The values of one number, by what is repeated."""
+
+    statistic: Statistic
+    values: dict[tuple[Scalar, ...], float]
+    """By seed, then the coordinates of the statistic in the order of their names; the newest counts."""
+
+    @property
+    def by_seed(self) -> dict[Scalar, float]:
+        """Values by seed; none where something else is repeated."""
+        return {key[0]: value for key, value in self.values.items()} if self.statistic.over == "seed" else {}
+
+    @property
+    def summary(self) -> Summary:
+        """The number with the interval that is declared."""
+        numbers, names = np.array(list(self.values.values())), ["seed", *sorted(self.statistic.coordinates)]
+        if self.statistic.over == "fold":
+            ordered = sorted(self.values, key=lambda key: (key[names.index("repetition")], key[names.index("fold")]))
+            repetitions = len({(key[0], key[names.index("repetition")]) for key in ordered})
+            return self.statistic.of(np.reshape([self.values[key] for key in ordered], (repetitions, -1)))
+        classes: list[Any] = [key[names.index("class")] for key in self.values] if "class" in names else []
+        return self.statistic.of(numbers, classes)
 
 
 def main_table(run: Run) -> list[Entry]:
     """Entries of the main table, by data set, method and metric; published numbers only for the data sets run."""
-    return entries(run.system, plain(run.records))
+    return entries(run.system, repeated(run.system, run.records))
 
 
-def plain(found: Iterable[Record]) -> dict[tuple[str, str, str], dict[int, float]]:
-    """Values by seed of the numbers without further coordinates, by (dataset, method, metric); the newest counts."""
-    values: dict[tuple[str, str, str], dict[int, float]] = {}
+def repeated(system: System, found: Iterable[Record]) -> dict[Place, Repeated]:
+    """The numbers with no other coordinates than those of what their statistic repeats."""
+    values: dict[Place, Repeated] = {}
     for record in found:
-        if not record.coords:
-            values.setdefault((record.dataset, record.method, record.metric), {})[record.seed] = record.value
+        place = (record.dataset, record.method, record.metric)
+        rule = statistic(system.statistics, *place)
+        if set(record.coords) == rule.coordinates:
+            key = (record.seed, *(record.coords[name] for name in sorted(rule.coordinates)))
+            values.setdefault(place, Repeated(rule, {})).values[key] = record.value
     return values
 
 
-def entries(system: System, values: Mapping[tuple[str, str, str], Mapping[int, float]]) -> list[Entry]:
-    """The main table from values by seed."""
+def entries(system: System, values: Mapping[Place, Repeated]) -> list[Entry]:
+    """The main table from repeated numbers."""
     datasets = list(dict.fromkeys(dataset for dataset, _, _ in values))
     metrics = list(system.metrics) or list(dict.fromkeys(metric for _, _, metric in values))
     published = {(p.dataset, p.method, p.metric): p for p in system.published}
@@ -65,15 +97,15 @@ def entries(system: System, values: Mapping[tuple[str, str, str], Mapping[int, f
 
 
 def _column(baseline, dataset, metric, methods, values, published) -> list[Entry]:
-    base = values.get((dataset, baseline, metric), {})
-    against = [_compare(values.get((dataset, m, metric), {}), base) if m != baseline else None for m in methods]
-    corrected = stats.holm([math.nan if pair is None else pair.p_ttest for pair in against])
+    base = values.get((dataset, baseline, metric))
+    against = [_compare(values.get((dataset, m, metric)), base) if m != baseline else None for m in methods]
+    corrected = stats.holm([math.nan if pair is None else pair.p_value for pair in against])
     return [
         Entry(
             dataset,
             method,
             metric,
-            stats.summary(list(own.values())) if (own := values.get((dataset, method, metric))) else None,
+            own.summary if (own := values.get((dataset, method, metric))) else None,
             published.get((dataset, method, metric)),
             pair,
             float(p),
@@ -82,9 +114,12 @@ def _column(baseline, dataset, metric, methods, values, published) -> list[Entry
     ]
 
 
-def _compare(own: Mapping[int, float], base: Mapping[int, float]) -> Paired | None:
-    seeds = sorted(own.keys() & base.keys())
-    return stats.paired([own[s] for s in seeds], [base[s] for s in seeds]) if len(seeds) > 1 else None
+def _compare(own: Repeated | None, base: Repeated | None) -> Paired | None:
+    if own is None or base is None or {own.statistic.kind, base.statistic.kind} == {"deterministic"}:
+        return None
+    ours, theirs = own.by_seed, base.by_seed
+    seeds = sorted(ours.keys() & theirs.keys(), key=str)
+    return stats.paired([ours[s] for s in seeds], [theirs[s] for s in seeds]) if len(seeds) > 1 else None
 
 
 def tidy(found: Sequence[Entry]) -> pd.DataFrame:
@@ -102,15 +137,17 @@ def _plain_row(entry: Entry) -> dict[str, str | float | int | None]:
         "method": entry.method,
         "metric": entry.metric,
         "n": own.n if own else 0,
-        "mean": own and own.mean,
+        "mean": own and own.value,
         "low": own and own.low,
         "high": own and own.high,
+        "level": own and own.level,
+        "interval": own and own.kind,
         "published": theirs and theirs.value,
         "mark": theirs and theirs.mark,
         "source": theirs and theirs.source,
         "difference": entry.difference,
-        "against_baseline": pair and pair.difference,
-        "p_ttest": pair and pair.p_ttest,
+        "against_baseline": pair and pair.value,
+        "p": pair and pair.p_value,
         "p_wilcoxon": pair and pair.p_wilcoxon,
         "p_holm": entry.p_holm,
     }

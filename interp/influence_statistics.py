@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int
-from scipy import stats
+from jaxtyping import Bool, Float, Int, Num
+
+from core.checks import Count, OpenFraction, checked
+from core.errors import ConfigError
+from core.stats import central, exponential_rate
 
 
 class Tail(NamedTuple):
@@ -28,24 +31,25 @@ class Tail(NamedTuple):
     """Vuong's z for the power law against an exponential tail: positive where the power law fits better."""
 
 
-def tail(scores: Float[np.ndarray, "Q N"], quantile: float = 0.99, level: float = 0.95) -> Tail:
+@checked
+def tail(scores: Num[np.ndarray, "*Q N"], quantile: OpenFraction = 0.99, level: OpenFraction = 0.95) -> Tail:
     """The exponent of the upper tail of each query's scores, with an exact interval for a true power law.
 
     With x_0 the threshold and x_1, ..., x_n the values above it: exponent = n / sum_i log(x_i / x_0) (Hill, 1975), and
     2 n true / estimated is chi-squared with 2 n degrees of freedom.
 
     Args:
-      scores: influences.
+      scores: influences, of one query or several.
       quantile: the threshold is the largest score that is not among the n = (1 - quantile) N highest.
       level: coverage of the interval.
 
     Raises:
-      ValueError: where fewer than two values lie above the threshold, or it is not positive, or all are equal.
+      ConfigError: where fewer than two values lie above the threshold, or it is not positive, or all are equal.
     """
     scores = np.atleast_2d(np.asarray(scores, float))
     n = round((1 - quantile) * scores.shape[1])
     if not 2 <= n < scores.shape[1]:
-        raise ValueError(
+        raise ConfigError(
             f"{n} of {scores.shape[1]} scores lie above the quantile {quantile}; it takes 2 to all but one"
         )
     highest = -np.sort(-scores, axis=1)[:, : n + 1]
@@ -53,13 +57,13 @@ def tail(scores: Float[np.ndarray, "Q N"], quantile: float = 0.99, level: float 
     fits = (threshold > 0) & (highest[:, 0] > threshold)
     if not fits.all():
         query = int(np.argmin(fits))
-        raise ValueError(
+        raise ConfigError(
             f"the {n} highest scores of query {query} lie between {threshold[query]:g} and {highest[query, 0]:g}; "
             "a power law takes positive values that differ"
         )
     logs, excess = np.log(highest[:, :n] / threshold[:, None]), highest[:, :n] - threshold[:, None]
     exponent, mean = 1 / logs.mean(1), excess.mean(1)
-    low, high = (exponent * stats.chi2.ppf((1 + sign * level) / 2, 2 * n) / (2 * n) for sign in (-1, 1))
+    _, low, high = exponential_rate(logs.mean(1), n, level)
     power = (np.log(exponent / threshold) - (exponent + 1) * logs.T).T
     ratio = power - (-np.log(mean) - excess.T / mean).T
     return Tail(exponent, low, high, threshold, n, np.sqrt(n) * ratio.mean(1) / ratio.std(1))
@@ -147,8 +151,12 @@ class Ratio(NamedTuple):
     """Queries that have a value in either mean."""
 
 
+@checked
 def ratio_of_means(
-    numerator: Float[np.ndarray, " Q"], denominator: Float[np.ndarray, " Q"], level: float = 0.95, resamples: int = 9999
+    numerator: Num[np.ndarray, " Q"],
+    denominator: Num[np.ndarray, " Q"],
+    level: OpenFraction = 0.95,
+    resamples: Count = 9999,
 ) -> Ratio:
     """The mean of one quantity over that of another, with percentiles over resampled queries.
 
@@ -162,15 +170,15 @@ def ratio_of_means(
       resamples: how many.
 
     Raises:
-      ValueError: where one of them has no value, or the denominator's mean is not positive.
+      ConfigError: where one of them has no value, or the denominator's mean is not positive.
     """
     pairs = np.stack([np.asarray(numerator, float), np.asarray(denominator, float)])
     pairs = pairs[:, ~np.isnan(pairs).all(0)]
     if np.isnan(pairs).all(1).any() or not np.nanmean(pairs[1]) > 0:
-        raise ValueError("a ratio needs values in numerator and denominator, and a positive mean in the denominator")
+        raise ConfigError("a ratio needs values in numerator and denominator, and a positive mean in the denominator")
     n = pairs.shape[1]
     drawn = np.random.default_rng(0).integers(0, n, (resamples, n))
-    low, high = np.nanpercentile(_ratio(pairs[:, drawn]), [50 * (1 - level), 50 * (1 + level)])
+    low, high = central(_ratio(pairs[:, drawn]), level)
     return Ratio(float(_ratio(pairs)), float(low), float(high), n)
 
 

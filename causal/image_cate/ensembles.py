@@ -3,10 +3,11 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import scipy.stats
 from jaxtyping import Array, Float
 
 from causal.treatment_effects import Clusters, Units, half_samples
+from core.checks import OpenFraction, checked
+from core.stats import from_error
 
 
 class Ensemble(NamedTuple):
@@ -28,10 +29,15 @@ class Ensemble(NamedTuple):
         """
         return self.mu.std(0, ddof=1) * (1 + 1 / len(self.mu)) ** 0.5
 
-    def interval(self, level: float = 0.95) -> tuple[Array, Array]:
-        """Student's limits with members - 1 degrees of freedom."""
-        half = float(scipy.stats.t.ppf((1 + level) / 2, len(self.mu) - 1)) * self.se
-        return self.value - half, self.value + half
+    @checked
+    def interval(self, level: OpenFraction = 0.95) -> tuple[Array, Array]:
+        """Student's limits with members - 1 degrees of freedom.
+
+        Raises:
+          ConfigError: where ``level`` is no number between 0 and 1.
+        """
+        low, high = from_error(self.value, self.se, level, len(self.mu) - 1)
+        return low, high
 
 
 def half_sampled(key: Any, units: Units, members: int) -> Units:

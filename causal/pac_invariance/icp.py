@@ -11,12 +11,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import betainc, ndtri
+from jax.scipy.special import betainc
 from jaxtyping import Array, Bool, Float
 from sklearn.linear_model import lars_path_gram
 
 from causal.linear_sems import Moments
 from causal.pac_invariance.invariance import on_subset
+from core.stats import critical_value
 
 
 class Tests(NamedTuple):
@@ -93,7 +94,7 @@ def intervals(
         return jnp.where(mask, jnp.sqrt(variance / environments.n.sum() * jnp.diagonal(inverse)), 0.0)
 
     good = tests.accepted(alpha)[:, None]
-    width = ndtri(1 - alpha / 4) * jax.lax.map(lambda at: error(*at), (masks, tests.variance))
+    width = critical_value(1 - alpha / 2) * jax.lax.map(lambda at: error(*at), (masks, tests.variance))
     low = jnp.min(jnp.where(good, tests.coefficients - width, jnp.inf), axis=0)
     high = jnp.max(jnp.where(good, tests.coefficients + width, -jnp.inf), axis=0)
     return jnp.where(good.any(), jnp.stack([low, high]), jnp.nan)

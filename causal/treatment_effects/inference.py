@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int, PyTree
 
+from core.checks import OpenFraction, checked
+from core.stats import from_error
+
 
 class Estimate(NamedTuple):
     """A number and its standard error; arrays of equal shape where there are several."""
@@ -15,10 +18,15 @@ class Estimate(NamedTuple):
     value: Float[Array, "*shape"]
     se: Float[Array, "*shape"]
 
-    def interval(self, level: float = 0.95) -> tuple[Array, Array]:
-        """Normal limits."""
-        half = norm.ppf((1 + level) / 2) * self.se
-        return self.value - half, self.value + half
+    @checked
+    def interval(self, level: OpenFraction = 0.95) -> tuple[Array, Array]:
+        """Normal limits.
+
+        Raises:
+          ConfigError: where ``level`` is no number between 0 and 1, such as 95.
+        """
+        low, high = from_error(self.value, self.se, level)
+        return low, high
 
     @property
     def p_value(self) -> Float[Array, "*shape"]:

@@ -5,7 +5,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from core.stats import all_of, paired, share, summary, within
+from core.stats import all_of, correlation_limits, paired, share, summary, within
 from experiments.counterfactuals import digits
 from experiments.counterfactuals.scores import DATASET
 from experiments.counterfactuals.strokes import DIFFAE, LABELS, MAIN, PROPAGATED, WEAK_GAMMA
@@ -60,7 +60,7 @@ def judge_abduction(frame: pd.DataFrame) -> Verdict:
     if missing(own, random):
         return Verdict(None)
     ratio = summary(random / own)
-    text = f"random over abducted: {ratio.mean:.2f} ({random.mean():.4f} against {own.mean():.4f})"
+    text = f"random over abducted: {ratio.value:.2f} ({random.mean():.4f} against {own.mean():.4f})"
     return Verdict(within(ratio.interval, 2.0), text, ratio.interval)
 
 
@@ -82,7 +82,7 @@ def judge_trade_off(frame: pd.DataFrame) -> Verdict:
     worse, better = paired(images[0], images[1]), paired(aligned[0], aligned[1])
     text = f"reconstruction {images[0].mean():.5f} and {images[1].mean():.5f} at gamma 1 and small gamma; label "
     text += f"correlation {aligned[0].mean():.3f} and {aligned[1].mean():.3f}"
-    return Verdict(all_of([within(worse.interval, 0), better.difference > 0]), text, worse.interval)
+    return Verdict(all_of([within(worse.interval, 0), better.value > 0]), text, worse.interval)
 
 
 def judge_follows(frame: pd.DataFrame) -> Verdict:
@@ -150,8 +150,7 @@ def judge_real_intensity(frame: pd.DataFrame) -> Verdict:
     if missing(found, count):
         return Verdict(None)
     r, n = float(found.mean()), float(count.sum())
-    z, half = np.arctanh(min(r, 1 - 1e-9)), 1.96 / np.sqrt(n - 3)
-    low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
+    low, high = correlation_limits(r, n)
     return Verdict(within((low, high), 0.9), f"r = {r:.3f} over {n:.0f} digits", (low, high))
 
 

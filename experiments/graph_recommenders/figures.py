@@ -21,7 +21,7 @@ from experiments.graph_recommenders.config import (
     noisy,
 )
 from experiments.graph_recommenders.judges import curve, finals
-from experiments.style import Palette, captioned, plain_log
+from experiments.style import Palette, captioned, plain_log, whiskers
 
 LABELS = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
 _BOLD = (BASELINE, "DCCF")
@@ -69,7 +69,7 @@ def validated(frame: pd.DataFrame, dataset: str) -> Figure | None:
         values = finals(frame, dataset, name, VALIDATED).to_numpy()
         found, colour = summary(values), COLOURS[name]
         right.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
-        right.errorbar(found.mean, place, xerr=np.nan_to_num(found.half_width), fmt="s", ms=4, color=colour, capsize=3)
+        right.errorbar(found.value, place, xerr=whiskers(found), fmt="s", ms=4, color=colour, capsize=3)
     right.set_yticks(range(len(names)), names)
     right.set_ylim(len(names) - 0.5, -0.5)
     right.set_xlabel(f"{LABELS[VALIDATED]}, test items")
@@ -155,8 +155,9 @@ def by_degree(frame: pd.DataFrame, dataset: str) -> Figure | None:
 def _bars(axes: Axes, values: Mapping[str, Iterable[float]]) -> None:
     """Horizontal bars of means with intervals, the first on top."""
     found = [summary(np.asarray(list(v))) for v in values.values()]
-    spread = [np.nan_to_num(f.half_width) for f in found]
     colours = [COLOURS[name] for name in values]
-    axes.barh(range(len(found)), [f.mean for f in found], xerr=spread, color=colours, ecolor="0.2", capsize=3)
+    axes.barh(
+        range(len(found)), [f.value for f in found], xerr=whiskers(*found), color=colours, ecolor="0.2", capsize=3
+    )
     axes.set_yticks(range(len(found)), list(values))
     axes.invert_yaxis()

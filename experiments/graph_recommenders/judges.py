@@ -63,7 +63,7 @@ def judge_speed_of_learning(frame: pd.DataFrame) -> Verdict:
     ratio = (first[BASELINE] / first["DCCF"]).dropna()
     found = summary(ratio.to_numpy())
     words = f"{first['DCCF'].mean():,.0f} steps of DCCF against {first[BASELINE].mean():,.0f} of LightGCN"
-    return Verdict(found.mean >= 4, f"{words}: {found.mean:.1f} times fewer ({found.n} seeds)", found.interval)
+    return Verdict(found.value >= 4, f"{words}: {found.value:.1f} times fewer ({found.n} seeds)", found.interval)
 
 
 def judge_reported(frame: pd.DataFrame) -> Verdict:
@@ -84,9 +84,9 @@ def judge_order(dataset: str, better: str, worse: str, metric: str = "ndcg@20", 
         if len(differences) < 2:
             return Verdict(None)
         found = summary(differences)
-        error = found.std / np.sqrt(found.n)
-        words = f"{metric}: {better} over {worse} {found.mean:+.4f}, standard error {error:.4f} ({found.n} seeds)"
-        return Verdict(bool(found.mean > max(standard_errors * error, 0.0)), words, found.interval)
+        words = f"{metric}: {better} over {worse} {found.value:+.4f}, standard error {found.error:.4f}"
+        met = found.value > 0 and found.value > standard_errors * found.error
+        return Verdict(bool(met), f"{words} ({found.n} seeds)", found.interval)
 
     return judge
 
@@ -124,7 +124,7 @@ def judge_false_edges(frame: pd.DataFrame) -> Verdict:
     if len(values) < 2:
         return Verdict(None)
     found = summary(values.to_numpy())
-    return Verdict(found.mean > 0.6, f"AUC {found.mean:.3f} ({found.n} seeds)", found.interval)
+    return Verdict(found.value > 0.6, f"AUC {found.value:.3f} ({found.n} seeds)", found.interval)
 
 
 def judge_gowalla(frame: pd.DataFrame) -> Verdict:

@@ -339,7 +339,7 @@ def seen_by(model: DCCF, params: Params, graph: RecGraph) -> tuple[Float[Array, 
 
 
 def compare_users(config: Config, context: Context) -> None:
-    """Differences in N@20 to the baseline on real data, seeds averaged, with intervals from resampled users."""
+    """Differences in N@20 to the baseline on real data, seeds averaged, with intervals over users."""
     cell = {"dataset": config.dataset, "method": f"over {BASELINE}"}
     if config.dataset == SIMULATED or BASELINE not in config.methods:
         return
@@ -352,14 +352,14 @@ def compare_users(config: Config, context: Context) -> None:
     context.cells([cell])
     gains = {name: np.mean([np.load(path) for path in paths], axis=0) for name, paths in files.items()}
     for name in gains.keys() - {BASELINE}:
-        found = summary(gains[name] - gains[BASELINE], method="bootstrap")
-        for part in ("mean", "low", "high"):
+        found = summary(gains[name] - gains[BASELINE], unit="users")
+        for part, value in zip(("mean", "low", "high"), (found.value, *found.interval), strict=True):
             context.record(
                 dataset=config.dataset,
                 method=name,
                 metric=f"ndcg@20 over {BASELINE}",
                 seed=context.seeds[0],
-                value=getattr(found, part),
+                value=value,
                 part=part,
             )
     context.finish(**cell)

@@ -33,8 +33,8 @@ def judge_exact(frame: pd.DataFrame) -> Verdict:
     if len(r) < 5:
         return Verdict(None)
     found = summary(r.to_numpy())
-    text = f"mean correlation {found.mean:.3f} over {found.n} seeds"
-    return Verdict(bool(found.mean >= 0.98), text, found.interval)
+    text = f"mean correlation {found.value:.3f} over {found.n} seeds"
+    return Verdict(bool(found.value >= 0.98), text, found.interval)
 
 
 def judge_order(frame: pd.DataFrame) -> Verdict:
@@ -44,9 +44,9 @@ def judge_order(frame: pd.DataFrame) -> Verdict:
     first, second = found
     if first is None or second is None:
         return Verdict(None)
-    text = f"block-exact - EK-FAC {first.difference:+.3f} [{first.low:.3f}, {first.high:.3f}]; EK-FAC - dot product"
-    text += f" {second.difference:+.3f}"
-    met = all_of([within(first.interval, 0), within(second.interval, 0), second.difference >= 0.2])
+    text = f"block-exact - EK-FAC {first.value:+.3f} [{first.low:.3f}, {first.high:.3f}]; EK-FAC - dot product"
+    text += f" {second.value:+.3f}"
+    met = all_of([within(first.interval, 0), within(second.interval, 0), second.value >= 0.2])
     return Verdict(met, text, second.interval)
 
 
@@ -59,10 +59,9 @@ def judge_other_tasks(frame: pd.DataFrame) -> Verdict:
         )
         if dot is None or cosine is None:
             return Verdict(None)
-        answers += [within(dot.interval, 0), cosine.difference >= 0]
+        answers += [within(dot.interval, 0), cosine.value >= 0]
         words.append(
-            f"{task}: above dot by {dot.difference:.2f} [{dot.low:.2f}, {dot.high:.2f}], "
-            f"above cosine by {cosine.difference:.2f}"
+            f"{task}: above dot by {dot.value:.2f} [{dot.low:.2f}, {dot.high:.2f}], above cosine by {cosine.value:.2f}"
         )
     return Verdict(all_of(answers), "; ".join(words))
 
@@ -77,9 +76,9 @@ def judge_lissa(frame: pd.DataFrame) -> Verdict:
         ]
         if found is None:
             return Verdict(None)
-        met &= found.difference >= -0.1 and costs[0].mean() <= 0.1 * costs[1].mean()
+        met &= found.value >= -0.1 and costs[0].mean() <= 0.1 * costs[1].mean()
         words.append(
-            f"{task}: {found.difference:+.2f} [{found.low:.2f}, {found.high:.2f}] "
+            f"{task}: {found.value:+.2f} [{found.low:.2f}, {found.high:.2f}] "
             f"at 1/{costs[1].mean() / costs[0].mean():.0f}"
         )
     return Verdict(bool(met), "EK-FAC - LiSSA, and share of its evaluations: " + "; ".join(words))
@@ -91,10 +90,8 @@ def judge_datamodelling(frame: pd.DataFrame) -> Verdict:
     tracin, dot = found
     if tracin is None or dot is None:
         return Verdict(None)
-    text = f"above TracIn by {tracin.difference:+.3f} [{tracin.low:.3f}, {tracin.high:.3f}], above the dot product by"
-    return Verdict(
-        all_of(within(pair.interval, 0) for pair in (tracin, dot)), f"{text} {dot.difference:+.3f}", dot.interval
-    )
+    text = f"above TracIn by {tracin.value:+.3f} [{tracin.low:.3f}, {tracin.high:.3f}], above the dot product by"
+    return Verdict(all_of(within(pair.interval, 0) for pair in (tracin, dot)), f"{text} {dot.value:+.3f}", dot.interval)
 
 
 def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
@@ -103,8 +100,8 @@ def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
     if found is None:
         return Verdict(None)
     auc = summary(by_seed(frame, dataset="mislabelled digits", metric="AUC", method="EK-FAC").to_numpy())
-    text = f"AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}]; minus that of the loss {found.difference:+.3f}"
-    return Verdict(all_of([auc.mean > 0.85, within(found.interval, 0)]), text, found.interval)
+    text = f"AUC {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]; minus that of the loss {found.value:+.3f}"
+    return Verdict(all_of([auc.value > 0.85, within(found.interval, 0)]), text, found.interval)
 
 
 def decoders(frame: pd.DataFrame) -> Sequence[str]:
@@ -125,7 +122,7 @@ def judge_recall(frame: pd.DataFrame) -> Verdict:
     found = of_largest(frame, "recall of same-order statements")
     if found is None:
         return Verdict(None)
-    text = f"recall at the number of statements {found.mean:.2f} for the largest decoder"
+    text = f"recall at the number of statements {found.value:.2f} for the largest decoder"
     return Verdict(within(found.interval, 0.5), text, found.interval)
 
 
@@ -134,8 +131,8 @@ def judge_word_order(frame: pd.DataFrame) -> Verdict:
     same, ratio = of_largest(frame, "same-order influence"), of_largest(frame, "flipped over same")
     if same is None or ratio is None:
         return Verdict(None)
-    text = f"same order {same.mean:.2f} [{same.low:.2f}, {same.high:.2f}] spreads; flipped over same {ratio.mean:.3f}"
-    return Verdict(all_of([within(same.interval, 0), ratio.mean < 0.25]), text, ratio.interval)
+    text = f"same order {same.value:.2f} [{same.low:.2f}, {same.high:.2f}] spreads; flipped over same {ratio.value:.3f}"
+    return Verdict(all_of([within(same.interval, 0), ratio.value < 0.25]), text, ratio.interval)
 
 
 def judge_tail(frame: pd.DataFrame) -> Verdict:
@@ -144,8 +141,8 @@ def judge_tail(frame: pd.DataFrame) -> Verdict:
     share = of_largest(frame, "share of the top 1 %")
     if exponent is None or versus is None or share is None:
         return Verdict(None)
-    text = f"exponent {exponent.mean:.2f}; Vuong z against an exponential {versus.mean:+.2f}; the top 1 % carry"
-    return Verdict(within(versus.interval, 0), f"{text} {share.mean:.0%}", versus.interval)
+    text = f"exponent {exponent.value:.2f}; Vuong z against an exponential {versus.value:+.2f}; the top 1 % carry"
+    return Verdict(within(versus.interval, 0), f"{text} {share.value:.0%}", versus.interval)
 
 
 def judge_tokens(frame: pd.DataFrame) -> Verdict:
@@ -156,8 +153,8 @@ def judge_tokens(frame: pd.DataFrame) -> Verdict:
     )
     if share is None or even is None:
         return Verdict(None)
-    text = f"{share.mean:.0%} of the attribution on the object's tokens, which are {even.mean:.0%} of the tokens"
-    return Verdict(within(share.interval, 2 * even.mean), text, share.interval)
+    text = f"{share.value:.0%} of the attribution on the object's tokens, which are {even.value:.0%} of the tokens"
+    return Verdict(within(share.interval, 2 * even.value), text, share.interval)
 
 
 def judge_abstraction(frame: pd.DataFrame) -> Verdict:
@@ -180,8 +177,8 @@ def judge_filter(frame: pd.DataFrame) -> Verdict:
     if found is None:
         return Verdict(None)
     return Verdict(
-        bool(found.mean > 0.5),
-        f"a tenth of the sequences holds {found.mean:.0%} of the top 100",
+        bool(found.value > 0.5),
+        f"a tenth of the sequences holds {found.value:.0%} of the top 100",
         found.interval,
     )
 
@@ -191,7 +188,9 @@ def judge_low_rank(frame: pd.DataFrame) -> Verdict:
     found = of_largest(frame, "low rank's Spearman correlation")
     if found is None:
         return Verdict(None)
-    return Verdict(bool(found.mean > 0.99), f"Spearman correlation {found.mean:.4f} with exact scores", found.interval)
+    return Verdict(
+        bool(found.value > 0.99), f"Spearman correlation {found.value:.4f} with exact scores", found.interval
+    )
 
 
 def judge_slopes(frame: pd.DataFrame) -> Verdict:

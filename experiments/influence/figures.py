@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from core.stats import summary
 from experiments.frames import by_seed, select
-from experiments.style import Palette, captioned
+from experiments.style import Palette, captioned, whiskers
 
 METHODS = (
     "exact", "block-exact", "EK-FAC", "K-FAC", "diagonal", "CG, 30 iterations", "LiSSA", "TRAK", "TracIn",
@@ -24,7 +24,7 @@ ORDERS = Palette("token overlap of the top", "recall of same-order statements")
 def cell(values: np.ndarray) -> str:
     """A mean with its interval."""
     found = summary(values)
-    return f"{found.mean:.3g}" if found.n < 2 else f"{found.mean:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    return f"{found.value:.3g}" if found.n < 2 else f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -83,10 +83,9 @@ def correlations(frame: pd.DataFrame) -> Figure:
     for i, task in enumerate(tasks):
         stats = [summary(v.to_numpy()) if len(v := by_seed(chosen, dataset=task, method=m)) else None for m in methods]
         at = np.arange(len(methods)) + (i - (len(tasks) - 1) / 2) * 0.8 / len(tasks)
-        heights = [s.mean if s else np.nan for s in stats]
-        errors = [s.half_width if s else np.nan for s in stats]
+        heights = [s.value if s else np.nan for s in stats]
         style = {"color": _shade(i, len(tasks)), "label": task, "error_kw": {"lw": 0.8}}
-        axis.bar(at, heights, 0.8 / len(tasks), yerr=np.nan_to_num(errors), **style)
+        axis.bar(at, heights, 0.8 / len(tasks), yerr=whiskers(*stats), **style)
     axis.set_xticks(np.arange(len(methods)), methods, rotation=35, ha="right", fontsize=8)
     axis.set_ylabel("correlation with PBRF")
     axis.axhline(0, color="0.6", lw=0.6)
@@ -146,9 +145,8 @@ def word_order(frame: pd.DataFrame) -> Figure:
             summary(v.to_numpy()) if len(v := by_seed(frame, method=size, metric=kind)) else None for kind in kinds
         ]
         at = np.arange(len(kinds)) + (i - (len(sizes) - 1) / 2) * 0.8 / len(sizes)
-        errors = np.nan_to_num([s.half_width if s else 0 for s in stats])
-        heights, shade = [s.mean if s else np.nan for s in stats], _shade(i, len(sizes))
-        axis.bar(at, heights, 0.8 / len(sizes), yerr=errors, color=shade, label=size)
+        heights, shade = [s.value if s else np.nan for s in stats], _shade(i, len(sizes))
+        axis.bar(at, heights, 0.8 / len(sizes), yerr=whiskers(*stats), color=shade, label=size)
     axis.set_xticks(np.arange(len(kinds)), [kind.removesuffix(" influence") for kind in kinds])
     axis.set_ylabel("mean influence / spread")
     axis.legend(frameon=False, fontsize=8)
@@ -167,9 +165,9 @@ def overlap(frame: pd.DataFrame) -> Figure:
         chosen = select(frame, metric=metric)
         widths = sorted(chosen["width"].unique())
         stats = [summary(chosen.loc[chosen["width"] == width, "value"].to_numpy()) for width in widths]
-        errors = np.nan_to_num([s.half_width for s in stats])
+        errors = whiskers(*stats)
         axis.errorbar(
-            widths, [s.mean for s in stats], errors, color=ORDERS[metric], marker="o", label=metric, capsize=2
+            widths, [s.value for s in stats], errors, color=ORDERS[metric], marker="o", label=metric, capsize=2
         )
     axis.set_xlabel("width of the decoder")
     axis.legend(frameon=False, fontsize=8)
@@ -186,7 +184,7 @@ def layers(frame: pd.DataFrame) -> Figure:
     stats = [summary(chosen.loc[chosen["layer"] == name, "value"].to_numpy()) for name in names]
     figure = Figure(figsize=(5.4, 3.0), layout="constrained")
     axis = figure.subplots()
-    axis.bar(names, [s.mean for s in stats], yerr=np.nan_to_num([s.half_width for s in stats]), color=COLOURS["EK-FAC"])
+    axis.bar(names, [s.value for s in stats], yerr=whiskers(*stats), color=COLOURS["EK-FAC"])
     axis.tick_params(axis="x", rotation=30)
     axis.set_ylabel("share of influence")
     return figure

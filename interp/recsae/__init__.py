@@ -37,7 +37,6 @@ from interp.recsae.validation import (
     scores,
     stratified,
     strongest,
-    wilson,
 )
 
 __all__ = [
@@ -45,5 +44,5 @@ __all__ = [
     "activity", "by_attributes", "by_language", "capture", "clamped", "clusters", "coherence", "confidence",
     "directions", "fisher", "group_f1", "has_concept", "inactive", "intervene", "lift", "of_clusters", "of_directions",
     "of_latents", "one_per_item", "overlap", "rescale", "scaled", "scores", "shuffled", "sites", "splice", "steer",
-    "stratified", "strongest", "wilson",
+    "stratified", "strongest",
 ]  # fmt: skip

@@ -13,9 +13,10 @@ import scipy.sparse
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
+from core.stats import from_error
+
 PRIOR = 1.0
 """Pseudo-instances with the overall share, added to the top instances."""
-Z = 1.96
 
 
 class Concepts(NamedTuple):
@@ -55,7 +56,7 @@ def lift(
     p = np.maximum(K, 1e-12) / M
     have, total = k + prior * p, n + prior
     value = np.log(have / total / p)
-    return value, value - Z * np.sqrt(np.maximum(1 / have - 1 / total, 0.0))
+    return value, from_error(value, np.sqrt(np.maximum(1 / have - 1 / total, 0.0))).low
 
 
 def fisher(k: Int[np.ndarray, "*n"], n: int, K: Int[np.ndarray, "*n"], M: int) -> Float[np.ndarray, "*n"]:

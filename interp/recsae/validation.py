@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
+from core.stats import wilson
 from interp.recsae.concepts import Concepts, Interpreter
 
 Activity = Any
 """A ``scipy.sparse.csc_matrix``, whose types the checkers of types do not follow."""
-Z = 1.96
 
 
 class Confidence(NamedTuple):
@@ -131,20 +131,13 @@ def scores(hits: Int[np.ndarray, " u"], false: Int[np.ndarray, " u"], checked: I
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         union = checked + false
-        jaccard, low = hits / union, wilson(hits, union)
+        jaccard, low = hits / union, wilson(hits, union).low
         share = (hits + false) / (2 * checked)
         return Confidence(hits / (hits + false), hits / checked, _f1(jaccard), _f1(low), share / (share + 0.5), checked)
 
 
 def _f1(jaccard):
     return 2 * jaccard / (1 + jaccard)
-
-
-def wilson(successes: np.ndarray, trials: np.ndarray, z: float = Z) -> Float[np.ndarray, "*n"]:
-    """The lower bound of Wilson's interval of a proportion."""
-    p = successes / trials
-    centre = p + z**2 / (2 * trials)
-    return (centre - z * np.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))) / (1 + z**2 / trials)
 
 
 def coherence(classes: Int[np.ndarray, "units n"]) -> Float[np.ndarray, " units"]:

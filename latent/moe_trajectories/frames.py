@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from core.errors import DataError
+from core.stats import from_error
 from latent.moe_trajectories import ldl
 from latent.moe_trajectories.fitting import Fit
 from latent.moe_trajectories.inference import Errors
 from latent.moe_trajectories.model import GrowthData
 from latent.moe_trajectories.natural import Natural
-
-Z = 1.959963984540054
 
 
 def from_wide(
@@ -191,7 +190,7 @@ def estimates(fit: Fit, errors: Errors, *, expert: Sequence[str] = (), gating: S
         for place, (k, term) in labels.items():
             value, error = float(values[place]), float(by_model[place])
             odds = float(np.exp(value)) if name == "gating" else np.nan
-            rows.append((k, term, value, error, float(by_sandwich[place]), value - Z * error, value + Z * error, odds))
+            rows.append((k, term, value, error, float(by_sandwich[place]), *from_error(value, error), odds))
     columns = ["class", "parameter", "estimate", "SE", "sandwich SE", "low", "high", "odds ratio"]
     return pd.DataFrame(rows, columns=columns).sort_values("class", kind="stable", ignore_index=True)
 
@@ -251,8 +250,8 @@ def trajectories(fit: Fit, times: np.ndarray) -> pd.DataFrame:
     """Mean trajectory of every class at mean covariates with the band that holds 95 % of its persons' true curves.
 
     Expert covariates have the means of the class where they are modelled, else those of all persons; a covariate that
-    varies with time has its mean over everybody. The band is that of the growth factors, mean +-
-    1.96 sqrt(lambda' Var[eta] lambda), without measurement noise.
+    varies with time has its mean over everybody. The band is that of the growth factors, the middle of
+    N(mean, lambda' Var[eta] lambda), without measurement noise.
     """
     experts, outcome, rows = fit.standard.experts, fit.units.outcome, []
     at = np.asarray(fit.units.time.standard(np.asarray(times, float)))
@@ -264,6 +263,6 @@ def trajectories(fit: Fit, times: np.ndarray) -> pd.DataFrame:
         if experts.mux.shape[1]:
             mean, var = mean + effects @ experts.mux[k], var + effects @ phi[k] @ effects.T
         middle = outcome.origin + outcome.unit * (loadings @ mean)
-        half = outcome.unit * Z * np.sqrt(np.einsum("ta,ab,tb->t", loadings, var, loadings))
-        rows += [(k + 1, t, m, m - h, m + h) for t, m, h in zip(times, middle, half, strict=True)]
+        sd = outcome.unit * np.sqrt(np.einsum("ta,ab,tb->t", loadings, var, loadings))
+        rows += [(k + 1, *line) for line in zip(times, middle, *from_error(middle, sd), strict=True)]
     return pd.DataFrame(rows, columns=["class", "time", "mean", "low", "high"])

@@ -156,3 +156,11 @@ def test_trees_and_indices():
         require_one_of("method", "c", ("a", "b"))
     require_indices("items", [0, 2], 3)
     chex.assert_trees_all_equal(jax.jit(lambda i: (require_indices("i", i, 1), i)[1])(jnp.arange(3)), jnp.arange(3))
+
+
+def test_any_fits_everything():
+    @checked
+    def anything(value: Any, more: Any = None):
+        return value
+
+    assert anything(3, more="x") == 3

@@ -15,6 +15,7 @@ from experiments.causal_diffae import PRESETS, SYSTEM
 from experiments.counterfactuals import claims, digits, scores, worlds
 from experiments.counterfactuals import strokes as st
 from experiments.runner import execute
+from tests.experiments.noise import noise as little
 
 SMOKE = PRESETS["smoke"]
 TINY = ("train=64", "test=6", "sampling=3", "width=8", "block=2", "steps=4", "batch=8", "vae_steps=4",
@@ -132,7 +133,7 @@ def rows(method, metric, value, dataset="StrokeToy", seeds=3, **more):
             "method": method,
             "metric": metric,
             "seed": s,
-            "value": value + 1e-3 * s * abs(value),
+            "value": value + 1e-3 * s * abs(value) + abs(value) * little(method, metric, s),
             **more,
         }
         for s in range(seeds)

@@ -252,7 +252,7 @@ def test_the_conclusion_follows_the_interval_of_the_difference():
     told = conclusion(ranks(worse, better, ""))
     found = paired(better, worse)
     assert told.endswith("LightGCN ranks better here.")
-    assert f"is {found.difference:.4f} lower than LightGCN's" in told
+    assert f"is {found.value:.4f} lower than LightGCN's" in told
     assert f"95 % interval of the difference {found.low:.4f} to {found.high:.4f}, paired over 3 seeds" in told
     assert "these seeds do not tell which" in conclusion(ranks((0.2, 0.3, 0.25), (0.3, 0.2, 0.26), ""))
     assert "these seeds do not tell which" in conclusion(ranks((0.3,), (0.2,), ""))

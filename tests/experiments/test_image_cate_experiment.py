@@ -12,6 +12,7 @@ from experiments.image_cate import ON_IMAGES, REAL, SYSTEM, run
 from experiments.image_cate_settings import PRESETS
 from experiments.image_cate_worlds import only, simulated, textures
 from experiments.runner import execute
+from tests.experiments.noise import noise as little
 
 TINY = (
     "images=24", "steps=2", "coverage_steps=2", "trial_steps=2", "batch_images=4", "null_sets=2", "predictive_draws=2",
@@ -98,7 +99,8 @@ def test_textures_hold_a_spot_that_the_response_finds():
 
 def rows(dataset, method, metric, numbers, **place) -> list[dict]:
     at = {"dataset": dataset, "method": method, "metric": metric, **place}
-    return [{"seed": i, "value": value, **at} for i, value in enumerate(numbers)]
+    noise = [0.0 if value in (0, 1) else little(method, i) for i, value in enumerate(numbers)]
+    return [{"seed": i, "value": value + noise[i], **at} for i, value in enumerate(numbers)]
 
 
 def near(mean, seeds=5):

@@ -7,6 +7,7 @@ from experiments.ekfac_influence import SYSTEM
 from experiments.influence import claims
 from experiments.influence.figures import COST, DECODERS
 from experiments.runner import execute
+from tests.experiments.noise import noise as little
 
 TINY = ("queries=3", "moved=2", "regression_steps=40", "response_steps=40", "lissa_iterations=20", "subsets=6",
         "corpus_steps=40", "width=4")  # fmt: skip
@@ -56,11 +57,17 @@ def frame(metric: str, dataset: str, seeds: int = 5, **methods: float) -> pd.Dat
     names = {"EKFAC": "EK-FAC", "dot": "dot product", "block": "block-exact"}
     return pd.DataFrame(
         [
-            {"dataset": dataset, "metric": metric, "method": names.get(m, m), "seed": s, "value": v + 0.001 * (s % 3)}
+            {
+                "dataset": dataset,
+                "metric": metric,
+                "method": names.get(m, m),
+                "seed": s,
+                "value": v + 0.001 * (s % 3) + little(m, s),
+            }
             for m, v in methods.items()
             for s in range(seeds)
         ]
-    )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("dot", "met"), [(0.3, True), (0.65, False)])

@@ -6,6 +6,7 @@ from experiments import mm_gpvae_claims as claims
 from experiments import registry, runs
 from experiments.mm_gpvae import SYSTEM
 from experiments.runner import execute
+from tests.experiments.noise import noise as little
 
 TINY = (
     "steps=4", "gpfa_steps=2", "trials=8", "test_trials=4", "bins=16", "circle=32", "neurons=6", "variants=MM-GPVAE",
@@ -46,8 +47,8 @@ def test_a_second_run_has_nothing_to_do(run):
 
 
 def rows(dataset, method, metric, numbers, **place):
-    return [{"dataset": dataset, "method": method, "metric": metric, "seed": i, "value": v, "restart": np.nan} | place
-            for i, v in enumerate(numbers)]  # fmt: skip
+    at = {"dataset": dataset, "method": method, "metric": metric, "restart": np.nan} | place
+    return [at | {"seed": i, "value": v + little(method, metric, i)} for i, v in enumerate(numbers)]
 
 
 def simulated(**by_method) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from experiments.recsae_pages import html as html_of
 from experiments.recsae_steering import signs
 from experiments.runner import execute
 from experiments.system import ShownByRecords
+from tests.experiments.noise import noise as little
 
 TINY = (
     "methods=SASRec,Popularity",
@@ -167,7 +168,8 @@ def frame(*rows, seeds=3, spread=0.002):
     """Records: (dataset, method, metric, value, coordinates), with a little noise over seeds."""
     noise = spread * np.linspace(-1, 1, seeds)
     return pd.DataFrame([
-        {"dataset": dataset, "method": method, "metric": metric, "seed": seed, "value": value + noise[seed], **at}
+        {"dataset": dataset, "method": method, "metric": metric, "seed": seed, **at,
+         "value": value + noise[seed] + little(method, metric, seed)}
         for dataset, method, metric, value, at in rows
         for seed in range(seeds)
     ])  # fmt: skip

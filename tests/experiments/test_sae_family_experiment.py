@@ -20,6 +20,7 @@ from experiments.sae_claims import (
 )
 from experiments.sae_family import SYSTEM
 from experiments.system import ShownByRecords
+from tests.experiments.noise import noise as little
 
 SMALL = ("batch_size=16", "sweep_batch=16", "examples=96", "features=12", "d=6", "latents=16", "dead_after=20",
          "sweep_steps=3")  # fmt: skip
@@ -68,7 +69,8 @@ def frame(*rows, seeds=3, spread=1e-3):
     """Records: (dataset, method, metric, value, coordinates), with a little noise over seeds."""
     noise = spread * np.linspace(-1, 1, seeds) if seeds > 1 else [0.0]
     return pd.DataFrame([
-        {"dataset": dataset, "method": method, "metric": metric, "seed": seed, "value": value + noise[seed], **at}
+        {"dataset": dataset, "method": method, "metric": metric, "seed": seed, **at,
+         "value": value + noise[seed] + little(seed, metric, method)}
         for dataset, method, metric, value, at in rows
         for seed in range(seeds)
     ])  # fmt: skip

@@ -23,7 +23,7 @@ def test_lift_fisher_and_adjustment_equal_independent_computations(record_proper
     share = (k + K / M) / 11
     np.testing.assert_allclose(value, np.log(share) - np.log(K / M), rtol=1e-12)
     deviation = np.sqrt(np.maximum((1 - share) / (11 * share), 0))
-    np.testing.assert_allclose(bound, value - 1.96 * deviation, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(bound, value - scipy.stats.norm.ppf(0.975) * deviation, rtol=1e-9, atol=1e-12)
     exact = [
         [scipy.stats.fisher_exact([[a, 10 - a], [B - a, M - 10 - B + a]], "greater").pvalue
          if B - a >= 0 and M - 10 - B + a >= 0 else np.nan for a, B in zip(row, K, strict=True)]
