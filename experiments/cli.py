@@ -44,8 +44,6 @@ first steps:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 2 for an error, 75 for a run that was stopped and saved."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if os.getcwd() not in sys.path:  # where systems of one's own may lie
-        sys.path.append(os.getcwd())
     try:
         with Progress(f"{shlex.join(['relic', *argv[:2]])} is at work"):
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
@@ -441,11 +439,24 @@ def launch(
         relic: How relic is called on the hosts.
         output: The file to write (default: WORKDIR/launch/...).
     """
-    from experiments.launch import Job, run_command, write_job
+    from experiments.launch import job, write_job
 
-    command = run_command(slug, preset, seeds, settings, workdir, data_dir, relic=relic, distributed=True)
-    job = Job(f"relic-{slug}-{preset}", command, hosts, hours, accelerator, zone, image, bucket, workdir)
-    path, submit = write_job(on, job, output)
+    planned = job(
+        slug,
+        preset=preset,
+        seeds=seeds,
+        assignments=settings,
+        workdir=workdir,
+        data_dir=data_dir,
+        hosts=hosts,
+        hours=hours,
+        accelerator=accelerator,
+        zone=zone,
+        image=image,
+        bucket=bucket,
+        relic=relic,
+    )
+    path, submit = write_job(on, planned, output)
     _tell(f"wrote {path}; submit it with\n  {submit}")
 
 

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from core.errors import ConfigError
 
+LARGEST_SEED = 2_000_000_000
+"""With what experiments add to a seed, it stays below 2^31: in JAX a larger integer would wrap around."""
+MOST_SEEDS = 100_000
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -126,13 +129,15 @@ def seeds(text: str) -> tuple[int, ...]:
     """Seeds from a count ("5" is 0 to 4) or a list ("0,3,7"; "7," is seed 7 alone).
 
     Raises:
-      ConfigError: where the text is neither.
+      ConfigError: where the text is neither, or a seed is above :data:`LARGEST_SEED`.
     """
     try:
         numbers = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError as error:
         raise ConfigError(f"--seeds takes a count (5) or a list (0,3,7), not {text!r}") from error
+    if "," not in text and sum(numbers) > MOST_SEEDS:
+        raise ConfigError(f"--seeds takes a count of at most {MOST_SEEDS:,}, not {text!r}; name single seeds as 7,")
     chosen = numbers if "," in text else tuple(range(sum(numbers)))
-    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
-        raise ConfigError(f"--seeds takes at least one seed, none below 0 and none twice, not {text!r}")
+    if not chosen or min(chosen) < 0 or max(chosen) > LARGEST_SEED or len(set(chosen)) < len(chosen):
+        raise ConfigError(f"--seeds takes at least one seed, none twice, all from 0 to {LARGEST_SEED:,}, not {text!r}")
     return chosen

@@ -15,7 +15,7 @@ from core.errors import DataError
 from core.fit import fit
 from core.learner import gradient_learner
 from core.parallel import data_mesh, data_parallel, shard_batch
-from experiments import runs
+from experiments import registry, runs
 from experiments.registry import Found
 from experiments.runner import execute
 from experiments.style import Palette, captioned
@@ -147,6 +147,7 @@ SYSTEM = System(
     figures=figures,
     colours=COLOURS,
 )
+registry.add(Found(SYSTEM, "tests.experiments.toy"))
 
 
 def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
