@@ -6,14 +6,17 @@ import importlib
 import json
 import math
 import pkgutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from rich.table import Table
 
+from core import documents
 from core.bench import BenchResult, LoadMeter
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.records import commit
 from experiments import bench, runs
 
@@ -50,9 +53,32 @@ def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: Non
     if load.is_busy:
         tell(f"marked as measured on a busy machine ({load.words()}); run it again when nothing else does")
     measured = {"load": _plain(dataclasses.asdict(load)), "results": as_json(results)}
-    kept = {"name": name, "commit": commit(), "time": now, **measured}
-    runs.write(workdir / "bench" / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+    measurement = {"name": name, "commit": commit(), "time": now, **measured}
+    text = documents.sealed(json.dumps(measurement, indent=1) + "\n")
+    runs.write(workdir / "bench" / f"{name}.json", text, workdir)
     return results
+
+
+_RESULT: documents.Kinds = {"name": str, "peer": str, "device": str, "ours_s": float, "peer_s": float, "ratio": float}
+_SPREADS: documents.Kinds = dict.fromkeys(("ours_spread", "peer_spread"), (float, NoneType))
+
+
+def kept(workdir: Path) -> list[dict[str, Any]]:
+    """The kept results that were measured on an idle machine; damaged files are named and passed over."""
+    found = []
+    for path in sorted((workdir / "bench").glob("*.json")):
+        try:
+            bench = documents.read(path)
+            problem = documents.fault(bench, {"name": str, "results": list})
+            for result in bench["results"] if problem is None else ():
+                problem = problem or documents.fault(result if isinstance(result, dict) else {}, _RESULT, _SPREADS)
+            if problem:
+                raise DataError(f"{path} {problem}")
+        except DataError as error:
+            print(documents.plain(f"{error}: passed over"), file=sys.stderr, flush=True)
+        else:
+            found += [bench] if not any(result.get("busy") for result in bench["results"]) else []
+    return found
 
 
 def as_json(results: Sequence[BenchResult]) -> list[dict[str, Any]]:

@@ -186,6 +186,13 @@ def _tell_standing(run: "Run") -> None:
         _tell(remark)
 
 
+def _tell_empty(found: "Sequence[Run]") -> None:
+    from experiments import standing
+
+    for remark in filter(None, map(standing.empty, found)):
+        _tell(remark)
+
+
 def table(
     target: Target,
     /,
@@ -251,6 +258,7 @@ def claims(
         judged = ledger.judged(ledger.runs_of(system, workdir, settings), preset, bool(settings))
         for run in judged:
             _tell_standing(run)
+        _tell_empty(ledger.runs_of(system, workdir, settings))
         if not judged and (names := [run.name for run in ledger.runs_of(system, workdir)]):
             _tell(f"runs that are not judged: {'; '.join(names)} (--preset and --set choose one)")
     if format == "json":
@@ -282,6 +290,7 @@ def report(
     found = runs.find(target, workdir, preset, settings)
     for run in most_telling(found):
         _tell_standing(run)
+    _tell_empty(found)
     folder = Path(target) if Path(target).is_dir() else workdir / found[0].system.slug
     _tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
 

@@ -4,7 +4,6 @@ What is not measured under the folder of runs at hand stays as an earlier run le
 the runs of many machines.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -138,8 +137,7 @@ def _met(slug: str, workdir: Path) -> str:
 
 def _benches(workdir: Path) -> Writer:
     def write(old: str) -> str:
-        kept = [json.loads(path.read_text()) for path in sorted((workdir / "bench").glob("*.json"))]
-        kept = [bench for bench in kept if not any(result.get("busy") for result in bench["results"])]
+        kept = benches.kept(workdir)
         rows = {bench["name"]: [_bench_row(bench["name"], result) for result in bench["results"]] for bench in kept}
         for row in old.splitlines()[2:]:
             if (command := re.search(r"`relic bench (\S+)` \|$", row)) and command[1] not in {b["name"] for b in kept}:

@@ -150,8 +150,8 @@ SYSTEM = System(
 registry.add(Found(SYSTEM, "tests.experiments.toy"))
 
 
-def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
-    """A run with numbers of the toy's shape and no training."""
+def quick_system(system=SYSTEM):
+    """The system with numbers of the toy's shape and no training."""
 
     def numbers(config, context):
         for method, shift in (("sgd", 0.0), ("adam", 0.02), ("<b>&", 0.5)):
@@ -165,5 +165,10 @@ def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
                     context.record(**cell, metric="loss", value=1 / step, step=step)
                 context.finish(**cell)
 
-    found = Found(dataclasses.replace(system, run=numbers), "tests.experiments.toy")
+    return dataclasses.replace(system, run=numbers)
+
+
+def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
+    """A run of the quick system."""
+    found = Found(quick_system(system), "tests.experiments.toy")
     return runs.read(execute(found, preset=preset, seeds=seeds, workdir=workdir, command="relic run toy"))
