@@ -6,7 +6,6 @@ import importlib
 import json
 import math
 import pkgutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
@@ -19,6 +18,7 @@ from core.bench import BenchResult, LoadMeter
 from core.errors import ConfigError, DataError
 from core.records import commit
 from experiments import bench, runs
+from experiments.progress import tell
 
 
 def names() -> list[str]:
@@ -26,13 +26,13 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(bench.__path__))
 
 
-def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: None) -> list[BenchResult]:
+def run(name: str, workdir: Path, say: Callable[[str], None] = lambda line: None) -> list[BenchResult]:
     """Runs a comparison and keeps its results in ``workdir/bench/<name>.json``, marked where the machine was busy.
 
     Args:
       name: which, of :func:`names`.
       workdir: the folder of all runs.
-      tell: gets a sentence where other processes took part of the machine.
+      say: gets a sentence where other processes took part of the machine.
 
     Raises:
       ConfigError: where there is no such comparison, or its peer is not installed.
@@ -42,7 +42,7 @@ def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: Non
         raise ConfigError(f"{what}; possible: {', '.join(names())}")
     meter = LoadMeter()
     if meter.before.is_busy:
-        tell(f"this machine is busy: {meter.before.words()}; results will be marked, and `relic docs` leaves them out")
+        say(f"this machine is busy: {meter.before.words()}; results will be marked, and `relic docs` leaves them out")
     try:
         results = importlib.import_module(f"experiments.bench.{name}").run()
     except ModuleNotFoundError as error:
@@ -51,7 +51,7 @@ def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: Non
     load = meter.load()
     results = [dataclasses.replace(result, busy=load.is_busy) for result in results]
     if load.is_busy:
-        tell(f"marked as measured on a busy machine ({load.words()}); run it again when nothing else does")
+        say(f"marked as measured on a busy machine ({load.words()}); run it again when nothing else does")
     measured = {"load": _plain(dataclasses.asdict(load)), "results": as_json(results)}
     measurement = {"name": name, "commit": commit(), "time": now, **measured}
     text = documents.sealed(json.dumps(measurement, indent=1) + "\n")
@@ -75,7 +75,7 @@ def kept(workdir: Path) -> list[dict[str, Any]]:
             if problem:
                 raise DataError(f"{path} {problem}")
         except DataError as error:
-            print(documents.plain(f"{error}: passed over"), file=sys.stderr, flush=True)
+            tell(f"{error}: passed over")
         else:
             found += [bench] if not any(result.get("busy") for result in bench["results"]) else []
     return found

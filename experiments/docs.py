@@ -51,7 +51,7 @@ def write_results(workdir: Path, root: Path = ROOT) -> Path:
         "Written by `relic docs` from the records of the last full run; not to be edited by hand.",
     ]
     path = root / RESULTS
-    before = path.read_text() if path.exists() else ""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     made = dict(telling_runs(workdir))
     known, kept = [entry.slug for entry in registry.ENTRIES], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
     for slug in dict.fromkeys([*known, *sorted({*kept, *made})]):
@@ -81,7 +81,7 @@ def fill(text: str, name: str, content: str) -> str:
 def _fill(path: Path, regions: Mapping[str, Writer]) -> Path | None:
     if not path.exists():
         return None
-    before = after = path.read_text()
+    before = after = path.read_text(encoding="utf-8")
     for name, write in regions.items():
         fresh = write(content(before, name)) if f"<!-- {name} -->" in before else ""
         after = fill(after, name, fresh) if fresh else after

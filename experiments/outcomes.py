@@ -152,7 +152,7 @@ class Writer:
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         self._path.parent.mkdir(exist_ok=True)
-        with open(self._path, "a") as file:
+        with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _code(self, path: str) -> str:

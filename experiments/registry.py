@@ -45,7 +45,9 @@ class Entry(NamedTuple):
         """Whether ``experiments.<slug>`` exists and defines a system."""
         here = Path(__file__).parent
         sources = [path for path in (here / f"{self.slug}.py", here / self.slug / "__init__.py") if path.exists()]
-        defined = any(re.search(r"^SYSTEM\b|import.*\bSYSTEM\b", path.read_text(), re.MULTILINE) for path in sources)
+        defined = any(
+            re.search(r"^SYSTEM\b|import.*\bSYSTEM\b", path.read_text(encoding="utf-8"), re.M) for path in sources
+        )
         return "available" if defined else "planned"
 
 

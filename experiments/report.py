@@ -84,7 +84,7 @@ def write_report(found: Sequence[Run], path: Path, preset: str | None = None) ->
     tests = outcomes.read(ledger.ROOT)
     sections = [_section(run, found, tests, path, preset) for run in most_telling(found)]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates"), encoding="utf-8"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -191,7 +191,7 @@ def pages(run: Run, report: Path) -> list[Page]:
 
 
 def _page(path: Path, root: Path) -> Page:
-    named = re.search(r"<title>(.*?)</title>", path.read_text(errors="replace"), re.DOTALL)
+    named = re.search(r"<title>(.*?)</title>", path.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     title = html.unescape(" ".join(named[1].split())) if named else path.stem
     here, top = path.resolve(), root.resolve()
     link = quote(here.relative_to(top).as_posix()) if here.is_relative_to(top) else None

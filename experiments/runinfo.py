@@ -3,7 +3,6 @@
 import datetime
 import json
 import os
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from core.errors import DataError
 from core.parallel import is_primary
 from core.records import Scalar
 from experiments import runs
+from experiments.progress import tell
 
 
 class RunInfo:
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return runs.read_info(path)
     except DataError as error:
-        print(documents.plain(f"{error}; it is written anew"), file=sys.stderr, flush=True)
+        tell(f"{error}; it is written anew")
         return {}
 
 

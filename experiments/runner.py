@@ -211,18 +211,8 @@ def configured(system: System, preset: str, assignments: Sequence[str] = ()) -> 
     Raises:
       ConfigError: where there is no such preset or setting, or a value is not possible.
     """
-    require_preset(system, preset)
+    system.require_preset(preset)
     return settings.apply(system.presets[preset], assignments)
-
-
-def require_preset(system: System, preset: str) -> None:
-    """Refuses the name of a preset that a system has not.
-
-    Raises:
-      ConfigError: names those that it has.
-    """
-    if preset not in system.presets:
-        raise ConfigError(f"{system.slug} has no preset {preset!r}; possible: {', '.join(system.presets)}")
 
 
 def execute(

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -25,6 +24,7 @@ from core.errors import ConfigError, DataError, RelicError
 from core.records import Record
 from core.workdir import write_atomically
 from experiments import registry, settings
+from experiments.progress import tell
 from experiments.system import System
 
 RECORDS = "records.jsonl"
@@ -287,7 +287,7 @@ def _readable(folders: Iterable[Path]) -> list[Run]:
 
 @functools.cache
 def _say_once(message: str) -> None:
-    print(documents.plain(message), file=sys.stderr, flush=True)
+    tell(message)
 
 
 def find(target: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:

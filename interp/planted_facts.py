@@ -10,14 +10,16 @@ of words; the older word enters by its class only, so that a small model can lea
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
+from core.checks import Fraction, NonEmpty, Size, checked
 from core.errors import ConfigError
+from core.kinds import Range
 
 PAD, START = 0, 1
 _SHARED = 2
@@ -28,39 +30,37 @@ _SLOT = 4
 """Template words at most before, between and after the names."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class PlantedFacts:
     """Sizes of the corpus; words are counted per language."""
 
-    facts: int = 64
-    paraphrases: tuple[int, ...] = (1, 4, 16)
+    facts: Annotated[int, Range(2, 1_000_000)] = 64
+    paraphrases: NonEmpty[Annotated[int, Range(1, 10_000)]] = (1, 4, 16)
     """Statements of a fact per order and language; equal shares of the facts have each."""
     orders: Literal["one", "both"] = "one"
     """Whether a fact is stated in one order of its names (every other fact B before A) or in both."""
-    translated: float = 0.25
+    translated: Fraction = 0.25
     """Share of facts also stated in the second language, and of fillers written in it instead."""
-    fillers: int = 8192
-    length: int = 32
-    vocabulary: int = 512
-    relations: int = 8
-    template_words: int = 32
-    name_pieces: int = 96
-    name_lengths: tuple[int, int] = (2, 3)
+    fillers: Annotated[int, Range(0, 100_000_000)] = 8192
+    length: Size = 32
+    vocabulary: Annotated[int, Range(8, 10_000_000)] = 512
+    relations: Size = 8
+    template_words: Size = 32
+    name_pieces: Size = 96
+    name_lengths: tuple[Annotated[int, Range(1, 64)], Annotated[int, Range(1, 64)]] = (2, 3)
     """Fewest and most tokens of a name."""
-    classes: int = 4
+    classes: Size = 4
     """Classes of the older of the two words that the filler source remembers."""
-    branching: int = 4
+    branching: Size = 4
     """Successors of a context in the filler source, each half as likely as the one before."""
 
     def __post_init__(self):
         shortest, longest = self.name_lengths
         fixed = _FUNCTION_WORDS + self.relations + self.template_words + self.name_pieces
         needed = 1 + 3 * _SLOT + 2 * longest
-        _require(self.facts > 0 and self.facts % 2 == 0, f"facts must be even and positive, not {self.facts}")
-        _require(min(self.paraphrases, default=0) > 0, f"paraphrases must be positive, not {self.paraphrases}")
-        _require(self.orders in ("one", "both"), f"orders must be 'one' or 'both', not {self.orders!r}")
-        _require(0 <= self.translated <= 1, f"translated is a share between 0 and 1, not {self.translated}")
-        _require(1 <= shortest <= longest, f"name_lengths must be (fewest, most) from 1 on, not {self.name_lengths}")
+        _require(self.facts % 2 == 0, f"facts must be even, not {self.facts}")
+        _require(shortest <= longest, f"name_lengths must be (fewest, most), not {self.name_lengths}")
         _require(self.length >= needed, f"length must be at least {needed} to hold any statement, not {self.length}")
         _require(
             self.words >= fixed,
@@ -70,7 +70,7 @@ class PlantedFacts:
             self.name_pieces**shortest >= 2 * self.facts,
             f"{self.name_pieces} name_pieces make fewer than {2 * self.facts} names of {shortest} tokens; raise them",
         )
-        _require(0 < self.branching <= self.words, f"branching must be between 1 and {self.words}")
+        _require(self.branching <= self.words, f"branching must be between 1 and {self.words}")
 
     @property
     def words(self) -> int:
