@@ -6,14 +6,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARTIAL := $(VENV)/.installing
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCKED = requirements$(if $(filter-out test,$(1)),-$(1)).lock
 
 SITE := $(VENV)/.site
 
+# Everything from outside is compared with its digest, what builds relic itself included.
 # pip is silent for minutes; this tells that it is at work.
 define INSTALL
 @( s=0; while sleep 10 >/dev/null 2>&1; do s=$$((s + 10)); echo "still installing, $$s s"; done ) & beat=$$!; \
-trap 'kill $$beat' EXIT; $(PIP_INSTALL) --editable '.[$(1)]'
+trap 'kill $$beat' EXIT; $(PIP_INSTALL) --require-hashes --requirement $(LOCKED) && \
+$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 endef
 
 .PHONY: help demo test test-all lint peers docs site clean

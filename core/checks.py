@@ -16,6 +16,7 @@ annotation                             what is refused
 ``Float[Array, "n d"]`` and its kin    another dtype or number of axes; two lengths for one name among the arguments
 ``Annotated[..., FINITE]``             NaN and infinities in an array; the message says where the first one is
 ``Key[Array, ""]``                     what is no random key
+``NonEmpty[Count]``                    an empty tuple, and entries that are no counts; ``Length(2)`` marks other lengths
 ``Callable``, classes, tuples, unions  what is neither callable nor an instance; elements are checked in turn
 =====================================  =========================================================================
 
@@ -36,7 +37,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from core.errors import ConfigError
-from core.kinds import Finite, Lengths, Range, at_place, first_not_finite, is_traced, not_one_of, problem_of
+from core.kinds import Finite, Length, Lengths, Range, at_place, first_not_finite, is_traced, not_one_of, problem_of
 
 Checked = TypeVar("Checked", bound=Callable)
 
@@ -47,10 +48,15 @@ Natural = Annotated[int, Range(0)]
 """A number of things of which there may be none."""
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(0)]
+Size = Annotated[int, Range(1, 65_536)]
+"""Units of a layer, dimensions, examples of a batch: the lengths of arrays, so that a slip takes no memory."""
 Fraction = Annotated[float, Range(0, 1)]
 """A share or probability, 0 and 1 among them."""
 OpenFraction = Annotated[float, Range(above=0, below=1)]
 """A share or probability that is neither 0 nor 1."""
+Element = TypeVar("Element")
+NonEmpty = Annotated[tuple[Element, ...], Length(1)]
+"""Tuples of one entry or more: ``NonEmpty[Size]``."""
 
 
 OF_FLAX = ("parent", "name")

@@ -49,6 +49,12 @@ class Range(NamedTuple):
         return " and ".join(parts)
 
 
+class Length(NamedTuple):
+    """Marks a sequence which must have so many entries at least."""
+
+    least: int
+
+
 class Finite(NamedTuple):
     """Marks an array, or a tree of arrays, which must hold no NaN and no infinity."""
 
@@ -81,6 +87,8 @@ def _first(problems: Iterable[str | None]) -> str | None:
 def _marked(mark: Any, value: Any) -> str | None:
     if isinstance(mark, Range) and not is_traced(value) and not mark.holds(value):
         return f"must be a number {mark}, not {shown(value)}"
+    if isinstance(mark, Length) and len(value) < mark.least:
+        return f"must have {mark.least} or more entries, not {shown(value)}"
     if isinstance(mark, Finite):
         for path, leaf in jax.tree_util.tree_leaves_with_path(value):
             if place := first_not_finite(leaf):

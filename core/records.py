@@ -10,11 +10,14 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
+
+from core import documents
+from core.errors import DataError
 
 Scalar = str | int | float | bool | None
 
@@ -38,16 +41,41 @@ class Record:
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def append(path: Path, records: Iterable[Record]) -> None:
-    """Appends records, one JSON line each, in a single write that is on disk when this returns.
+class Scan(NamedTuple):
+    """What a file of records holds."""
 
-    A line that a crash tore is ended first, so that it costs that line and no other.
+    records: list[Record]
+    """The undamaged ones, oldest first."""
+    faults: list[str]
+    """Of each damaged line its number and what is wrong with it, in words."""
+
+
+_KINDS: documents.Kinds = {
+    **dict.fromkeys(("system", "preset", "dataset", "method", "metric"), str),
+    "seed": int,
+    "value": float,
+    "coords": dict,
+    "provenance": dict,
+}
+LARGEST_SEED = 2**32 - 1
+"""No seed of a record is above it: JAX and NumPy take one word."""
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    """Appends records, one JSON line each with a digest, in a single write that is on disk when this returns.
+
+    A line that a crash tore is ended first, so that it costs that line and no other. Nothing is written through a link.
+
+    Raises:
+      OSError: where the file cannot be written or is a link.
     """
-    text = "".join(json.dumps(dataclasses.asdict(record), allow_nan=True) + "\n" for record in records)
+    lines = (json.dumps(dataclasses.asdict(record), allow_nan=True) for record in records)
+    text = "".join(documents.sealed(line) + "\n" for line in lines)
     if not text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
+    number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with open(number, "a+b") as file:
         if file.tell() and not _ends_in_newline(file):
             text = "\n" + text
         file.write(text.encode())
@@ -63,17 +91,47 @@ def _ends_in_newline(file) -> bool:
 
 
 def read(path: Path) -> list[Record]:
-    """All whole records of a file, oldest first; torn lines are passed over, a missing file has none."""
-    if not path.exists():
-        return []
-    return [record for line in path.read_text().splitlines() if (record := _parse(line)) is not None]
+    """The undamaged records of a file, oldest first, see :func:`scan`."""
+    return scan(path).records
 
 
-def _parse(line: str) -> Record | None:
-    try:
-        return Record(**json.loads(line))
-    except (json.JSONDecodeError, TypeError):
-        return None
+def scan(path: Path) -> Scan:
+    """Reads a file of records; lines that a crash tore or that were damaged are passed over. A missing file has none.
+
+    Raises:
+      DataError: where the file cannot be read.
+    """
+    found = Scan([], [])
+    if not os.path.lexists(path):
+        return found
+    for number, line in enumerate(documents.contents(path).split(b"\n"), 1):
+        if not line:
+            continue
+        try:
+            found.records.append(_parsed(line))
+        except DataError as error:
+            found.faults.append(f"line {number} {error}")
+    return found
+
+
+def _parsed(line: bytes) -> Record:
+    document = documents.parsed(line)
+    problem = documents.fault(document, _KINDS) or _problem(document)
+    if problem:
+        raise DataError(problem)
+    return Record(**{**document, "value": float(document["value"])})
+
+
+def _problem(document: Mapping[str, Any]) -> str | None:
+    more = document.keys() - _KINDS.keys()
+    if more:
+        return f"has an entry that records have not: {sorted(more)[0]}"
+    if not -1 <= document["seed"] <= LARGEST_SEED:
+        return "has a seed out of range"
+    for name, value in document["coords"].items():
+        if name in _KINDS or not isinstance(value, str | int | float | bool | None):
+            return f"has a coordinate that is none: {name}"
+    return None
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:

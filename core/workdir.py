@@ -39,7 +39,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes a file that is either as before or whole, whatever happens meanwhile."""
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        with open(fresh, "w") as file:
+        with open(fresh, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

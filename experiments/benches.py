@@ -8,14 +8,17 @@ import math
 import pkgutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from rich.table import Table
 
+from core import documents
 from core.bench import BenchResult, LoadMeter
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.records import commit
 from experiments import bench, runs
+from experiments.progress import tell
 
 
 def names() -> list[str]:
@@ -23,13 +26,13 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(bench.__path__))
 
 
-def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: None) -> list[BenchResult]:
+def run(name: str, workdir: Path, say: Callable[[str], None] = lambda line: None) -> list[BenchResult]:
     """Runs a comparison and keeps its results in ``workdir/bench/<name>.json``, marked where the machine was busy.
 
     Args:
       name: which, of :func:`names`.
       workdir: the folder of all runs.
-      tell: gets a sentence where other processes took part of the machine.
+      say: gets a sentence where other processes took part of the machine.
 
     Raises:
       ConfigError: where there is no such comparison, or its peer is not installed.
@@ -39,7 +42,7 @@ def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: Non
         raise ConfigError(f"{what}; possible: {', '.join(names())}")
     meter = LoadMeter()
     if meter.before.is_busy:
-        tell(f"this machine is busy: {meter.before.words()}; results will be marked, and `relic docs` leaves them out")
+        say(f"this machine is busy: {meter.before.words()}; results will be marked, and `relic docs` leaves them out")
     try:
         results = importlib.import_module(f"experiments.bench.{name}").run()
     except ModuleNotFoundError as error:
@@ -48,11 +51,34 @@ def run(name: str, workdir: Path, tell: Callable[[str], None] = lambda line: Non
     load = meter.load()
     results = [dataclasses.replace(result, busy=load.is_busy) for result in results]
     if load.is_busy:
-        tell(f"marked as measured on a busy machine ({load.words()}); run it again when nothing else does")
+        say(f"marked as measured on a busy machine ({load.words()}); run it again when nothing else does")
     measured = {"load": _plain(dataclasses.asdict(load)), "results": as_json(results)}
-    kept = {"name": name, "commit": commit(), "time": now, **measured}
-    runs.write(workdir / "bench" / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+    measurement = {"name": name, "commit": commit(), "time": now, **measured}
+    text = documents.sealed(json.dumps(measurement, indent=1) + "\n")
+    runs.write(workdir / "bench" / f"{name}.json", text, workdir)
     return results
+
+
+_RESULT: documents.Kinds = {"name": str, "peer": str, "device": str, "ours_s": float, "peer_s": float, "ratio": float}
+_SPREADS: documents.Kinds = dict.fromkeys(("ours_spread", "peer_spread"), (float, NoneType))
+
+
+def kept(workdir: Path) -> list[dict[str, Any]]:
+    """The kept results that were measured on an idle machine; damaged files are named and passed over."""
+    found = []
+    for path in sorted((workdir / "bench").glob("*.json")):
+        try:
+            bench = documents.read(path)
+            problem = documents.fault(bench, {"name": str, "results": list})
+            for result in bench["results"] if problem is None else ():
+                problem = problem or documents.fault(result if isinstance(result, dict) else {}, _RESULT, _SPREADS)
+            if problem:
+                raise DataError(f"{path} {problem}")
+        except DataError as error:
+            tell(f"{error}: passed over")
+        else:
+            found += [bench] if not any(result.get("busy") for result in bench["results"]) else []
+    return found
 
 
 def as_json(results: Sequence[BenchResult]) -> list[dict[str, Any]]:

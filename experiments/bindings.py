@@ -17,7 +17,7 @@ def fault(nodeid: str, root: Path) -> str | None:
     path, *names = nodeid.split("::")
     if not names or not (root / path).is_file():
         return f"there is no file {path}" if names else "it names a file and no test in it"
-    module = ast.parse((root / path).read_text())
+    module = ast.parse((root / path).read_text(encoding="utf-8"))
     inside: ast.AST = module
     around: list[ast.AST] = [module]
     for name in names:

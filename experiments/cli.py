@@ -1,6 +1,7 @@
 """The ``relic`` command. What it imports at the top is little, so that help and lists come at once."""
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -15,7 +16,8 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from core.errors import ConfigError, Preempted, RelicError
 from core.stopping import handled
-from experiments.progress import Progress
+from experiments import streams
+from experiments.progress import Progress, tell
 
 if TYPE_CHECKING:
     from experiments.runs import Run
@@ -46,26 +48,34 @@ first steps:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 2 for an error, 75 for a run that was stopped and saved."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if os.getcwd() not in sys.path:  # where systems of one's own may lie
-        sys.path.append(os.getcwd())
+    streams.prepare()
     try:
         interrupts = handled(signal.SIGINT, by=signal.default_int_handler, importing=_leave)
         with interrupts, Progress(f"{shlex.join(['relic', *argv[:2]])} is at work"):
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="relic", description=DESCRIPTION, args=argv)
-        sys.stdout.flush()
     except Preempted as stopped:
         from core.fit import EXIT_PREEMPTED
 
-        _tell(f"{stopped}\nto go on where it stopped:\n  {shlex.join(['relic', *argv])}")
+        tell(f"{stopped}\nto go on where it stopped:\n  {shlex.join(['relic', *argv])}")
         return EXIT_PREEMPTED
     except RelicError as error:
-        _tell(f"relic: {error}")
+        tell(f"relic: {error}")
+        if isinstance(error, streams.OutputError):
+            streams.discard_output()
+        return 2
+    except RuntimeError as error:
+        if "Unable to initialize backend" not in str(error):
+            raise
+        tell(f"relic: JAX has no such device here: {error}")
         return 2
     except KeyboardInterrupt:
-        _tell("interrupted")
+        tell("interrupted")
         return 130
     except BrokenPipeError:  # the reader of a pipe had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard_output()
+    except SystemExit:
+        _flush_help()
+        raise
     return 0
 
 
@@ -75,23 +85,26 @@ def _leave(number: int, frame: Any) -> None:
     os._exit(128 + number)
 
 
-def _tell(message: str) -> None:
-    with contextlib.suppress(OSError):  # of a terminal that was closed
-        print(message, file=sys.stderr, flush=True)
+def _flush_help() -> None:
+    """Help and usage were printed by others; where they cannot be written the process ends as quietly as it can."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        streams.discard_output()
 
 
 def _print(*renderables: Any) -> None:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 120)))
-    with console.capture() as text:
-        for renderable in renderables:
-            console.print(renderable, highlight=False)
-    print(text.get(), end="")
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=sys.stdout.isatty(), width=streams.columns())
+    for renderable in renderables:
+        console.print(renderable, highlight=False)
+    streams.write(text.getvalue())
 
 
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, allow_nan=False))
+    streams.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
@@ -187,15 +200,22 @@ def _show(run: "Run") -> None:
     _print(f"[bold]{run.system.title}[/bold]  {escape(run.name)}", *map(grids.Shown, grids.all_grids(run)))
     _tell_standing(run)
     for command in standing.commands(run):
-        _tell(f"made by: {command}")
+        tell(f"made by: {command}")
 
 
 def _tell_standing(run: "Run") -> None:
     from experiments import standing
 
-    _tell(f"shown: {run.name}, {run.folder}")
+    tell(f"shown: {run.name}, {run.folder}")
     for remark in standing.remarks(run):
-        _tell(remark)
+        tell(remark)
+
+
+def _tell_empty(found: "Sequence[Run]") -> None:
+    from experiments import standing
+
+    for remark in filter(None, map(standing.empty, found)):
+        tell(remark)
 
 
 def table(
@@ -228,7 +248,7 @@ def table(
         more = {"run": run.name, "remarks": standing.remarks(run)}
         document = tables.as_json(run) | more if format == "json" else None
     if text is not None:
-        print(text, end="")
+        streams.write(text)
     elif document is not None:
         _print_json(document)
     else:
@@ -263,8 +283,9 @@ def claims(
         judged = ledger.judged(ledger.runs_of(system, workdir, settings), preset, bool(settings))
         for run in judged:
             _tell_standing(run)
+        _tell_empty(ledger.runs_of(system, workdir, settings))
         if not judged and (names := [run.name for run in ledger.runs_of(system, workdir)]):
-            _tell(f"runs that are not judged: {'; '.join(names)} (--preset and --set choose one)")
+            tell(f"runs that are not judged: {'; '.join(names)} (--preset and --set choose one)")
     if format == "json":
         _print_json(ledger.as_json(lines))
     else:
@@ -294,8 +315,9 @@ def report(
     found = runs.find(target, workdir, preset, settings)
     for run in most_telling(found):
         _tell_standing(run)
+    _tell_empty(found)
     folder = Path(target) if Path(target).is_dir() else workdir / found[0].system.slug
-    _tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
+    tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
 
 
 def reproduce(
@@ -320,7 +342,7 @@ def reproduce(
     from experiments.reproduce import reproduce_all
 
     keep_compiled()
-    failures = reproduce_all(preset, seeds, workdir, data_dir, _tell, changed_code=_changed_code(keep, again))
+    failures = reproduce_all(preset, seeds, workdir, data_dir, tell, changed_code=_changed_code(keep, again))
     if failures:
         raise RelicError("; ".join(f"{slug}: {message}" for slug, message in failures.items()))
 
@@ -338,11 +360,11 @@ def demo(workdir: Folder = Path("runs"), data_dir: DataDir = None) -> None:
     from experiments.reproduce import run_demo
 
     keep_compiled()
-    made = run_demo(workdir, data_dir, _tell)
-    _tell(f"figure: {made.figure}")
+    made = run_demo(workdir, data_dir, tell)
+    tell(f"figure: {made.figure}")
     _show(made.run)
     _print(f"\n{made.sentence}")
-    _tell(f"\nreport: {made.report}")
+    tell(f"\nreport: {made.report}")
 
 
 def data(
@@ -369,7 +391,7 @@ def data(
     if action == "list":
         _print(datasets.terminal(data_dir))
     else:
-        _tell(datasets.prepare(name, data_dir))
+        tell(datasets.prepare(name, data_dir))
 
 
 def bench(
@@ -390,7 +412,7 @@ def bench(
     from experiments import benches
 
     with _quiet_stdout():
-        results = benches.run(name, workdir, _tell)
+        results = benches.run(name, workdir, tell)
     if format == "json":
         _print_json(benches.as_json(results))
     else:
@@ -406,7 +428,7 @@ def docs(workdir: Folder = Path("runs")) -> None:
     from experiments.docs import regenerate
 
     for path in regenerate(workdir):
-        _tell(f"wrote {path}")
+        tell(f"wrote {path}")
 
 
 def launch(
@@ -451,12 +473,25 @@ def launch(
         relic: How relic is called on the hosts.
         output: The file to write (default: WORKDIR/launch/...).
     """
-    from experiments.launch import Job, run_command, write_job
+    from experiments.launch import job, write_job
 
-    command = run_command(slug, preset, seeds, settings, workdir, data_dir, relic=relic, distributed=True)
-    job = Job(f"relic-{slug}-{preset}", command, hosts, hours, accelerator, zone, image, bucket, workdir)
-    path, submit = write_job(on, job, output)
-    _tell(f"wrote {path}; submit it with\n  {submit}")
+    planned = job(
+        slug,
+        preset=preset,
+        seeds=seeds,
+        assignments=settings,
+        workdir=workdir,
+        data_dir=data_dir,
+        hosts=hosts,
+        hours=hours,
+        accelerator=accelerator,
+        zone=zone,
+        image=image,
+        bucket=bucket,
+        relic=relic,
+    )
+    path, submit = write_job(on, planned, output)
+    tell(f"wrote {path}; submit it with\n  {submit}")
 
 
 COMMANDS = {

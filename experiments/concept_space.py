@@ -16,14 +16,16 @@ import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from core.checks import Fraction, NonEmpty, OpenFraction, Size, checked
 from core.fit import fit
+from core.kinds import Range
 from core.learner import (
     GradientLearner,
     LearnerLike,
@@ -37,6 +39,7 @@ from core.records import Scalar
 from experiments.concept_claims import CLAIMS
 from experiments.concept_figures import COLOURS, figures, tables
 from experiments.looks import Looks
+from experiments.settings import Many, ManyOrNone, Rate, Share, Weight
 from experiments.system import Context, System, cell_folder
 from interp import concept_space as cs
 from interp.concept_space import Prompt, World
@@ -50,48 +53,49 @@ STRENGTHS = (1.5, 2.0, 3.0, 4.0)
 """Latent interventions: multiples of the colour's contribution to the embedding of the prompt."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Two worlds: images (a U-Net per run, one after another) and vectors (all runs as one program)."""
 
     # Images.
     shape: Literal["disc", "triangle"] = "disc"
-    side: int = 12
-    channels: tuple[int, ...] = (8, 16)
-    blocks: int = 1
-    dropout: float = 0.0
+    side: Annotated[int, Range(4, 256)] = 12
+    channels: NonEmpty[Annotated[int, Range(8, 65_536)]] = (8, 16)
+    blocks: Annotated[int, Range(1, 16)] = 1
+    dropout: Share = 0.0
     attention: bool = False
     """In the middle of the U-Net."""
-    separations: tuple[float, ...] = (0.2, 0.8)
+    separations: NonEmpty[OpenFraction] = (0.2, 0.8)
     """sep_colour of the runs with images, at sep_size 0.4."""
-    elicited: tuple[float, ...] = (0.2,)
+    elicited: NonEmpty[OpenFraction] = (0.2,)
     """Those at which more than naive prompts are tried; exaggerated colours must stay in [0, 1]."""
-    cubes: int = 1
+    cubes: ManyOrNone = 1
     """Seeds of the images with three concepts."""
-    images: int = 2_048
+    images: Many = 2_048
     """Training images per class."""
-    steps: int = 1_200
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    checkpoints: int = 14
+    steps: Many = 1_200
+    batch_size: Size = 64
+    learning_rate: Rate = 2e-3
+    weight_decay: Weight = 0.01
+    checkpoints: Annotated[int, Range(2, 10_000)] = 14
     """Quadratically spaced."""
-    generations: int = 16
-    sampling_steps: int = 20
+    generations: Size = 16
+    sampling_steps: Annotated[int, Range(1, 10_000)] = 20
     # Vectors.
-    sweep: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.8)
+    sweep: NonEmpty[OpenFraction] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.8)
     """sep_colour at sep_size 0.4, and sep_size at sep_colour 0.4."""
-    alphas: tuple[float, ...] = (0.0, 0.5, 0.75, 0.9, 1.0)
+    alphas: NonEmpty[Fraction] = (0.0, 0.5, 0.75, 0.9, 1.0)
     """Probabilities of leaving out the colour in prompts of class 01."""
-    dropped: float = 0.1
+    dropped: Share = 0.1
     """Share of conditions replaced by -1 where guidance is to be used."""
-    guidance: float = 3.0
-    vector_steps: int = 1_800
-    vector_batch: int = 64
-    vector_width: int = 64
-    vector_rate: float = 1e-3
-    vector_checkpoints: int = 24
-    vector_generations: int = 32
+    guidance: Weight = 3.0
+    vector_steps: Many = 1_800
+    vector_batch: Size = 64
+    vector_width: Size = 64
+    vector_rate: Rate = 1e-3
+    vector_checkpoints: Annotated[int, Range(2, 10_000)] = 24
+    vector_generations: Size = 32
 
 
 PRESETS = {

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.bench import first_call
+from core.checks import NonEmpty, Size, checked
 from core.fit import fit
+from core.kinds import Range
 from core.learner import gradient_learner, step_key, stream
 from core.stats import summary
 from experiments.frames import curve, groups, interval, select, values
+from experiments.settings import Many, Rate
 from experiments.style import Palette, captioned
 from experiments.system import Claim, Context, ShownByRecords, ShownByTest, System, Verdict
 from latent import diffusion
@@ -38,22 +41,23 @@ END = 1e-3
 """Networks are trained and samplers end at this time."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Eight Gaussians on a ring, learned by a perceptron and drawn by every sampler."""
 
-    steps: int = 4_000
-    batch_size: int = 512
-    width: int = 128
-    learning_rate: float = 2e-3
-    samples: int = 4_096
-    projections: int = 128
-    calls: tuple[int, ...] = (10, 20, 50, 100)
+    steps: Many = 4_000
+    batch_size: Size = 512
+    width: Size = 128
+    learning_rate: Rate = 2e-3
+    samples: Annotated[int, Range(2, 10_000_000)] = 4_096
+    projections: Size = 128
+    calls: NonEmpty[Annotated[int, Range(2, 10_000)]] = (10, 20, 50, 100)
     """Network calls per sample; Heun's sampler takes half as many steps."""
-    cost_width: int = 1_024
+    cost_width: Size = 1_024
     """Width of the perceptron of 13.7 M parameters whose sampling is timed."""
-    cost_batch: int = 512
-    repeats: int = 15
+    cost_batch: Size = 512
+    repeats: Annotated[int, Range(1, 100_000)] = 15
 
 
 PRESETS = {

@@ -4,7 +4,6 @@ What is not measured under the folder of runs at hand stays as an earlier run le
 the runs of many machines.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,7 +51,7 @@ def write_results(workdir: Path, root: Path = ROOT) -> Path:
         "Written by `relic docs` from the records of the last full run; not to be edited by hand.",
     ]
     path = root / RESULTS
-    before = path.read_text() if path.exists() else ""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     made = dict(telling_runs(workdir))
     known, kept = [entry.slug for entry in registry.ENTRIES], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
     for slug in dict.fromkeys([*known, *sorted({*kept, *made})]):
@@ -82,7 +81,7 @@ def fill(text: str, name: str, content: str) -> str:
 def _fill(path: Path, regions: Mapping[str, Writer]) -> Path | None:
     if not path.exists():
         return None
-    before = after = path.read_text()
+    before = after = path.read_text(encoding="utf-8")
     for name, write in regions.items():
         fresh = write(content(before, name)) if f"<!-- {name} -->" in before else ""
         after = fill(after, name, fresh) if fresh else after
@@ -138,8 +137,7 @@ def _met(slug: str, workdir: Path) -> str:
 
 def _benches(workdir: Path) -> Writer:
     def write(old: str) -> str:
-        kept = [json.loads(path.read_text()) for path in sorted((workdir / "bench").glob("*.json"))]
-        kept = [bench for bench in kept if not any(result.get("busy") for result in bench["results"])]
+        kept = benches.kept(workdir)
         rows = {bench["name"]: [_bench_row(bench["name"], result) for result in bench["results"]] for bench in kept}
         for row in old.splitlines()[2:]:
             if (command := re.search(r"`relic bench (\S+)` \|$", row)) and command[1] not in {b["name"] for b in kept}:

@@ -116,9 +116,14 @@ def _sources(found: Sequence[Published]) -> list[str]:
 def render(run: Run, form: Literal["md", "latex", "csv"]) -> str:
     """All tables of a run as text for a document; csv has the unrounded figures of the main table."""
     if form == "csv":
-        return tables.tidy(tables.main_table(run)).to_csv(index=False)
+        return tables.tidy(tables.main_table(run)).map(_no_formula).to_csv(index=False)
     write = markdown if form == "md" else latex
     return "\n".join(write(grid) for grid in all_grids(run))
+
+
+def _no_formula(cell: Any) -> Any:
+    """A text that a spreadsheet would compute, with the mark of a text before it."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
 
 
 def all_grids(run: Run) -> list[Grid]:
@@ -143,10 +148,15 @@ def elsewhere(run: Run) -> list[Grid]:
 
 def markdown(grid: Grid) -> str:
     """The grid as a table of Markdown."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [grid.header, *grid.rows]]
-    lines = [f"**{grid.title}**", "", *(f"| {' | '.join(row)} |" for row in escaped)]
+    escaped = [[_in_markdown(cell) for cell in row] for row in [grid.header, *grid.rows]]
+    lines = [f"**{_in_markdown(grid.title)}**", "", *(f"| {' | '.join(row)} |" for row in escaped)]
     lines.insert(3, "| " + " | ".join("---:" if figures else "---" for figures in grid.numeric) + " |")
     return "\n".join([*lines, "", *(f"{note}  " for note in grid.notes), ""])
+
+
+def _in_markdown(text: str) -> str:
+    """No end of a cell, and no tag of HTML."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("|", "\\|"))
 
 
 def latex(grid: Grid) -> str:

@@ -1,54 +1,58 @@
 """Settings and presets of ``image_cate``."""
 
 import dataclasses
+from typing import Annotated
 
-from experiments.settings import require_known
+from core.checks import NonEmpty, Size, checked
+from core.kinds import Range
+from experiments.settings import Many, Rate, Scale, Weight, require_known
 
 PARTS = ("S1", "S2", "coverage", "Uganda", "transport", "clusters", "IHDP", "cost", "baselines", "ablations")
 """What can be measured."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Simulated experiments on images, a real one, and tabular simulations."""
 
-    images: int | None = None
+    images: Annotated[int, Range(20, 1_000_000)] | None = None
     """How many images; all if None."""
     real_images: bool = True
     """Whether satellite images are used where they are found; textures with planted spots otherwise."""
-    features: int = 12
-    size: int = 7
-    stride: int = 2
-    layers: int = 1
-    draws: int = 1
+    features: Size = 12
+    size: Annotated[int, Range(1, 64)] = 7
+    stride: Annotated[int, Range(1, 64)] = 2
+    layers: Annotated[int, Range(1, 16)] = 1
+    draws: Size = 1
     """Of the weights, in each step."""
-    predictive_draws: int = 8
-    salience_draws: int = 20
-    salience_images: int = 64
-    batch_images: int = 32
+    predictive_draws: Size = 8
+    salience_draws: Size = 20
+    salience_images: Size = 64
+    batch_images: Size = 32
     """Images per batch, each with its units."""
-    steps: int = 800
-    learning_rate: float = 1e-2
-    cluster_rate: float = 3.0
+    steps: Many = 800
+    learning_rate: Rate = 1e-2
+    cluster_rate: Scale = 3.0
     """Learning rate of the clusters' parameters, over that of the networks."""
-    clusters: tuple[int, ...] = (1, 2, 3, 4)
+    clusters: NonEmpty[Annotated[int, Range(1, 64)]] = (1, 2, 3, 4)
     """Numbers of clusters compared by held-out likelihood."""
-    parts: tuple[str, ...] = PARTS
-    null_sets: int = 20
+    parts: NonEmpty[str] = PARTS
+    null_sets: Annotated[int, Range(1, 100_000)] = 20
     """Simulated data sets without heterogeneity."""
-    coverage_sets: int = 40
-    coverage_steps: int = 400
-    half_samples: int = 200
-    folds: int = 5
-    fold_seeds: int = 3
-    trial_steps: int = 300
+    coverage_sets: Annotated[int, Range(1, 100_000)] = 40
+    coverage_steps: Many = 400
+    half_samples: Annotated[int, Range(2, 1_000_000)] = 200
+    folds: Annotated[int, Range(2, 100)] = 5
+    fold_seeds: Annotated[int, Range(1, 10_000)] = 3
+    trial_steps: Many = 300
     """On the real experiment."""
-    components: int = 10
-    penalty: float = 100.0
+    components: Size = 10
+    penalty: Weight = 100.0
     """Of the ridge regression on principal components."""
-    replications: int = 3
+    replications: Annotated[int, Range(1, 1000)] = 3
     """Of IHDP."""
-    tabular_steps: int = 1_000
+    tabular_steps: Many = 1_000
 
     def __post_init__(self):
         require_known("part", self.parts, PARTS)

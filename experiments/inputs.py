@@ -11,7 +11,9 @@ from typing import Any
 
 import jax
 
+from core import documents
 from core.datasets import observed
+from core.errors import DataError
 from experiments import runs, sources
 
 FILE = "inputs.json"
@@ -72,8 +74,10 @@ class Inputs:
 
     def _began(self, folder: Path) -> bool:
         try:
-            before = json.loads((folder / FILE).read_text())
-        except (OSError, json.JSONDecodeError):
+            before = documents.read(folder / FILE)
+        except DataError:
+            return False
+        if documents.fault(before, {"code": str, "data": dict, "environment": dict}):
             return False
         same_environment = before.get("environment") == environment()
         return same_environment and self.has_code_of(before) and not self.changed_files(before)
@@ -102,9 +106,10 @@ def environment() -> dict[str, str]:
 def codes(folder: Path) -> dict[str, dict[str, str]]:
     """All versions of the code that computed numbers of a run: digests by module, by their total."""
     try:
-        return json.loads((folder / CODE).read_text())
-    except (OSError, json.JSONDecodeError):
+        known = documents.read(folder / CODE)
+    except DataError:
         return {}
+    return {total: modules for total, modules in known.items() if isinstance(modules, dict)}
 
 
 def changed_modules(folder: Path, before: str | None, now: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ The only randomness is that of starts and samples; ``replications`` of them run 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,13 @@ import numpy as np
 import optax
 import scipy.stats
 
+from core.checks import NonEmpty, OpenFraction, Size, checked
+from core.kinds import Range
 from core.learner import seed_keys, with_sampler
 from experiments.jepa_linear_claims import CLAIMS
 from experiments.jepa_linear_cost import cost
 from experiments.jepa_linear_figures import COLOURS, figures, tables
+from experiments.settings import ManyOrNone, Share
 from experiments.system import Context, System
 from latent.jepa_linear import (
     OBJECTIVES,
@@ -50,28 +53,29 @@ from latent.jepa_linear import (
 )
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings; times are in units of gradient flow with unit rate on every matrix."""
 
-    depths: tuple[int, ...] = (1, 2, 3, 4)
-    simulated_depths: tuple[int, ...] = (1, 3)
-    replications: int = 100
+    depths: NonEmpty[Annotated[int, Range(1, 16)]] = (1, 2, 3, 4)
+    simulated_depths: NonEmpty[Annotated[int, Range(1, 16)]] = (1, 3)
+    replications: Annotated[int, Range(1, 1_000_000)] = 100
     """Random starts of each simulated setting."""
-    eps: float = 0.05
+    eps: Annotated[float, Range(above=0, most=10)] = 0.05
     """Scale of the encoder at random starts."""
-    dt: float = 0.08
-    until: float = 2000.0
+    dt: Annotated[float, Range(above=0, most=1)] = 0.08
+    until: Annotated[float, Range(1, 1e7)] = 2000.0
     """Length of simulations of JEPA from random starts."""
-    until_mae: float = 100.0
+    until_mae: Annotated[float, Range(1, 1e7)] = 100.0
     """That of MAE, which learns sooner; times are read off at 500 points of either."""
-    share: float = 0.5
+    share: OpenFraction = 0.5
     """A feature counts as learned at this share of its fixed point."""
-    grid: int = 13
+    grid: Annotated[int, Range(2, 10_000)] = 13
     """Points along each axis of the phase diagram."""
-    batch_size: int = 256
-    ema_decay: float = 0.99
-    cost_steps: int = 10_000
+    batch_size: Size = 256
+    ema_decay: Share = 0.99
+    cost_steps: ManyOrNone = 10_000
     """Of the program of a thousand configurations that is timed; none is if 0."""
 
 

@@ -102,6 +102,8 @@ def of(
 ) -> tuple[System, list[Line]]:
     """A system and its ledger, from the runs in a folder and the newest outcomes of this project's tests."""
     system = registry.load(slug).system
+    if preset is not None:
+        system.require_preset(preset)
     found = runs_of(system, workdir, assignments)
     return system, ledger(system, found, outcomes.read(ROOT), preset, changed=bool(assignments))
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,48 +13,51 @@ import optax
 from sklearn.cross_decomposition import CCA
 
 from core.batches import epoch_sampler
+from core.checks import Fraction, NonEmpty, Size, checked
 from core.datasets import mnist
 from core.fit import fit
+from core.kinds import Range
 from core.learner import replicate_seeds, with_sampler
-from experiments.settings import require_known
+from experiments.settings import Many, ManyOrNone, Rate, require_known
 from latent import mm_gpvae as gp
 from latent.mm_gpvae import MMGPVAE, Partition, Trials
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings; lengths are in bins."""
 
     digits: Literal["drawn", "mnist"] = "mnist"
     """Threes of two arcs, without data, or those of MNIST's test split."""
-    trials: int = 96
-    test_trials: int = 24
-    bins: int = 60
-    neurons: int = 100
-    side: int = 12
-    circle: int = 100
-    shortest: float = 10.0
-    neural_hidden: tuple[int, ...] = (80, 40, 20)
-    behaviour_hidden: tuple[int, ...] = (128, 64)
-    decoder_hidden: tuple[int, ...] = (64, 128)
-    steps: int = 1_500
-    batch_size: int = 16
-    learning_rate: float = 2e-3
+    trials: Annotated[int, Range(2, 1_000_000)] = 96
+    test_trials: Annotated[int, Range(2, 1_000_000)] = 24
+    bins: Annotated[int, Range(4, 100_000)] = 60
+    neurons: Size = 100
+    side: Annotated[int, Range(4, 256)] = 12
+    circle: Size = 100
+    shortest: Annotated[float, Range(above=0, most=1e5)] = 10.0
+    neural_hidden: NonEmpty[Size] = (80, 40, 20)
+    behaviour_hidden: NonEmpty[Size] = (128, 64)
+    decoder_hidden: NonEmpty[Size] = (64, 128)
+    steps: Many = 1_500
+    batch_size: Size = 16
+    learning_rate: Rate = 2e-3
     optimizer: Literal["cosine", "code"] = "cosine"
-    image_weight: float = 0.03
+    image_weight: Fraction = 0.03
     """Weight of the image term up to half of the steps; it is 1 from four fifths of them on."""
-    restarts: int = 4
+    restarts: Annotated[int, Range(1, 10_000)] = 4
     """Of the main model; the best by ELBO counts."""
-    other_restarts: int = 2
+    other_restarts: Annotated[int, Range(1, 10_000)] = 2
     """Of every variant, compared with as many of the main model."""
     variants: tuple[str, ...] = (
         "MM-GPVAE", "time domain", "counts only", "images only", "N = 10", "N = 1", "time domain with map", "unpruned",
     )  # fmt: skip
-    gpfa_steps: int = 200
-    monkey_steps: int = 6_000
+    gpfa_steps: Many = 200
+    monkey_steps: ManyOrNone = 6_000
     """At 1,500 the bound on the training trials still rises steeply and length scales stand where they started."""
-    scale_bins: tuple[int, ...] = (128, 256, 512)
-    repeats: int = 7
+    scale_bins: tuple[Annotated[int, Range(4, 100_000)], ...] = (128, 256, 512)
+    repeats: ManyOrNone = 7
     """Of every timing."""
 
     def __post_init__(self):

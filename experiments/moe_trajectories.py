@@ -16,20 +16,22 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import latent.moe_trajectories as moe
+from core.checks import NonEmpty, checked
 from core.datasets import growth
+from core.kinds import Range
 from core.stats import critical_value, summary
 from experiments.moe_trajectories_claims import CLAIMS
 from experiments.moe_trajectories_figures import figures, tables
 from experiments.moe_trajectories_published import PUBLISHED
 from experiments.moe_trajectories_replications import Network, replications, simulated
-from experiments.settings import require_known
+from experiments.settings import ManyOrNone, require_known
 from experiments.system import Context, System
 
 MODELS: dict[str, tuple[Network, ...]] = {
@@ -43,28 +45,29 @@ OUTCOMES, TIMES = [f"Y{j}" for j in range(1, 11)], [f"T{j}" for j in range(1, 11
 EXPERT, GATING = ["ex1", "ex2"], ["gx1", "gx2"]
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings."""
 
-    starts: int = 12
+    starts: Annotated[int, Range(1, 100_000)] = 12
     """Random starts of each fit of one data set."""
-    persons: int = 500
-    replications: int = 200
+    persons: Annotated[int, Range(50, 10_000_000)] = 500
+    replications: Annotated[int, Range(2, 1_000_000)] = 200
     """Simulated data sets; the first of them also serve the comparison of models."""
-    compared: int = 60
-    models: tuple[str, ...] = tuple(MODELS)
-    classes: int = 2
+    compared: ManyOrNone = 60
+    models: NonEmpty[str] = tuple(MODELS)
+    classes: Annotated[int, Range(0, 16)] = 2
     """Fits of the mathematics data have 1 to this many classes, as has the enumeration on the example."""
-    batches: tuple[int, ...] = (1, 8, 64)
+    batches: tuple[Annotated[int, Range(1, 1_000_000)], ...] = (1, 8, 64)
     """Replications per call whose time is taken."""
-    trees: int = 32
+    trees: Annotated[int, Range(0, 100_000)] = 32
     """Of each forest; none are grown where it is 0."""
-    forest_persons: int = 1000
-    forest_depth: int = 4
-    refitted: int = 3
+    forest_persons: Annotated[int, Range(50, 10_000_000)] = 1000
+    forest_depth: Annotated[int, Range(1, 30)] = 4
+    refitted: Annotated[int, Range(1, 1000)] = 3
     """Cuts of a node that are compared by exact likelihood ratios."""
-    lanes: int = 16
+    lanes: Annotated[int, Range(1, 65_536)] = 16
 
     def __post_init__(self):
         require_known("model", self.models, MODELS)

@@ -10,8 +10,11 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
+from core import documents
+from core.errors import DataError
 from experiments import sources
 
 FILE = Path(".relic") / "outcomes.jsonl"
@@ -38,7 +41,7 @@ class Outcome(NamedTuple):
 def read(root: Path) -> dict[str, Outcome]:
     """Newest outcomes by node id without parameters."""
     path = root / FILE
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = documents.contents(path).split(b"\n") if path.is_file() else []
     cases: dict[str, dict[str, dict]] = collections.defaultdict(dict)
     for line in filter(None, map(_parse, lines)):
         function = _function(line["nodeid"])
@@ -51,11 +54,24 @@ def _function(nodeid: str) -> str:
     return nodeid.partition("[")[0]
 
 
-def _parse(line: str) -> dict | None:
+_KINDS: documents.Kinds = dict.fromkeys(("nodeid", "outcome", "commit", "time"), str) | {
+    "value": (str, int, float, bool, NoneType, list),
+    "interval": (list, NoneType),
+    "siblings": (list, NoneType),
+}
+
+
+def _parse(line: bytes) -> dict | None:
+    """An outcome; None where a crash tore the line, or where it is damaged otherwise."""
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:  # torn by a crash
+        found = documents.parsed(line)
+    except DataError:
         return None
+    if documents.fault(found, _KINDS, {"code": str}):
+        return None
+    limits, siblings = found["interval"] or [0, 0], found["siblings"] or []
+    fits = len(limits) == 2 and all(isinstance(limit, int | float) for limit in limits)
+    return found if fits and all(isinstance(nodeid, str) for nodeid in siblings) else None
 
 
 def _of_all_cases(lines: Mapping[str, dict]) -> Outcome:
@@ -136,7 +152,7 @@ class Writer:
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         self._path.parent.mkdir(exist_ok=True)
-        with open(self._path, "a") as file:
+        with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _code(self, path: str) -> str:

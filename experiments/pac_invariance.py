@@ -18,7 +18,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -27,56 +27,63 @@ import pandas as pd
 
 from causal import pac_invariance as pac
 from causal.linear_sems import draw_moments, environments, hard, moments_of, rademacher, soft
+from core.checks import NonEmpty, OpenFraction, checked
 from core.datasets import sachs
+from core.kinds import Range
 from core.learner import seed_keys
 from experiments import pac_invariance_tasks as tasks
 from experiments.frames import interval, select
 from experiments.pac_invariance_claims import CLAIMS, PUBLISHED
 from experiments.pac_invariance_figures import COLOURS, figures
+from experiments.settings import Many, Weight
 from experiments.system import Context, System
 
 PANELS = (("hard", "hard"), ("hard", "rademacher"), ("soft", "soft"), ("soft", "rademacher"))
 
 
+Radius = Annotated[float, Range(above=0, most=1)]
+
+
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings; those of the paper's code unless said otherwise."""
 
-    samples: tuple[int, ...] = (10_000, 15_000, 30_000, 45_000)
-    sizes: tuple[int, ...] = (3, 5, 8, 11, 14, 17, 20)
+    samples: NonEmpty[Annotated[int, Range(10, 1_000_000_000)]] = (10_000, 15_000, 30_000, 45_000)
+    sizes: NonEmpty[Annotated[int, Range(2, 10_000)]] = (3, 5, 8, 11, 14, 17, 20)
     """Numbers of training environments."""
-    radius: float = 0.02
-    sd: float = 0.02
+    radius: Radius = 0.02
+    sd: Annotated[float, Range(above=0, most=1e3)] = 0.02
     """Of the noise."""
-    repeats: int = 12
+    repeats: Annotated[int, Range(1, 1_000_000)] = 12
     """Independent runs of the experiment; the paper's code makes one."""
-    radii: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-    repeated: int = 2000
+    radii: NonEmpty[Radius] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+    repeated: Annotated[int, Range(20, 100_000_000)] = 2000
     """Repeats of the bound's experiment, a multiple of 20."""
-    bound_sizes: tuple[int, ...] = (3, 5, 8, 11, 21, 40, 72)
-    bound_radii: tuple[float, ...] = (0.02, 0.3)
-    pool: int = 200
+    bound_sizes: NonEmpty[Annotated[int, Range(2, 10_000)]] = (3, 5, 8, 11, 21, 40, 72)
+    bound_radii: NonEmpty[Radius] = (0.02, 0.3)
+    pool: Annotated[int, Range(1, 100_000_000)] = 200
     """Further repeats, from which violation probabilities are taken."""
-    dags: int = 20
+    dags: Annotated[int, Range(1, 100_000)] = 20
     """Random SEMs of comparisons with other methods."""
-    trend_dags: int = 80
+    trend_dags: Annotated[int, Range(1, 100_000)] = 80
     """Random SEMs of trends."""
-    d: int = 8
+    d: Annotated[int, Range(2, 64)] = 8
     """Nodes of the random SEMs of trends."""
-    sites: tuple[int, ...] = (1, 2, 3, 4, 5)
-    trend_radius: float = 0.1
-    trend_samples: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000)
-    trend_sizes: tuple[int, ...] = (3, 5, 8, 12, 20)
-    compared: tuple[int, ...] = (8, 10)
+    sites: NonEmpty[Annotated[int, Range(1, 64)]] = (1, 2, 3, 4, 5)
+    trend_radius: Radius = 0.1
+    trend_samples: NonEmpty[Annotated[int, Range(10, 1_000_000_000)]] = (1_000, 3_000, 10_000, 30_000, 100_000)
+    trend_sizes: NonEmpty[Annotated[int, Range(2, 10_000)]] = (3, 5, 8, 12, 20)
+    compared: NonEmpty[Annotated[int, Range(2, 64)]] = (8, 10)
     """Nodes of the random SEMs of comparisons with other methods."""
-    penalty: float = 100.0
-    irm_steps: int = 3_000
-    mixings: int = 10
-    noise: tuple[float, ...] = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
+    penalty: Weight = 100.0
+    irm_steps: Many = 3_000
+    mixings: Annotated[int, Range(1, 100_000)] = 10
+    noise: NonEmpty[Weight] = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
     """Variances of the noise on indirect observations."""
-    timed: tuple[int, ...] = (1_000, 100_000, 100_000_000)
+    timed: NonEmpty[Annotated[int, Range(10, 1_000_000_000_000)]] = (1_000, 100_000, 100_000_000)
     """Sample sizes whose cost is compared."""
-    alpha: float = 0.05
+    alpha: OpenFraction = 0.05
 
 
 PRESETS = {

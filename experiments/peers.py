@@ -68,7 +68,7 @@ def main() -> int:
     print(
         f"peers: {len(failed)} of the libraries above cannot be used here. A frequent cause: {pair} do not belong"
         " together. Remove both (pip uninstall torch torchvision) and install them from one index, with the versions"
-        " of requirements.lock.",
+        " of requirements-peers.lock.",
         file=sys.stderr,
     )
     return 1

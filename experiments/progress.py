@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
+from core.documents import plain
+
 SECONDS_BETWEEN_LINES = 6
 """Without output, after which a status line is printed: well under ten, as library calls may hold the interpreter."""
 
@@ -157,7 +159,7 @@ class Progress:
             if self._bar:
                 self._bar.print(message)
             else:
-                print(message, file=sys.stderr, flush=True)
+                tell(message)
 
     def _watch(self) -> None:
         while not self._ended.wait(1):
@@ -184,6 +186,12 @@ class _Bar:
 
     def stop(self) -> None:
         self._rows.stop()
+
+
+def tell(message: str) -> None:
+    """Prints lines on standard error, without characters that would steer a terminal; nothing where that is full."""
+    with contextlib.suppress(OSError):
+        print("\n".join(map(plain, message.split("\n"))), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

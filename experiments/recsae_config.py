@@ -1,10 +1,12 @@
 """Settings of the RecSAE experiment."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
+from core.checks import Fraction, NonEmpty, Size, checked
 from core.datasets.interactions import Ordered
-from experiments.settings import require_known
+from core.kinds import Range
+from experiments.settings import ManyOrNone, Rate, Share, Weight, require_known
 
 WALKS = "planted walks"
 """The generator's data set."""
@@ -16,51 +18,52 @@ MAIN_K, PAPER_K = 8, 32
 """Active latents: the number that concepts are judged at here, and the paper's."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Recommenders on real sequences and on planted walks, dictionaries of their user vectors, concepts, steering."""
 
     dataset: Literal[Ordered, ""] = "amazon_beauty"
     """Real data; planted walks alone where it is empty or not there."""
-    methods: tuple[str, ...] = ("SASRec", "GRU4Rec", *COUNTED)
+    methods: NonEmpty[str] = ("SASRec", "GRU4Rec", *COUNTED)
     # Recommenders.
-    dim: int = 64
-    length: int = 20
-    dropout: float = 0.3
-    epochs: int = 10
-    batch_rows: int = 32
+    dim: Size = 64
+    length: Annotated[int, Range(2, 10_000)] = 20
+    dropout: Share = 0.3
+    epochs: Annotated[int, Range(1, 100_000)] = 10
+    batch_rows: Size = 32
     """Packed rows of 32 places."""
-    learning_rate: float = 1e-3
-    negatives: int = 512
+    learning_rate: Rate = 1e-3
+    negatives: Size = 512
     # Planted walks.
-    walk_users: int = 2_500
-    walk_items: int = 1_000
-    walk_groups: int = 40
-    walk_epochs: int = 12
-    walk_dim: int = 64
+    walk_users: Annotated[int, Range(10, 10_000_000)] = 2_500
+    walk_items: Annotated[int, Range(10, 10_000_000)] = 1_000
+    walk_groups: Size = 40
+    walk_epochs: Annotated[int, Range(1, 100_000)] = 12
+    walk_dim: Size = 64
     # Dictionaries.
-    expansion: int = 32
+    expansion: Annotated[int, Range(1, 1024)] = 32
     """Latents per dimension of the state."""
-    ks: tuple[int, ...] = (4, 8, 16, 32)
-    walk_expansion: int = 8
-    walk_ks: tuple[int, ...] = (4, 8)
-    sae_epochs: int = 3
-    sae_batch: int = 1024
-    sae_rate: float = 1e-3
+    ks: NonEmpty[Size] = (4, 8, 16, 32)
+    walk_expansion: Annotated[int, Range(1, 1024)] = 8
+    walk_ks: NonEmpty[Size] = (4, 8)
+    sae_epochs: Annotated[int, Range(1, 100_000)] = 3
+    sae_batch: Size = 1024
+    sae_rate: Rate = 1e-3
     # Concepts.
-    top: int = 10
+    top: Size = 10
     """Instances from which a concept is read."""
-    checked: int = 40
+    checked: Size = 40
     """Active instances on which it is checked, and as many inactive ones."""
-    threshold: float = 0.5
-    clusters: int = 256
+    threshold: Fraction = 0.5
+    clusters: Size = 256
     # Steering.
-    steered: int = 50
+    steered: Size = 50
     """Most confident latents to ablate."""
-    doses: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
-    correlated: float = 0.05
+    doses: NonEmpty[Weight] = (0.0, 0.5, 1.0, 2.0, 4.0)
+    correlated: Fraction = 0.05
     """Share of latents, those most correlated with popularity, that are scaled down."""
-    page_latents: int = 40
+    page_latents: ManyOrNone = 40
 
     def __post_init__(self):
         require_known("method", self.methods, (*TRAINED, *COUNTED))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import importlib.metadata
 import importlib.util
+import os
 import re
+import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.table import Table
 
@@ -41,7 +45,9 @@ class Entry(NamedTuple):
         """Whether ``experiments.<slug>`` exists and defines a system."""
         here = Path(__file__).parent
         sources = [path for path in (here / f"{self.slug}.py", here / self.slug / "__init__.py") if path.exists()]
-        defined = any(re.search(r"^SYSTEM\b|import.*\bSYSTEM\b", path.read_text(), re.MULTILINE) for path in sources)
+        defined = any(
+            re.search(r"^SYSTEM\b|import.*\bSYSTEM\b", path.read_text(encoding="utf-8"), re.M) for path in sources
+        )
         return "available" if defined else "planned"
 
 
@@ -226,6 +232,10 @@ LAYERS = (
 """Not papers of their own: what several systems share, run and judged like a system."""
 
 
+GROUP = "relic.systems"
+"""The entry points by which an installed package offers systems of its own, ``slug = "mylab.mypaper"``."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Found:
     """A system and the module that defines it."""
@@ -234,36 +244,114 @@ class Found:
     module: str
 
 
+_own: dict[str, Found] = {}
+"""Systems of modules that this process was asked for by name, see :func:`add`."""
+
+
 def available() -> Iterator[str]:
     """Slugs of the systems that can be run, in the order of the list."""
     return (entry.slug for entry in (*ENTRIES, *LAYERS) if entry.status == "available")
 
 
+def add(found: Found) -> None:
+    """Makes runs of a system of one's own readable in this process: :func:`of_module` then knows it."""
+    _own[found.module] = found
+
+
 def load(name: str) -> Found:
     """The system of a slug, or of a module of one's own by its dotted name (``mylab.mypaper``).
+
+    The name is the user's: its module is imported, and looked for in the current folder too.
 
     Raises:
       ConfigError: where there is no such system, or not yet.
     """
-    module = name if "." in name else f"experiments.{name}"
     known = {entry.slug: entry for entry in ENTRIES}
     if name in known and known[name].status == "planned":
         raise ConfigError(f"{name} is planned but cannot be run yet; available now: {', '.join(available())}")
-    if not _exists(module):
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    offered = _offered()
+    module = name if "." in name else offered.get(name, f"experiments.{name}")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", module) or not _exists(module):
+        near = difflib.get_close_matches(name, [*known, *offered], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ConfigError(f"there is no system {name!r}; {hint}`relic list` shows all of them")
-    system = getattr(importlib.import_module(module), "SYSTEM", None)
-    if system is None:
-        raise ConfigError(f"{module} defines no SYSTEM, see docs/new_system.md")
+        raise ConfigError(
+            f"there is no system {name!r}; {hint}`relic list` shows all of them, and a module of your own is named with"
+            " dots (mylab.mypaper)"
+        )
+    found = _defined_in(module)
+    add(found)
+    return found
+
+
+def of_module(module: str) -> Found:
+    """The system that a file, such as the run.json of a run, says to be defined by a module.
+
+    Nothing is imported for a name's sake: the module has to be one of relic's own, one that an installed package offers
+    (:data:`GROUP`), or one that this process was asked for by name.
+
+    Raises:
+      ConfigError: where it is none of these.
+    """
+    if module in _own:
+        return _own[module]
+    if module in {f"experiments.{slug}" for slug in available()} | {*_offered().values()}:
+        return _defined_in(module)
+    raise ConfigError(
+        f"relic does not know module {module!r}, and a file's word is no reason to import it; if it is yours, name it "
+        f"in place of the folder (`relic table {module}`), or offer it as an entry point, see docs/new_system.md"
+    )
+
+
+def _offered() -> dict[str, str]:
+    """Modules by slug, as installed packages offer them."""
+    return {point.name: point.module for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def _defined_in(module: str) -> Found:
+    from experiments.system import System  # brings JAX
+
+    try:
+        system = getattr(importlib.import_module(module), "SYSTEM", None)
+    except ModuleNotFoundError as error:
+        raise ConfigError(_unimportable(module, error)) from error
+    if not isinstance(system, System):
+        what = "no SYSTEM" if system is None else f"a SYSTEM that is no System but {type(system).__name__}"
+        raise ConfigError(f"{module} defines {what}, see docs/new_system.md")
     return Found(system, module)
 
 
+class _InCurrentFolder:
+    """Finds one package in the current folder, where it is found nowhere else.
+
+    A folder on ``sys.path`` would be searched for everything that anybody tries to import, optional dependencies of
+    libraries among them; this is asked for the package that the user named, and for nothing beside it.
+    """
+
+    def __init__(self, package: str):
+        self._package, self._folder = package, os.getcwd()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """As :mod:`importlib` asks."""
+        return PathFinder.find_spec(name, [self._folder]) if name == self._package else None
+
+
 def _exists(module: str) -> bool:
+    package = module.partition(".")[0]
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        sys.meta_path.append(_InCurrentFolder(package))  # type: ignore[arg-type]
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+    except ModuleNotFoundError as error:
+        if f"{module}.".startswith(f"{error.name}."):
+            return False
+        raise ConfigError(_unimportable(module, error)) from error
+
+
+def _unimportable(module: str, error: ModuleNotFoundError) -> str:
+    return (
+        f"{module} cannot be imported: {error}; install it, or name its folder in PYTHONPATH (of the current folder "
+        f"nothing but {module.partition('.')[0]} is looked at)"
+    )
 
 
 def as_json() -> list[dict[str, str]]:

@@ -1,69 +1,75 @@
 """Settings and presets of ``rep4ex``."""
 
 import dataclasses
+from typing import Annotated
+
+from core.checks import NonEmpty, Size, checked
+from core.kinds import Range
+from experiments.settings import Many, ManyOrNone, Rate, Scale, Weight
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Identification of the latents first, then extrapolation of an outcome, then what can go wrong."""
 
-    strengths: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
+    strengths: NonEmpty[Weight] = (0.0, 1.0, 2.0, 4.0)
     """alpha: how far actions move the latents."""
-    dimensions: tuple[int, ...] = (2, 4)
-    strengths_wide: tuple[float, ...] = (1.0, 2.0)
+    dimensions: NonEmpty[Annotated[int, Range(1, 64)]] = (2, 4)
+    strengths_wide: NonEmpty[Weight] = (1.0, 2.0)
     """The same where there are more than two latents."""
-    worlds: int = 20
+    worlds: Annotated[int, Range(1, 10_000)] = 20
     """Seeds of identification, beside which ``--seeds`` is that of the rest."""
-    observed: int = 10
+    observed: Annotated[int, Range(1, 1024)] = 10
     """Coordinates of X."""
-    rows: int = 4_000
-    fresh: int = 4_000
+    rows: Many = 4_000
+    fresh: Many = 4_000
     """Rows on which R^2 is measured."""
-    validation: int = 1_000
-    steps: int = 850
-    batch: int = 512
-    hidden: tuple[int, ...] = (64, 64)
-    learning_rate: float = 1e-3
-    lam: float = 10.0
-    restarts: int = 3
+    validation: Many = 1_000
+    steps: Many = 850
+    batch: Size = 512
+    hidden: NonEmpty[Size] = (64, 64)
+    learning_rate: Rate = 1e-3
+    lam: Weight = 10.0
+    restarts: Annotated[int, Range(1, 1000)] = 3
     """Encoders per representation, of which the one of least validation loss is kept."""
-    outcome_rows: int = 8_000
-    outcome_steps: int = 2_250
-    features: int = 300
+    outcome_rows: Many = 8_000
+    outcome_steps: Many = 2_250
+    features: Size = 300
     """Of the random Fourier ridge, for nu and for psi each."""
-    length: float = 2.5
+    length: Scale = 2.5
     """Its length-scale, in deviations of V_phi."""
-    ridge: float = 1e-6
-    actions: int = 300
+    ridge: Scale = 1e-6
+    actions: Many = 300
     """Test actions that are drawn on [-2, 2]^d."""
-    network_steps: int = 2_000
+    network_steps: Many = 2_000
     """Of the networks that regress Y."""
-    bootstrap: int = 25
+    bootstrap: Annotated[int, Range(2, 1_000_000)] = 25
     """Draws of rows for intervals from step 2."""
-    refits: int = 20
+    refits: Annotated[int, Range(2, 100_000)] = 20
     """Draws for intervals from both steps, each with encoders of its own."""
-    refit_restarts: int = 2
-    refit_worlds: int = 5
+    refit_restarts: Annotated[int, Range(1, 1000)] = 2
+    refit_worlds: Annotated[int, Range(0, 10_000)] = 5
     """Of the extrapolation's, those which have such intervals."""
-    folds: int = 2
+    folds: Annotated[int, Range(2, 100)] = 2
     """Of cross-fitting: encoders from some, step 2 on the others."""
-    supports: tuple[float, ...] = (0.5, 1.0, 1.5)
+    supports: NonEmpty[Scale] = (0.5, 1.0, 1.5)
     """gamma: half the width of the actions' support."""
-    oracle_seeds: int = 8
-    tests: int = 400
+    oracle_seeds: Annotated[int, Range(1, 100_000)] = 8
+    tests: Annotated[int, Range(1, 1_000_000)] = 400
     """Repetitions of the constraint's test under the null."""
-    plain_worlds: int = 20
+    plain_worlds: Annotated[int, Range(1, 10_000)] = 20
     """Plain encoders whose codes the test has to reject."""
-    test_rows: int = 2_000
+    test_rows: Many = 2_000
     thorough: bool = True
     """Whether violated assumptions, ablations, other codes and other regressions are looked at."""
-    lambdas: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0)
-    image_steps: int = 400
-    image_seeds: int = 1
-    cost_seeds: int = 20
-    cost_strengths: int = 5
-    cost_steps: int = 10
-    cost_repeats: int = 5
+    lambdas: NonEmpty[Weight] = (0.1, 1.0, 10.0, 100.0)
+    image_steps: ManyOrNone = 400
+    image_seeds: ManyOrNone = 1
+    cost_seeds: Annotated[int, Range(1, 10_000)] = 20
+    cost_strengths: Annotated[int, Range(1, 1000)] = 5
+    cost_steps: Many = 10
+    cost_repeats: ManyOrNone = 5
 
 
 PRESETS = {

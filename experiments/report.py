@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from core.errors import ConfigError
 from core.records import commit
 from experiments import grids, ledger, outcomes, registry, runs, standing, summaries
+from experiments.files import replacing
 from experiments.grids import Grid
 from experiments.ledger import Line, State
 from experiments.runs import Run
@@ -83,7 +84,7 @@ def write_report(found: Sequence[Run], path: Path, preset: str | None = None) ->
     tests = outcomes.read(ledger.ROOT)
     sections = [_section(run, found, tests, path, preset) for run in most_telling(found)]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates"), encoding="utf-8"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -152,26 +153,32 @@ def pictures(run: Run) -> list[Picture]:
     none.
     """
     figures = run.system.figures(run.frame) if run.system.figures and run.records else {}
-    return [_picture(run.folder / "figures", stem, figure) for stem, figure in figures.items()]
+    folder = run.folder / "figures"
+    if figures:
+        runs.require_no_link(folder, run.top)
+    return [_picture(folder, stem, figure) for stem, figure in figures.items()]
 
 
 def _picture(folder: Path, stem: str, figure: Figure) -> Picture:
-    try:
-        folder.mkdir(exist_ok=True)
-        with mpl.rc_context({"svg.hashsalt": "relic", "svg.fonttype": "path", "pdf.fonttype": 42}):
-            figure.savefig(folder / f"{stem}.png", dpi=200)
-            figure.savefig(folder / f"{stem}.pdf", metadata={"CreationDate": None})
-            svg = io.BytesIO()
-            figure.savefig(svg, format="svg", metadata={"Date": None})
-    except OSError as error:
-        raise ConfigError(f"cannot save figure {stem} to {folder}: {error.strerror}") from error
-    small = svg.tell() <= LARGEST_SVG
-    data = svg.getvalue() if small else (folder / f"{stem}.png").read_bytes()
+    drawn = {"png": io.BytesIO(), "pdf": io.BytesIO(), "svg": io.BytesIO()}
+    with mpl.rc_context({"svg.hashsalt": "relic", "svg.fonttype": "path", "pdf.fonttype": 42}):
+        figure.savefig(drawn["png"], format="png", dpi=200)
+        figure.savefig(drawn["pdf"], format="pdf", metadata={"CreationDate": None})
+        figure.savefig(drawn["svg"], format="svg", metadata={"Date": None})
+    name = re.sub(r"[^\w.+-]", "_", stem)
+    for suffix in ("png", "pdf"):
+        try:
+            with replacing(folder / f"{name}.{suffix}") as file:
+                file.write(drawn[suffix].getvalue())
+        except OSError as error:
+            raise ConfigError(f"cannot save figure {stem} to {folder}: {error.strerror}") from error
+    small = drawn["svg"].tell() <= LARGEST_SVG
+    data = drawn["svg" if small else "png"].getvalue()
     kind = "svg+xml" if small else "png"
     caption = str(figure.get_label()) or stem.replace("_", " ").capitalize()
     width, height = figure.get_size_inches()
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return Picture(source, folder / f"{stem}.png", caption, width > WIDE * height)
+    return Picture(source, folder / f"{name}.png", caption, width > WIDE * height)
 
 
 def pages(run: Run, report: Path) -> list[Page]:
@@ -184,7 +191,7 @@ def pages(run: Run, report: Path) -> list[Page]:
 
 
 def _page(path: Path, root: Path) -> Page:
-    named = re.search(r"<title>(.*?)</title>", path.read_text(errors="replace"), re.DOTALL)
+    named = re.search(r"<title>(.*?)</title>", path.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     title = html.unescape(" ".join(named[1].split())) if named else path.stem
     here, top = path.resolve(), root.resolve()
     link = quote(here.relative_to(top).as_posix()) if here.is_relative_to(top) else None

@@ -2,13 +2,17 @@
 
 import datetime
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core import documents
+from core.errors import DataError
 from core.parallel import is_primary
 from core.records import Scalar
 from experiments import runs
+from experiments.progress import tell
 
 
 class RunInfo:
@@ -60,14 +64,18 @@ class RunInfo:
 
     def _write(self) -> None:
         if self._info != self._before and is_primary():
-            runs.write(self._path, json.dumps(self._info, indent=1) + "\n")
+            runs.write(self._path, documents.sealed(json.dumps(self._info, indent=1) + "\n"))
         self._before = dict(self._info)
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What the file holds; where it is damaged it is written anew, with the seeds of this run alone."""
+    if not os.path.lexists(path):
+        return {}
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        return runs.read_info(path)
+    except DataError as error:
+        tell(f"{error}; it is written anew")
         return {}
 
 

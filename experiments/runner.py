@@ -28,6 +28,7 @@ from experiments.progress import Progress
 from experiments.registry import Found
 from experiments.runinfo import RunInfo
 from experiments.runs import fingerprint
+from experiments.system import System
 
 ChangedCode = Literal["ask", "keep", "again"]
 """What to do with finished cells that other code computed: stop with an error, keep them, or compute them again."""
@@ -65,7 +66,7 @@ class RunContext:
         self.preset, self.seeds, self.data_dir = preset, tuple(seeds), data_dir
         self._slug, self._config, self._path = slug, config, folder / runs.RECORDS
         self._inputs, self._info = made_from or Inputs(), info
-        self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.whole(records.read(self._path))}
+        self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.undamaged(self._path)}
         self._noted: list[Record] = []
         self._known_to_work: observed.Files | None = None
         self.display = Progress(f"{slug}, preset {preset}", speaks=is_primary(), bar=True)
@@ -89,7 +90,10 @@ class RunContext:
         number = _agreed(int(chosen.name.partition("-")[2] or 1))
         if number > 1 and not chosen.exists():
             self.say("training started here with other code, data or environment: its checkpoints are not used")
-        return parent / (name if number == 1 else f"{name}-{number}")
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        runs.require_no_link(parent, parent.parent)
+        runs.require_no_links_in(folder)
+        return folder
 
     def settle(self, changed_code: ChangedCode) -> None:
         """Checks finished cells for changes of code and data.
@@ -201,6 +205,16 @@ def _append(path: Path, found: list[Record]) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}; make room or name another --workdir") from error
 
 
+def configured(system: System, preset: str, assignments: Sequence[str] = ()) -> Any:
+    """The settings of a run: a preset's, with changes ``key=value``.
+
+    Raises:
+      ConfigError: where there is no such preset or setting, or a value is not possible.
+    """
+    system.require_preset(preset)
+    return settings.apply(system.presets[preset], assignments)
+
+
 def execute(
     found: Found,
     *,
@@ -232,11 +246,11 @@ def execute(
       Preempted: where SIGTERM or Ctrl-C asked to stop; finished cells and checkpoints are kept.
     """
     system = found.system
-    if preset not in system.presets:
-        raise ConfigError(f"{system.slug} has no preset {preset!r}; possible: {', '.join(system.presets)}")
-    config = settings.apply(system.presets[preset], assignments)
+    config = configured(system, preset, assignments)
     changes = records.to_plain(settings.differences(config, system.presets[preset]))
     folder = Path(os.path.abspath(workdir)) / system.slug / runs.folder_name(preset, changes)
+    for name in (runs.RECORDS, runs.INFO, inputs.CODE, "work", "figures"):
+        runs.require_no_link(folder / name, folder.parents[1])
     entries = sources.entries_of(system.run, system.config_type, found.module)
     info = {
         "module": found.module,

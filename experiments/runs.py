@@ -4,23 +4,27 @@ A run with changed settings has a folder of its own beside it, ``<workdir>/<slug
 """
 
 import collections
+import contextlib
 import dataclasses
+import datetime
 import functools
 import hashlib
 import json
+import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pandas as pd
 
-from core import records
-from core.errors import ConfigError
+from core import documents, records
+from core.errors import ConfigError, DataError, RelicError
 from core.records import Record
 from core.workdir import write_atomically
 from experiments import registry, settings
+from experiments.progress import tell
 from experiments.system import System
 
 RECORDS = "records.jsonl"
@@ -45,6 +49,11 @@ class Run:
     def preset(self) -> str:
         """Name of the preset that was run."""
         return self.info["preset"]
+
+    @property
+    def top(self) -> Path:
+        """The folder around this run's that its user named: that of all runs, or that around the run's folder."""
+        return self.folder.parents[1] if self.folder.parent.name == self.system.slug else self.folder.parent
 
     @property
     def changes(self) -> Mapping[str, Any]:
@@ -97,7 +106,12 @@ def _text(value: Any) -> str:
 
 def cell_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The cell that a number belongs to: data set, method, seed, or what it was finished by."""
-    return json.loads(provenance["cell"]["key"].rpartition(" ")[0])
+    return dict(_cell(provenance["cell"]["key"]))
+
+
+@functools.lru_cache(4096)
+def _cell(key: str) -> dict[str, Any]:
+    return documents.parsed(key.rpartition(" ")[0].encode())
 
 
 def seeds_of(provenance: Mapping[str, Any]) -> list[int]:
@@ -106,15 +120,67 @@ def seeds_of(provenance: Mapping[str, Any]) -> list[int]:
     return [cell["seed"]] if "seed" in cell else list(provenance.get("seeds", ()))
 
 
+_SOURCE: documents.Kinds = {
+    **dict.fromkeys(("cell", "config", "versions"), dict),
+    **dict.fromkeys(("device", "commit", "time"), str),
+    "seeds": list,
+}
+_SOURCE_OPTIONAL: documents.Kinds = {"code": (str, NoneType), "data": dict, "command": str}
+_CELL: documents.Kinds = {"key": str, "config": str, "write": str, "of": int}
+
+
+def _source_fault(provenance: Mapping[str, Any]) -> str | None:
+    """What the provenance of a number lacks of what every record of a run has, in words."""
+    problem = documents.fault(provenance, _SOURCE, _SOURCE_OPTIONAL) or documents.fault(provenance["cell"], _CELL)
+    if problem:
+        return problem
+    try:
+        cell = _cell(provenance["cell"]["key"])
+    except DataError:
+        return "names no cell"
+    if not all(isinstance(value, str | int | float | bool | None) for value in cell.values()):
+        return "names no cell"
+    if not are_seeds([cell["seed"]] if "seed" in cell else provenance["seeds"]):
+        return "names no seed"
+    digests = provenance.get("data", {})
+    named = all(isinstance(version, str) for version in provenance["versions"].values())
+    return None if named and all(isinstance(d, str | None) for d in digests.values()) else "has no text as its digest"
+
+
+def are_seeds(values: Sequence[Any]) -> bool:
+    """Whether all of some values are seeds."""
+    return all(type(value) is int and 0 <= value <= records.LARGEST_SEED for value in values)
+
+
+def undamaged(path: Path) -> list[Record]:
+    """The records of a run that are as they were written, see :func:`whole`; says which lines are passed over.
+
+    Raises:
+      DataError: where the file cannot be read.
+    """
+    scan = records.scan(path)
+    sound = [(r, _source_fault(r.provenance)) for r in scan.records]
+    faults = scan.faults + [f"a record of {r.dataset or 'a cell'} {fault}" for r, fault in sound if fault]
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        _say_once(
+            f"{path}: damaged records are passed over, with the cells they belong to: {'; '.join(faults[:3])}{more}"
+        )
+    return whole(r for r, fault in sound if not fault)
+
+
 def whole(found: Iterable[Record]) -> list[Record]:
     """Records of cells that were written completely, each once.
 
-    Left out are records of a write that a crash interrupted. Where two processes, started at the same time, computed
-    the same cell, its records count once: a number that counts twice would narrow intervals. Where a cell was computed
-    again by other code or from other data, the newest counts.
+    Left out are records of a write that a crash interrupted. Lines that are there twice count once, and so do the
+    records of a cell that two processes, started at the same time, both computed: a number that counts twice would
+    narrow intervals. Where a cell was computed again by other code or from other data, the newest counts.
     """
     found = [r for r in found if "cell" in r.provenance]
     counts = collections.Counter(r.provenance["cell"]["write"] for r in found)
+    if any(counts[r.provenance["cell"]["write"]] > r.provenance["cell"]["of"] for r in found):
+        found = _once(found)
+        counts = collections.Counter(r.provenance["cell"]["write"] for r in found)
     kept: dict[str, tuple[str, str]] = {}  # by cell: what it was computed from, and the write that counts
     for source in (r.provenance for r in found):
         cell, made_from = source["cell"], json.dumps([source.get("code"), source.get("data")], sort_keys=True)
@@ -122,6 +188,11 @@ def whole(found: Iterable[Record]) -> list[Record]:
             kept[cell["key"]] = made_from, cell["write"]
     writes = {write for _, write in kept.values()}
     return [r for r in found if r.provenance["cell"]["write"] in writes]
+
+
+def _once(found: Iterable[Record]) -> list[Record]:
+    """Records without repetitions."""
+    return list({json.dumps(dataclasses.asdict(record), sort_keys=True): record for record in found}.values())
 
 
 def of_the_same_data(found: Sequence[Record]) -> list[Record]:
@@ -137,24 +208,64 @@ def of_the_same_data(found: Sequence[Record]) -> list[Record]:
     return [r for r in found if stands[r.provenance["cell"]["write"]]]
 
 
+_INFO: documents.Kinds = dict.fromkeys(("module", "slug", "preset", "fingerprint", "command", "time"), str) | {
+    "seeds": list
+}
+_INFO_OPTIONAL: documents.Kinds = {"changes": dict, "entries": list, "finished": list}
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The content of a run.json.
+
+    Raises:
+      DataError: where there is none, or a damaged one; names the file and what is wrong.
+    """
+    info = documents.read(path)
+    if problem := documents.fault(info, _INFO, _INFO_OPTIONAL) or _info_fault(info):
+        raise DataError(f"{path} {problem}")
+    return info
+
+
+def _info_fault(info: Mapping[str, Any]) -> str | None:
+    more = info.keys() - _INFO.keys() - _INFO_OPTIONAL.keys()
+    if more:
+        return f"has an entry that is not known: {sorted(more)[0]}"
+    if not are_seeds([*info["seeds"], *info.get("finished", ())]):
+        return "names no seeds"
+    if not all(isinstance(e, str) and re.fullmatch(r"\w+(\.\w+)*:\w*", e) for e in info.get("entries", ())):
+        return "has entries that are no names in modules"
+    try:
+        datetime.datetime.fromisoformat(info["time"])
+    except ValueError:
+        return "has no time"
+    return None
+
+
 def read(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
-      ConfigError: where the folder holds none.
+      ConfigError: where the folder holds none, or one of a system that is not known, see
+        :func:`experiments.registry.of_module`.
+      DataError: where its files are damaged beyond use or cannot be read.
     """
-    try:
-        info = json.loads((folder / INFO).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{folder} holds no run ({INFO} is missing or unreadable)") from error
-    found = whole(records.read(folder / RECORDS))
-    own = [r for r in found if r.provenance["cell"]["config"] == info["fingerprint"]]
+    if not os.path.lexists(folder / INFO):
+        raise ConfigError(f"{folder} holds no run ({INFO} is missing)")
+    info = read_info(folder / INFO)
+    system = registry.of_module(info["module"]).system
+    if system.slug != info["slug"]:
+        raise DataError(f"{folder / INFO} is of {info['slug']}, but its module defines {system.slug}")
+    found = undamaged(folder / RECORDS)
+    systems = list(dict.fromkeys(r.system for r in found))
+    if systems and system.slug not in systems:
+        raise DataError(f"{folder / INFO} is of {system.slug}, but its records are of {', '.join(systems)}")
+    own = [r for r in found if r.provenance["cell"]["config"] == info["fingerprint"] and r.system == system.slug]
     numbers = [r for r in of_the_same_data(own) if r.metric]
-    return Run(folder, registry.load(info["module"]).system, info, numbers)
+    return Run(folder, system, info, numbers)
 
 
 def _readable(folders: Iterable[Path]) -> list[Run]:
-    """The runs in some folders; those whose system cannot be imported are skipped with a line on standard error.
+    """The runs in some folders; those that cannot be read are skipped with a line on standard error.
 
     Raises:
       ConfigError: where there are folders and none can be read.
@@ -165,7 +276,8 @@ def _readable(folders: Iterable[Path]) -> list[Run]:
         try:
             found.append(read(folder))
         except Exception as error:  # whatever a module of somebody's own may raise on import
-            faults.append(f"{folder} is skipped: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            kind = "" if isinstance(error, RelicError) else f"{type(error).__name__}: "
+            faults.append(f"{folder} is skipped: {kind}{str(error).partition(chr(10))[0]}")
     if faults and not found:
         raise ConfigError("; ".join(faults))
     for fault in faults:
@@ -175,7 +287,7 @@ def _readable(folders: Iterable[Path]) -> list[Run]:
 
 @functools.cache
 def _say_once(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    tell(message)
 
 
 def find(target: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
@@ -192,7 +304,7 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
     Raises:
       ConfigError: where there is none, or none that can be read.
     """
-    folder = Path(target) if Path(target).is_dir() else workdir / registry.load(target).system.slug
+    folder = _folder(target, workdir)
     found = _readable(path.parent for depth in ("", "*/", "*/*/") for path in sorted(folder.glob(depth + INFO)))
     chosen = [run for run in found if preset in (None, run.preset) and _has(run, assignments, found)]
     if not chosen:
@@ -203,6 +315,14 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
         command = " ".join([name, "--preset", preset or "small", *(f"--set {text}" for text in assignments)])
         raise ConfigError(f"there is {' '.join(words)} under {folder}{there}; start one with `relic run {command}`")
     return sorted(chosen, key=lambda run: run.info["time"], reverse=True)
+
+
+def _folder(target: str, workdir: Path) -> Path:
+    if Path(target).is_dir():
+        return Path(target)
+    if os.sep in target or target.startswith("."):
+        raise ConfigError(f"there is no folder {target}")
+    return workdir / registry.load(target).system.slug
 
 
 def _has(run: Run, assignments: Sequence[str], among: Sequence[Run]) -> bool:
@@ -238,12 +358,10 @@ def others(run: Run) -> list[str]:
     """Names of the other runs of the same system that lie beside a run."""
     names = []
     for path in sorted(run.folder.parent.glob(f"*/{INFO}")):
-        try:
-            info = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError):
-            continue
-        if path.parent.name != run.folder.name and info.get("module") == run.info["module"]:
-            names.append(folder_name(info["preset"], info.get("changes") or {}))
+        with contextlib.suppress(DataError):
+            info = read_info(path)
+            if path.parent.name != run.folder.name and info["module"] == run.info["module"]:
+                names.append(folder_name(info["preset"], info.get("changes") or {}))
     return names
 
 
@@ -252,12 +370,45 @@ def main_ones(found: Sequence[Run]) -> list[Run]:
     return [run for run in found if not run.changes] or list(found)
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file; whatever happens meanwhile, it has its old content or the new one.
+def require_no_link(path: Path, below: Path) -> None:
+    """Refuses a place to write to that a link leads to: folders may come from others, with links to what is not theirs.
+
+    Args:
+      path: of a file or folder, there or not.
+      below: a folder around it that the user named; it may be a link itself.
+
+    Raises:
+      ConfigError: names the link.
+    """
+    places = [path, *path.parents]
+    for place in places[: places.index(below)] if below in places else places[:1]:
+        if place.is_symlink():
+            raise ConfigError(f"{place} is a link, and nothing is written through one; name the folder it leads to")
+
+
+def require_no_links_in(folder: Path) -> None:
+    """Refuses a folder of checkpoints in which there are links.
+
+    Raises:
+      ConfigError: names the first.
+    """
+    for place in [folder, *folder.rglob("*")]:
+        require_no_link(place, place.parent)
+
+
+def write(path: Path, text: str, below: Path | None = None) -> None:
+    """Writes a file; whatever happens meanwhile, it has its old content or the new one. A link in its place goes.
+
+    Args:
+      path: of the file.
+      text: what it shall hold.
+      below: a folder around it that the user named; no link below it may lead to the file.
 
     Raises:
       ConfigError: where it cannot be written.
     """
+    if below is not None:
+        require_no_link(path.parent, below)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)

@@ -1,42 +1,48 @@
 """Sizes of the study of the family."""
 
 import dataclasses
+from typing import Annotated
+
+from core.checks import NonEmpty, Size, checked
+from core.kinds import Range
+from experiments.settings import Many, ManyOrNone, Rate, Weight
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Planted features, a sweep over sparsity, dead latents, a decoder's residual stream, and times."""
 
-    features: int = 128
-    d: int = 32
-    latents: int = 256
-    k: int = 6
-    batch_size: int = 512
-    steps: int = 3_000
-    learning_rate: float = 3e-3
+    features: Size = 128
+    d: Size = 32
+    latents: Annotated[int, Range(1, 10_000_000)] = 256
+    k: Size = 6
+    batch_size: Size = 512
+    steps: ManyOrNone = 3_000
+    learning_rate: Rate = 3e-3
     """Adam's, decaying linearly to 0."""
-    dead_after: int = 50_000
-    examples: int = 16_384
+    dead_after: Many = 50_000
+    examples: Many = 16_384
     """Fresh examples on which all is measured."""
-    sweep_steps: int = 800
-    sweep_batch: int = 256
-    ks: tuple[int, ...] = (3, 6, 12, 24)
-    l1s: tuple[float, ...] = (0.1, 0.2, 0.3, 0.36, 0.42, 0.5)
+    sweep_steps: Many = 800
+    sweep_batch: Size = 256
+    ks: NonEmpty[Size] = (3, 6, 12, 24)
+    l1s: tuple[Weight, ...] = (0.1, 0.2, 0.3, 0.36, 0.42, 0.5)
     """Of ReLU with L1 and of gates."""
-    l0s: tuple[float, ...] = (0.003, 0.01, 0.03, 0.06)
+    l0s: tuple[Weight, ...] = (0.003, 0.01, 0.03, 0.06)
     """Weights of JumpReLU's penalty on L0."""
-    wide: int = 2_048
+    wide: Annotated[int, Range(0, 10_000_000)] = 2_048
     """Latents where many of them die."""
-    wide_rate: float = 1e-2
-    wide_steps: int = 3_000
-    lm_steps: int = 300
-    lm_width: int = 64
-    lm_sequences: int = 1_024
+    wide_rate: Rate = 1e-2
+    wide_steps: Many = 3_000
+    lm_steps: ManyOrNone = 300
+    lm_width: Annotated[int, Range(4, 65_536)] = 64
+    lm_sequences: Many = 1_024
     """Of 64 characters: those whose residual stream is stored."""
-    real_steps: int = 400
-    real_latents: tuple[int, ...] = (128, 256, 512)
-    real_ks: tuple[int, ...] = (4, 8, 16, 32)
-    repeats: int = 7
+    real_steps: ManyOrNone = 400
+    real_latents: NonEmpty[Annotated[int, Range(1, 10_000_000)]] = (128, 256, 512)
+    real_ks: NonEmpty[Size] = (4, 8, 16, 32)
+    repeats: ManyOrNone = 7
 
 
 PRESETS = {

@@ -1,47 +1,53 @@
 """Settings and presets of ``scan_eeg``."""
 
 import dataclasses
+from typing import Annotated
+
+from core.checks import NonEmpty, Size, checked
+from core.kinds import Range
+from experiments.settings import Many, Rate, Weight
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Planted people first, then what is learned from them, then real recordings."""
 
-    train: int = 600
-    test: int = 600
-    trials: int = 40
+    train: Annotated[int, Range(10, 1_000_000)] = 600
+    test: Annotated[int, Range(10, 1_000_000)] = 600
+    trials: Annotated[int, Range(1, 100_000)] = 40
     """Trials per average."""
-    kept: int = 8
+    kept: Annotated[int, Range(1, 100_000)] = 8
     """Single trials kept of them, from which the denoiser's inputs are drawn."""
-    betas: tuple[float, ...] = (2.0, 8.0, 16.0)
-    models: int = 2
+    betas: NonEmpty[Weight] = (2.0, 8.0, 16.0)
+    models: Annotated[int, Range(1, 10_000)] = 2
     """Models per beta and seed."""
-    reference_beta: float = 8.0
+    reference_beta: Weight = 8.0
     """The beta at which the planted effects are judged."""
-    features: tuple[int, ...] = (8, 8)
-    hidden: int = 128
-    latents: int = 10
-    steps: int = 2_000
-    supervised_steps: int = 300
+    features: tuple[Size, Size] = (8, 8)
+    hidden: Size = 128
+    latents: Size = 10
+    steps: Many = 2_000
+    supervised_steps: Many = 300
     """Of the supervised network, which overfits where it is trained for longer."""
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    scan_steps: int = 4_000
-    scan_batch: int = 64
-    scan_rate: float = 1e-3
-    beta_y: float = 1.0
-    lam: float = 10.0
-    recombination_steps: int = 3_000
-    recombination_rate: float = 3e-3
+    batch_size: Size = 64
+    learning_rate: Rate = 2e-3
+    scan_steps: Many = 4_000
+    scan_batch: Size = 64
+    scan_rate: Rate = 1e-3
+    beta_y: Weight = 1.0
+    lam: Weight = 10.0
+    recombination_steps: Many = 3_000
+    recombination_rate: Rate = 3e-3
     real: bool = True
     """Whether public recordings are used where they are found."""
-    real_steps: int = 200
-    real_beta: float = 4.0
-    repetitions: int = 10
+    real_steps: Many = 200
+    real_beta: Weight = 4.0
+    repetitions: Annotated[int, Range(1, 10_000)] = 10
     """Of the cross-validation over real people."""
-    cost_models: int = 6
-    cost_steps: int = 10
-    cost_repeats: int = 3
+    cost_models: Annotated[int, Range(1, 10_000)] = 6
+    cost_steps: Many = 10
+    cost_repeats: Annotated[int, Range(1, 100_000)] = 3
 
 
 PRESETS = {

@@ -65,7 +65,7 @@ def on_files(files: Any, config: Any) -> Any:
     """Adds the pages of the root folder."""
     made = importlib.import_module("mkdocs.structure.files").File
     for name, place in OF_ROOT.items():
-        files.append(made.generated(config, place, content=(ROOT / name).read_text()))
+        files.append(made.generated(config, place, content=(ROOT / name).read_text(encoding="utf-8")))
     return files
 
 

@@ -25,7 +25,15 @@ def remarks(run: Run) -> list[str]:
 
 def doubts(run: Run) -> list[str]:
     """Sentences about what limits the numbers of a run."""
-    return [*filter(None, (incomplete(run), leftover(run), other_code(run), other_preset(run)))]
+    return [*filter(None, (empty(run), incomplete(run), leftover(run), other_code(run), other_preset(run)))]
+
+
+def empty(run: Run) -> str:
+    """Whether a run has no number at all; empty where it has some."""
+    if run.records:
+        return ""
+    there = (run.folder / runs.RECORDS).exists()
+    return f"no numbers: {run.folder / runs.RECORDS} {'has no whole cell of this run' if there else 'is missing'}"
 
 
 def incomplete(run: Run) -> str:

@@ -9,6 +9,7 @@ import jax
 import pandas as pd
 from matplotlib.figure import Figure
 
+from core.errors import ConfigError
 from core.records import Record, Scalar
 from experiments.statistics import Statistic
 from experiments.style import Palette
@@ -175,6 +176,15 @@ class System:
     def config_type(self) -> type:
         """The class of its settings."""
         return type(next(iter(self.presets.values())))
+
+    def require_preset(self, name: str) -> None:
+        """Refuses what is none of the presets.
+
+        Raises:
+          ConfigError: names those that there are.
+        """
+        if name not in self.presets:
+            raise ConfigError(f"{self.slug} has no preset {name!r}; possible: {', '.join(self.presets)}")
 
 
 @dataclasses.dataclass(frozen=True)

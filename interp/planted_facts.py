@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
-from core.checks import Count, Fraction, Natural, checked
+from core.checks import Fraction, NonEmpty, Size, checked
 from core.errors import ConfigError
 from core.kinds import Range
 
@@ -35,24 +35,24 @@ _SLOT = 4
 class PlantedFacts:
     """Sizes of the corpus; words are counted per language."""
 
-    facts: Annotated[int, Range(2)] = 64
-    paraphrases: tuple[Count, ...] = (1, 4, 16)
+    facts: Annotated[int, Range(2, 1_000_000)] = 64
+    paraphrases: NonEmpty[Annotated[int, Range(1, 10_000)]] = (1, 4, 16)
     """Statements of a fact per order and language; equal shares of the facts have each."""
     orders: Literal["one", "both"] = "one"
     """Whether a fact is stated in one order of its names (every other fact B before A) or in both."""
     translated: Fraction = 0.25
     """Share of facts also stated in the second language, and of fillers written in it instead."""
-    fillers: Natural = 8192
-    length: Count = 32
-    vocabulary: Count = 512
-    relations: Count = 8
-    template_words: Count = 32
-    name_pieces: Count = 96
-    name_lengths: tuple[Count, Count] = (2, 3)
+    fillers: Annotated[int, Range(0, 100_000_000)] = 8192
+    length: Size = 32
+    vocabulary: Annotated[int, Range(8, 10_000_000)] = 512
+    relations: Size = 8
+    template_words: Size = 32
+    name_pieces: Size = 96
+    name_lengths: tuple[Annotated[int, Range(1, 64)], Annotated[int, Range(1, 64)]] = (2, 3)
     """Fewest and most tokens of a name."""
-    classes: Count = 4
+    classes: Size = 4
     """Classes of the older of the two words that the filler source remembers."""
-    branching: Count = 4
+    branching: Size = 4
     """Successors of a context in the filler source, each half as likely as the one before."""
 
     def __post_init__(self):
@@ -60,7 +60,6 @@ class PlantedFacts:
         fixed = _FUNCTION_WORDS + self.relations + self.template_words + self.name_pieces
         needed = 1 + 3 * _SLOT + 2 * longest
         _require(self.facts % 2 == 0, f"facts must be even, not {self.facts}")
-        _require(len(self.paraphrases) > 0, "paraphrases must name at least one number")
         _require(shortest <= longest, f"name_lengths must be (fewest, most), not {self.name_lengths}")
         _require(self.length >= needed, f"length must be at least {needed} to hold any statement, not {self.length}")
         _require(
@@ -141,7 +140,6 @@ class _Statements(NamedTuple):
     language: np.ndarray
 
 
-@checked
 def planted_facts(key: Key[Array, ""], settings: PlantedFacts) -> Corpus:
     """Draws a corpus: a pure function of the key, with labels and shapes that depend on the settings only."""
     facts_key, template_key, translation_key, filler_key = jax.random.split(key, 4)
@@ -164,7 +162,6 @@ def planted_facts(key: Key[Array, ""], settings: PlantedFacts) -> Corpus:
     return Corpus(sequences, queries, facts, translation, _content(translation, settings))
 
 
-@checked
 def token_names(translation: Int[Array, " W"], settings: PlantedFacts) -> tuple[str, ...]:
     """A readable name per token; those of the second language have an apostrophe after their translation's name."""
     pieces = [f"n{i}" for i in range(settings.name_pieces)]

@@ -1,6 +1,6 @@
 """The two commands: set-up is done once, repaired when interrupted, and a run without tests fails."""
 
-import itertools
+import collections
 import os
 import re
 import shutil
@@ -21,7 +21,8 @@ STUB = """#!/bin/sh
 case "$*" in
   *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo created >> calls ;;
   *"pip --version"*) exit 0 ;;
-  *"pip install"*) echo installed >> calls; test ! -e no-network ;;
+  *--require-hashes*) echo installed >> calls; test ! -e no-network ;;
+  *"pip install"*) case "$*" in *--no-deps*--no-build-isolation*) ;; *) exit 1 ;; esac ;;
   *--version*) echo Python 3.11.0 ;;
 esac
 """
@@ -95,27 +96,63 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def pins(machine: str) -> dict[str, str]:
-    """Versions of the lock file for a kind of machine."""
-    pinned = map(Requirement, (ROOT / "requirements.lock").read_text().splitlines())
-    environment = {"platform_machine": machine}
+LOCKS = {"test": "requirements.lock"} | {
+    extra: f"requirements-{extra}.lock" for extra in ("peers", "docs", "gpu", "tpu")
+}
+
+
+def locked(extra: str) -> list[tuple[Requirement, list[str]]]:
+    """Packages of a lock file and the digests of each."""
+    text = re.sub(r"^#.*\n", "", (ROOT / LOCKS[extra]).read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    lines = [line.split(" --hash=") for line in text.splitlines()]
+    return [(Requirement(line[0].strip()), [digest.strip() for digest in line[1:]]) for line in lines]
+
+
+def pins(machine: str, extra: str = "test") -> dict[str, str]:
+    """Versions of a lock file for a kind of machine."""
+    pinned, environment = [package for package, _ in locked(extra)], {"platform_machine": machine}
     return {canonical(p.name): str(p.specifier) for p in pinned if not p.marker or p.marker.evaluate(environment)}
 
 
-def test_everything_that_is_asked_for_is_pinned_to_a_version_that_was_asked_for():
+@pytest.mark.parametrize("extra", LOCKS)
+def test_everything_that_is_asked_for_is_pinned_to_a_version_that_was_asked_for(extra):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lists = [project["dependencies"], *(asked for name, asked in extras.items() if name not in ("gpu", "tpu"))]
-    pinned = pins("x86_64")
-    for asked in map(Requirement, itertools.chain.from_iterable(lists)):
+    more = [*extras["test"], *extras["lm"]] if extra == "test" else extras[extra]
+    pinned = pins("x86_64", extra)
+    for asked in map(Requirement, [*project["dependencies"], *more]):
         if asked.name != "relic":
             assert asked.specifier.contains(pinned[canonical(asked.name)].removeprefix("==")), asked
+
+
+@pytest.mark.parametrize("extra", LOCKS)
+def test_every_package_is_installed_only_if_it_has_a_known_digest(extra):
+    for package, digests in locked(extra):
+        assert str(package.specifier).startswith("=="), package
+        assert digests, package
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in digests), package
+
+
+def test_make_installs_nothing_without_comparing_digests():
+    installs = re.findall(r"^.*\$\(PIP_INSTALL\).*$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(installs) == 2
+    assert all("--require-hashes" in line or "--no-deps --no-build-isolation --editable ." in line for line in installs)
+
+
+def test_one_version_of_a_package_serves_all_extras():
+    versions: dict[str, set[str]] = collections.defaultdict(set)
+    for extra in LOCKS:
+        for name, version in pins("x86_64", extra).items():
+            versions[name].add(version)
+    assert not {name: found for name, found in versions.items() if len(found) > 1}
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "arm64", "aarch64"])
 def test_torch_and_torchvision_are_pinned_to_releases_made_for_each_other(machine):
     """Torch 2.n goes with torchvision 0.(n + 15); kronfluence asks for the latter and takes any."""
-    torch, torchvision = (pins(machine)[name].removeprefix("==").split(".") for name in ("torch", "torchvision"))
+    torch, torchvision = (
+        pins(machine, "peers")[name].removeprefix("==").split(".") for name in ("torch", "torchvision")
+    )
     assert int(torch[1]) + 15 == int(torchvision[1])
 
 
@@ -143,5 +180,5 @@ def test_make_peers_ends_by_importing_them(project):
 
 
 def test_no_registry_address_is_pinned():
-    for name in ("requirements.lock", "pyproject.toml", "Makefile"):
+    for name in (*LOCKS.values(), "pyproject.toml", "Makefile"):
         assert "://" not in (ROOT / name).read_text().replace("https://github.com", "")

@@ -23,7 +23,11 @@ def prepared(builder_class: Callable[..., Any], raw: list[Path]) -> Any:
         with _intact(folder):
             builder = builder_class(raw=raw, data_dir=str(folder), file_format="array_record")
         tfds.disable_progress_bar()
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except RuntimeError as error:  # ArrayRecord's, of a disk that is full
+            remedy = "make room, or name another place in RELIC_CACHE"
+            raise DataError(f"{folder}: the prepared data set cannot be written ({error}); {remedy}") from error
     return builder
 
 

@@ -319,7 +319,7 @@ def _main(side: str, size: str) -> None:
 def _peak_megabytes() -> float:
     """Of this program alone: what getrusage says counts the parent's too."""
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
 
 

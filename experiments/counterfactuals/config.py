@@ -1,66 +1,71 @@
 """Settings of the counterfactual experiments."""
 
 import dataclasses
+from typing import Annotated
 
 from causal.causal_diffae import Prediction
+from core.checks import NonEmpty, Size, checked
+from core.kinds import Range
+from experiments.settings import Many, ManyOrNone, Rate, Share, Weight
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Strokes (all seeds of a method as one program), two worlds of four variables, and real digits."""
 
     # Strokes, 12 x 12.
-    train: int = 20_000
-    test: int = 96
-    chain: int = 200
+    train: Many = 20_000
+    test: Annotated[int, Range(2, 10_000_000)] = 96
+    chain: Annotated[int, Range(2, 100_000)] = 200
     """T, linear betas."""
-    sampling: int = 30
+    sampling: Annotated[int, Range(1, 100_000)] = 30
     """DDIM steps each way."""
-    block: int = 8
+    block: Size = 8
     """k."""
-    width: int = 128
+    width: Size = 128
     """Of the denoiser."""
-    blocks: int = 3
+    blocks: Annotated[int, Range(1, 64)] = 3
     prediction: Prediction = "v"
     """What networks put out; the paper's is eps, which small networks learn much later."""
-    steps: int = 1_200
-    batch: int = 64
-    rate: float = 1e-3
+    steps: Many = 1_200
+    batch: Size = 64
+    rate: Rate = 1e-3
     """Of Adam, falling linearly to a hundredth of it."""
-    ema: float = 0.995
-    dropped: float = 0.1
+    ema: Share = 0.995
+    dropped: Share = 0.1
     """Probability of leaving out the code or the labels (classifier-free training)."""
-    small_gamma: float = 0.002
-    fractions: tuple[float, ...] = (0.5, 0.2)
+    small_gamma: Weight = 0.002
+    fractions: NonEmpty[Annotated[float, Range(above=0, most=1)]] = (0.5, 0.2)
     """Shares of labelled examples, besides all of them."""
-    weights: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+    weights: NonEmpty[Weight] = (0.0, 0.5, 1.0, 1.5)
     """Of guidance."""
-    places: tuple[float, ...] = (-1.5, -0.75, 0.0, 0.75, 1.5, 2.25)
+    places: NonEmpty[Annotated[float, Range(-100, 100)]] = (-1.5, -0.75, 0.0, 0.75, 1.5, 2.25)
     """Of traversals, in standard deviations of the labels."""
-    traversed: int = 32
+    traversed: Size = 32
     """Test strokes that are moved through them."""
-    classifier_scale: float = 10.0
+    classifier_scale: Weight = 10.0
     """Of Diff-SCM's gradients."""
-    vae_steps: int = 1_000
-    predictor_steps: int = 500
-    nulls: tuple[int, ...] = (1, 10)
+    vae_steps: Many = 1_000
+    predictor_steps: Many = 500
+    nulls: NonEmpty[Annotated[int, Range(1, 1000)]] = (1, 10)
     """Numbers of null interventions for composition."""
     # Pendulum and circuit.
-    world_side: int = 14
-    world_train: int = 2_000
-    world_steps: int = 600
-    world_width: int = 128
+    world_side: Annotated[int, Range(4, 512)] = 14
+    world_train: Many = 2_000
+    world_steps: Many = 600
+    world_width: Size = 128
     # Digits.
-    digit_seeds: int = 1
+    digit_seeds: ManyOrNone = 1
     """Real digits are run for seeds below this."""
-    digit_channels: tuple[int, ...] = (16, 32)
-    digit_block: int = 8
-    digit_steps: int = 600
-    digit_batch: int = 32
-    digit_test: int = 256
-    digit_sampling: int = 20
-    digit_rate: float = 1e-3
-    classifier_steps: int = 300
+    digit_channels: NonEmpty[Size] = (16, 32)
+    digit_block: Size = 8
+    digit_steps: Many = 600
+    digit_batch: Size = 32
+    digit_test: Many = 256
+    digit_sampling: Annotated[int, Range(1, 100_000)] = 20
+    digit_rate: Rate = 1e-3
+    classifier_steps: Many = 300
 
 
 PRESETS = {

@@ -2,10 +2,12 @@
 
 import dataclasses
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
+from core.checks import NonEmpty, Size, checked
 from core.datasets.interactions import Name
-from experiments.settings import require_known
+from core.kinds import Range
+from experiments.settings import Many, Rate, Scale, Share, Weight, require_known
 from rec.dccf import VARIANTS
 
 SIMULATED = "intents"
@@ -24,6 +26,7 @@ BEST_STEP, STOPPED = "best step", "stopped by validation"
 """What is recorded of stopping: the step whose parameters are tested, and 1 where patience ended before the steps."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings of a comparison."""
@@ -32,64 +35,63 @@ class Config:
     """The data of the main comparison: a data set, or "intents" for the generator."""
     simulate_if_missing: bool = True
     """Whether the generator stands in where the data set cannot be found."""
-    methods: tuple[str, ...] = MAIN
+    methods: NonEmpty[str] = MAIN
     ablations: tuple[str, ...] = ()
     """Methods compared on simulated intents."""
     robust: tuple[str, ...] = ()
     """Methods trained on simulated intents without and with false edges."""
-    false_edges: float = 0.2
+    false_edges: Annotated[float, Range(above=0, most=10)] = 0.2
     """False training edges as a share of the true ones."""
-    evaluations: int = 20
+    evaluations: Annotated[int, Range(1, 100_000)] = 20
     """How often a learning curve is measured."""
-    validation: float = 0.0
+    validation: Share = 0.0
     """Share of each user's training items held out to choose when to stop; 0: every method trains for its steps."""
-    patience: int = 4
+    patience: Annotated[int, Range(1, 100_000)] = 4
     """Measurements without a better one after which a method stops, where it stops by validation."""
 
-    dim: int = 32
-    layers: int = 2
-    learning_rate: float = 1e-3
+    dim: Size = 32
+    layers: Annotated[int, Range(1, 64)] = 2
+    learning_rate: Rate = 1e-3
     """Of every method but DCCF."""
-    batch_size: int = 2048
+    batch_size: Annotated[int, Range(1, 10_000_000)] = 2048
     """Triples per step of every method but DCCF."""
-    steps: int = 4000
+    steps: Many = 4000
     """Of BPR-MF and LightGCN."""
-    costly_steps: int = 1500
+    costly_steps: Many = 1500
     """Of SGL, SimGCL and DGCF, whose steps take several times as long."""
-    reg: float = 1e-4
-    sgl_weight: float = 0.1
-    simgcl_weight: float = 0.5
+    reg: Weight = 1e-4
+    sgl_weight: Weight = 0.1
+    simgcl_weight: Weight = 0.5
 
-    dccf_batch_size: int = 512
-    dccf_learning_rate: float = 1e-3
-    dccf_steps: int = 600
-    intents: int = 64
+    dccf_batch_size: Annotated[int, Range(1, 10_000_000)] = 512
+    dccf_learning_rate: Rate = 1e-3
+    dccf_steps: Many = 600
+    intents: Size = 64
     """K."""
-    temperature: float = 1.0
-    ssl: float = 0.1
+    temperature: Scale = 1.0
+    ssl: Weight = 0.1
     """lambda_1."""
-    embedding_reg: float = 2.5e-5
+    embedding_reg: Weight = 2.5e-5
     """lambda_2 at the published batch of 10,240; the term is a sum, so it is scaled by 10,240 / batch."""
-    prototype_reg: float = 5e-3
+    prototype_reg: Weight = 5e-3
     """lambda_3."""
 
-    users: int = 1000
+    users: Annotated[int, Range(10, 10_000_000)] = 1000
     """Of the generator."""
-    items: int = 750
-    simulated_steps: int = 1000
-    simulated_dccf_steps: int = 600
-    simulated_intents: int = 16
+    items: Annotated[int, Range(30, 1_000_000)] = 750
+    simulated_steps: Many = 1000
+    simulated_dccf_steps: Many = 600
+    simulated_intents: Size = 16
     """K on simulated intents, of which there are 4."""
-    simulated_ssl: float = 0.01
+    simulated_ssl: Weight = 0.01
     """lambda_1 there; with lambda_2 chosen by N@20 on draws of the generator with other seeds."""
+    simulated_embedding_reg: Weight = 4e-4
+    """lambda_2 there, at a batch of 10,240."""
 
     def __post_init__(self):
         named = (*self.methods, *self.ablations, *self.robust)
-        plain = [name for name in named if not re.fullmatch(rf"({'|'.join(VARIANTS)}) K=[1-9]\d*", name)]
+        plain = [name for name in named if not re.fullmatch(rf"({'|'.join(VARIANTS)}) K=[1-9]\d{{0,3}}", name)]
         require_known("method", plain, dict.fromkeys((*MAIN, PEER, *VARIANTS)))
-
-    simulated_embedding_reg: float = 4e-4
-    """lambda_2 there, at a batch of 10,240."""
 
 
 SMOKE = Config(

@@ -1,8 +1,11 @@
 """Settings of the influence experiments."""
 
 import dataclasses
+from typing import Annotated, Literal
 
-from experiments.settings import require_known
+from core.checks import NonEmpty, Size, checked
+from core.kinds import Range
+from experiments.settings import Many, ManyOrNone, Scale, require_known
 from interp.planted_facts import PlantedFacts
 
 TINY_FACTS = PlantedFacts(
@@ -19,50 +22,51 @@ TASKS = ("regression", "image", "language")
 """Problems on which attributions are compared."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings; every cell of the run is one (part, seed)."""
 
-    tasks: tuple[str, ...] = TASKS
-    costly_seeds: int = 3
+    tasks: NonEmpty[Literal["regression", "image", "language"]] = TASKS
+    costly_seeds: ManyOrNone = 3
     """Images, language and the planted corpus are run for seeds below this; all seeds run the rest."""
-    damping: float = 1e-2
+    damping: Scale = 1e-2
     """lambda, the same for the response and all curvatures."""
-    dampings: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    dampings: NonEmpty[Scale] = (1e-3, 1e-2, 1e-1)
     """lambda of the comparison with the exact influence."""
-    width: int = 24
+    width: Size = 24
     """Of the two hidden layers of the regression network."""
-    regression_steps: int = 500
-    image_train: int = 500
-    image_steps: int = 600
-    image_width: int = 16
-    language_train: int = 64
-    language_steps: int = 300
-    language_width: int = 16
-    moved: int = 12
+    regression_steps: Many = 500
+    image_train: Annotated[int, Range(10, 60_000)] = 500
+    image_steps: Many = 600
+    image_width: Size = 16
+    language_train: Many = 64
+    language_steps: Many = 300
+    language_width: Annotated[int, Range(4, 65_536)] = 16
+    moved: Size = 12
     """Training examples whose response is optimised."""
-    queries: int = 16
-    response_steps: int = 500
-    lissa_iterations: int = 1000
-    lissa_batch: int = 32
-    subsets: int = 50
+    queries: Size = 16
+    response_steps: Many = 500
+    lissa_iterations: Many = 1000
+    lissa_batch: Size = 32
+    subsets: Annotated[int, Range(2, 100_000)] = 50
     """Random halves of the training set for the linear datamodelling score."""
-    retrained: int = 2
+    retrained: Annotated[int, Range(1, 10_000)] = 2
     """Seeds per subset."""
-    mislabelled: int = 2000
+    mislabelled: Annotated[int, Range(20, 60_000)] = 2000
     """Digits of the mislabel detection, a tenth of them with a wrong label."""
     corpus: PlantedFacts = dataclasses.field(default_factory=lambda: SMALL_FACTS)
-    widths: tuple[int, ...] = (32, 48, 64)
+    widths: NonEmpty[Annotated[int, Range(4, 65_536)]] = (32, 48, 64)
     """Of the decoders on the planted corpus; the last is also studied token by token."""
-    depths: tuple[int, ...] = (1, 2, 3)
-    corpus_steps: int = 1500
-    top: int = 20
+    depths: NonEmpty[Annotated[int, Range(1, 256)]] = (1, 2, 3)
+    corpus_steps: Many = 1500
+    top: Size = 20
     """Sequences looked at per query."""
-    rank: int = 32
+    rank: Size = 32
     """Of the queries' gradients where these are approximated."""
     cost: bool = True
     """Whether to time the stages along width, depth, length and number of examples, once."""
-    candidates: float = 0.1
+    candidates: Annotated[float, Range(above=0, most=1)] = 0.1
     """Share of the training sequences that the token filter keeps."""
 
     def __post_init__(self):

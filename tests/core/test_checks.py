@@ -13,7 +13,7 @@ import pytest
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from core.checks import FINITE, Count, Range, OpenFraction, checked, require_finite, require_indices, require_one_of
+from core.checks import FINITE, Count, OpenFraction, Range, checked, require_finite, require_indices, require_one_of
 from core.errors import ConfigError
 
 

@@ -101,7 +101,7 @@ ERRORS = {
     "no run": (["table", TOY], ["no run", "relic run"]),
     "unknown benchmark": (["bench", "nothing"], ["no benchmark 'nothing'", "spmm"]),
     "unknown data set": (["data", "prepare", "moon"], ["no data set 'moon'", "lastfm_cf"]),
-    "tpu without type": (["launch", TOY, "--on", "tpu-vm"], ["--accelerator"]),
+    "tpu without type": (["launch", TOY, "--on", "tpu-vm", "--preset", "small"], ["--accelerator"]),
 }
 
 
@@ -274,7 +274,7 @@ def test_seeds_are_a_count_or_a_list(text, expected):
     assert settings.seeds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "", ",", "1,1", "1.5"])
+@pytest.mark.parametrize("text", ["0", "-1", "", ",", "1,1", "1.5", "4294967296,", "0,2000000001", "1000000", "9" * 30])
 def test_other_seeds_are_refused(text):
     with pytest.raises(ConfigError, match="--seeds takes"):
         settings.seeds(text)

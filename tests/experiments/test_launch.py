@@ -1,6 +1,8 @@
 """Job files run one ``relic run`` on every host; the Slurm one is executed here as two processes."""
 
+import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -26,6 +28,7 @@ FILES = {
 
 def job_file(target: str, folder: Path, *options: str) -> Path:
     path = folder / f"job-{target}"
+    options = options if "--preset" in options else ("--preset", "small", *options)
     assert main(["launch", TOY, "--on", target, "--output", str(path), *options, *FILES[target]]) == 0
     return path
 
@@ -49,6 +52,8 @@ def test_the_jobset_has_a_pod_per_host_and_restarts_when_preempted(tmp_path):
     job = yaml.safe_load(job_file("gke", tmp_path).read_text())
     assert (job["apiVersion"], job["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert job["spec"]["failurePolicy"]["maxRestarts"] > 0
+    name = "a" * 100
+    assert len(launch.job(TOY, preset="small", image=name).name) <= launch.LONGEST_NAME
     spec = job["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert (spec["parallelism"], spec["completions"], spec["completionMode"]) == (4, 4, "Indexed")
     container = spec["template"]["spec"]["containers"][0]
@@ -59,7 +64,7 @@ def test_the_jobset_has_a_pod_per_host_and_restarts_when_preempted(tmp_path):
 
 
 def test_what_a_cluster_needs_is_asked_for(tmp_path, capsys):
-    assert main(["launch", TOY, "--on", "gke", "--output", str(tmp_path / "job")]) == 2
+    assert main(["launch", TOY, "--on", "gke", "--preset", "small", "--output", str(tmp_path / "job")]) == 2
     assert "--image" in capsys.readouterr().err
     assert not (tmp_path / "job").exists()
 
@@ -136,3 +141,106 @@ def test_a_job_that_was_stopped_is_queued_again(tmp_path, monkeypatch):
     result = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 75
     assert "requeue 7" in result.stdout
+
+
+REFUSED = {
+    "unknown system": (["nosuch"], "no system 'nosuch'"),
+    "planned system": (["diffkg"], "planned"),
+    "path": (["../../dccf"], "no system"),
+    "line end in the system": (["dccf\n#SBATCH --uid=0"], "line ends"),
+    "unknown preset": ([TOY, "--preset", "papper"], "no preset 'papper'"),
+    "bad seeds": ([TOY, "--seeds", "-1"], "--seeds"),
+    "large seeds": ([TOY, "--seeds", "4294967296,"], "--seeds"),
+    "unknown setting": ([TOY, "--set", "stepps=3"], "did you mean steps"),
+    "bad setting": ([TOY, "--set", "steps=many"], "steps"),
+    "line end in a setting": ([TOY, "--set", "source=a\nb"], "line ends"),
+    "line end in a folder": ([TOY, "--workdir", "a\nb"], "line ends"),
+    "no hosts": ([TOY, "--hosts", "0"], "hosts"),
+    "fewer than no hosts": ([TOY, "--hosts", "-3"], "hosts"),
+    "no hours": ([TOY, "--hours", "0"], "hours"),
+    "very many hours": ([TOY, "--hours", "1000000"], "hours"),
+    "line end in the accelerator": ([TOY, "--accelerator", "gpu:8\n#SBATCH --uid=0"], "accelerator"),
+    "command in the accelerator": ([TOY, "--accelerator", "$(id)"], "accelerator"),
+    "command in the zone": ([TOY, "--zone", "a;id"], "zone"),
+    "command in the image": ([TOY, "--image", 'a"\n'], "image"),
+    "command in the bucket": ([TOY, "--bucket", "a b"], "bucket"),
+    "half a quotation": ([TOY, "--relic", "relic '"], "relic"),
+}
+
+
+@pytest.mark.parametrize("target", FILES)
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_job_that_could_not_run_is_refused_and_nothing_is_written(case, target, tmp_path, capsys, monkeypatch):
+    arguments, expected = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    options = {"--preset": "small", **dict(zip(FILES[target][::2], FILES[target][1::2], strict=True))}
+    options |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    words = [word for pair in options.items() for word in pair]
+    assert main(["launch", arguments[0], "--on", target, *words]) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.startswith("relic: ")
+    assert not list(tmp_path.iterdir())
+
+
+ODD = (
+    "it's",
+    "$HOME",
+    "`id`",
+    "a;id",
+    '"',
+    "a b",
+    "$(id)",
+    "#",
+    "\\",
+    "%x",
+    "é",
+    "${A}$$",
+    "*",
+    "<!--",
+    "~",
+    "-x",
+    "--x",
+)
+RUN_HERE = {
+    "srun": """#!/bin/bash
+while [[ "$1" == --* ]]; do shift; done
+exec "$@"
+""",
+    "scontrol": "#!/bin/bash\necho host\n",
+    "gcloud": """#!/bin/bash
+for word in "$@"; do case "$word" in --command=*timeout*) cd "$HOME"; bash -c "${word#--command=}";; esac; done
+""",
+    "git": "#!/bin/bash\n",
+    "relic": f"#!/bin/bash\nexec {sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))' \"$@\"\n",
+}
+
+
+@pytest.mark.parametrize("target", FILES)
+def test_every_word_of_the_command_arrives_as_it_was_given(target, tmp_path):
+    for name, text in RUN_HERE.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "relic").rename(tmp_path / "my relic")
+    (tmp_path / "relic" / ".venv").mkdir(parents=True)
+    options = [word for text in ODD for word in ("--set", f"source={text}")]
+    workdir, relic = "it's $(id) ;x", shlex.join([str(tmp_path / "my relic")])
+    script = job_file(target, tmp_path, *options, "--workdir", workdir, "--relic", relic)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "SLURM_JOB_NODELIST": "n", "A": "1"}
+    command = ["bash", str(script)]
+    if target == "gke":
+        [job] = yaml.safe_load(script.read_text())["spec"]["replicatedJobs"]
+        command = job["template"]["spec"]["template"]["spec"]["containers"][0]["command"]
+        command = [word.replace("$$(", "$(") for word in command]  # as Kubernetes does
+    environment |= {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "JOB_COMPLETION_INDEX": "0", "SLURM_JOB_ID": "1"}
+    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    arrived = json.loads(result.stdout)
+    assert [w.removeprefix("source=") for w in arrived if w.startswith("source=")] == list(ODD)
+    assert arrived[:6] == ["run", TOY, "--preset", "small", "--seeds", "3"]
+    assert arrived[-3:] == ["--workdir", workdir, "--distributed"]
+
+
+def test_job_files_use_no_names_in_tmp_that_others_can_foresee(tmp_path):
+    assert not [
+        target for target in FILES if "/tmp/" in job_file(target, tmp_path).read_text().replace(str(tmp_path), "")
+    ]

@@ -15,7 +15,7 @@ from core.errors import DataError
 from core.fit import fit
 from core.learner import gradient_learner
 from core.parallel import data_mesh, data_parallel, shard_batch
-from experiments import runs
+from experiments import registry, runs
 from experiments.registry import Found
 from experiments.runner import execute
 from experiments.style import Palette, captioned
@@ -147,10 +147,11 @@ SYSTEM = System(
     figures=figures,
     colours=COLOURS,
 )
+registry.add(Found(SYSTEM, "tests.experiments.toy"))
 
 
-def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
-    """A run with numbers of the toy's shape and no training."""
+def quick_system(system=SYSTEM):
+    """The system with numbers of the toy's shape and no training."""
 
     def numbers(config, context):
         for method, shift in (("sgd", 0.0), ("adam", 0.02), ("<b>&", 0.5)):
@@ -164,5 +165,10 @@ def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
                     context.record(**cell, metric="loss", value=1 / step, step=step)
                 context.finish(**cell)
 
-    found = Found(dataclasses.replace(system, run=numbers), "tests.experiments.toy")
+    return dataclasses.replace(system, run=numbers)
+
+
+def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
+    """A run of the quick system."""
+    found = Found(quick_system(system), "tests.experiments.toy")
     return runs.read(execute(found, preset=preset, seeds=seeds, workdir=workdir, command="relic run toy"))
