@@ -14,7 +14,7 @@ The only randomness is that of starts and samples; ``replications`` of them run 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -209,13 +209,22 @@ def order_of_learning(config: Config, context: Context, name: str) -> None:
                     note(context, name, objective, "features learned", seed, np.isfinite(when).sum(), place)
 
 
-def variant_learner(config: Config, variant: str, objective: Objective, model: DeepLinear):
+def variant_learner(
+    config: Config,
+    variant: Literal["population", "mini-batches", "averaged target"],
+    objective: Objective,
+    model: DeepLinear,
+):
     """Population flow, fresh mini-batches at every step, or an averaged target; all from orthogonal starts."""
     start, tx = orthogonal(model, config.eps, 0.1), optax.sgd(config.dt)
-    if variant == "averaged target":
-        return ema_target_learner(model, tx, config.ema_decay, start)
     gd = learner(objective, model, tx, start)
-    return with_sampler(gd, minibatch_sampler(config.batch_size)) if variant == "mini-batches" else gd
+    match variant:
+        case "averaged target":
+            return ema_target_learner(model, tx, config.ema_decay, start)
+        case "mini-batches":
+            return with_sampler(gd, minibatch_sampler(config.batch_size))
+        case "population":
+            return gd
 
 
 def rank_correlations(config: Config, context: Context) -> None:

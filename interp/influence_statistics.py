@@ -6,13 +6,13 @@ arXiv 2308.03296.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Num
 
-from core.checks import Count, OpenFraction, checked
+from core.checks import FINITE, Count, Fraction, OpenFraction, checked
 from core.errors import ConfigError
 from core.stats import central, exponential_rate
 
@@ -69,8 +69,9 @@ def tail(scores: Num[np.ndarray, "*Q N"], quantile: OpenFraction = 0.99, level: 
     return Tail(exponent, low, high, threshold, n, np.sqrt(n) * ratio.mean(1) / ratio.std(1))
 
 
+@checked
 def positive_share(
-    scores: Float[np.ndarray, "Q N"], tops: Sequence[float] = (0.01, 0.05, 0.1)
+    scores: Annotated[Num[np.ndarray, "Q N"], FINITE], tops: Sequence[Fraction] = (0.01, 0.05, 0.1)
 ) -> Float[np.ndarray, "Q P"]:
     """The share of each query's total positive influence that its highest sequences cover.
 
@@ -90,8 +91,9 @@ def positive_share(
     )
 
 
+@checked
 def recall(
-    scores: Float[np.ndarray, "Q N"], own: Bool[np.ndarray, "Q N"], n: int | None = None
+    scores: Annotated[Num[np.ndarray, "Q N"], FINITE], own: Bool[np.ndarray, "Q N"], n: Count | None = None
 ) -> Float[np.ndarray, " Q"]:
     """The share of a query's own sequences among its n highest; NaN where it has none.
 
@@ -108,6 +110,7 @@ def recall(
     return np.divide(found, owned, out=np.full(len(owned), np.nan), where=owned > 0)
 
 
+@checked
 def token_overlap(
     query_tokens: ArrayLike,
     tokens: ArrayLike,
@@ -133,6 +136,7 @@ def _present(tokens: Int[np.ndarray, "n T"], content: Bool[np.ndarray, " V"]) ->
     return present & content
 
 
+@checked
 def group_means(scores: Float[np.ndarray, "Q N"], members: Bool[np.ndarray, "Q N"]) -> Float[np.ndarray, " Q"]:
     """The mean score of a group of sequences for each query; NaN where the group is empty."""
     members = np.asarray(members, bool)
@@ -198,6 +202,7 @@ class Concentration(NamedTuple):
     """What an even spread over the real tokens would give."""
 
 
+@checked
 def concentration(
     token_scores: Float[np.ndarray, "n T"], marked: Bool[np.ndarray, "n T"], mask: Bool[np.ndarray, "n T"]
 ) -> Concentration:
@@ -215,8 +220,9 @@ def concentration(
     return Concentration(share, marked.sum(1) / np.maximum(mask.sum(1), 1))
 
 
+@checked
 def layer_shares(
-    layer_scores: Mapping[str, Float[np.ndarray, "Q N"]], group: Callable[[str], str], k: int
+    layer_scores: Mapping[str, Num[np.ndarray, "Q N"]], group: Callable[[str], str], k: Count
 ) -> dict[str, Float[np.ndarray, " Q"]]:
     """The share of each group of layers in the summed influence of every query's k highest sequences; they add to one.
 

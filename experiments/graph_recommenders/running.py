@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from core.datasets.interactions import Interactions, hold_out, load
 from core.early_stopping import Stopping, is_open, stop_by_validation
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from core.fit import Fit, fit
 from core.learner import Learner, Params, State, replicate_seeds, seed_keys
 from core.records import Scalar, to_plain
@@ -173,9 +173,15 @@ def solve(sample: Sample, name: str, note: "Notes") -> None:
 
 def closed_form(interactions: Interactions, name: str) -> tuple[Any, Score]:
     """A model without training, and how it scores."""
-    if name == "Popularity":
-        return jnp.asarray(popularity(interactions)), popularity_score
-    weights = ease(interactions) if name == "EASE" else item_knn(interactions)
+    match name:
+        case "Popularity":
+            return jnp.asarray(popularity(interactions)), popularity_score
+        case "EASE":
+            weights = ease(interactions)
+        case "Item-kNN":
+            weights = item_knn(interactions)
+        case _:
+            raise ConfigError(f"there is no closed form of {name!r}; possible: {', '.join(CLOSED_FORM)}")
     return (RecGraph.build(interactions), jnp.asarray(weights)), history_score
 
 
