@@ -4,10 +4,12 @@ from typing import Any
 
 import jax
 
+from core.checks import Count, checked
 from core.learner import Batch, Learner, LearnerLike, Metrics
 
 
-def scan_steps(learner: LearnerLike, k: int, *, stacked: bool = False) -> Learner:
+@checked
+def scan_steps(learner: LearnerLike, k: Count, *, stacked: bool = False) -> Learner:
     """``k`` updates as one, scanned.
 
     Args:
