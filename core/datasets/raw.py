@@ -1,6 +1,7 @@
 """Raw files: where they are found, how they are fetched, and how they are read without trusting them."""
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import http.client
@@ -271,7 +272,7 @@ def fields_of(content: bytes) -> dict[str, Any]:
 
 _DAMAGE = (
     OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
-    RecursionError, MemoryError, OverflowError,
+    RecursionError, MemoryError, OverflowError, csv.Error,
 )  # fmt: skip
 """What is raised where a damaged file is opened and decoded."""
 

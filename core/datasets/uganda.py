@@ -84,8 +84,9 @@ def places(explicit: Path | None = None) -> Places:
     """
     path = needed(FOLDER, "wide39.npz", REMEDY, explicit)
     keys, longitude, latitude = _fields(path, "keys", "lon_rounded", "lat_rounded")
+    whole_numbers(keys, f"{path}: field 'keys'")
     for name, values in (("lon_rounded", longitude), ("lat_rounded", latitude)):
-        if values.shape != keys.shape or values.dtype.kind != "f":
+        if keys.ndim != 1 or not len(keys) or values.shape != keys.shape or values.dtype.kind != "f":
             raise DataError(f"{path}: field {name!r} is not a number for each key; get the file again")
     return Places(longitude, latitude)
 

@@ -2,14 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from core.checks import Count, Fraction, Positive, checked
 from core.datasets.raw import read_json
 from core.errors import ConfigError, DataError
-from core.kinds import shown
+from core.kinds import Range, shown
 
 Family = Literal["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"]
+Size = Annotated[int, Range(1, 2**31 - 1)]
+"""Of an axis of an array."""
 FAMILIES: tuple[str, ...] = get_args(Family)
 
 
@@ -34,17 +36,17 @@ class DecoderConfig:
       ConfigError: where a field is not one of its choices, or sizes do not divide.
     """
 
-    vocab_size: Count
-    width: Count
-    layers: Count
-    heads: Count
-    kv_heads: Count | None = None
+    vocab_size: Size
+    width: Size
+    layers: Size
+    heads: Size
+    kv_heads: Size | None = None
     """Key and value heads; as many as query heads if None."""
-    head_dim: Count | None = None
+    head_dim: Size | None = None
     """Width of a head; width / heads if None."""
-    hidden: Count | None = None
+    hidden: Size | None = None
     """Width inside the MLP; four times the width if None."""
-    max_length: Count = 1024
+    max_length: Size = 1024
     """Rows of the table of learned positions."""
     positions: Literal["learned", "rotary"] = "learned"
     rotary_fraction: Fraction = 1.0
@@ -61,7 +63,7 @@ class DecoderConfig:
     """RMS norms over the heads of queries and keys before rotation."""
     tied: bool = True
     """Whether logits are inner products with the token embeddings."""
-    window: Count | None = None
+    window: Size | None = None
     """A query sees the last so many keys only; all if None."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the matrix products; softmax, norms and logits are in float32."""

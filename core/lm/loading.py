@@ -1,5 +1,6 @@
 """Decoder weights from safetensors, whatever their family calls them."""
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,9 +46,7 @@ def load_params(
         files outside of the folder.
       ConfigError: where safetensors is not installed.
     """
-    shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros(2, jnp.int32))["params"]
-    flat = {tuple(str(k.key) for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
-    target, unknown = _Target(flat, jnp.dtype(dtype)), []
+    target, unknown = _Target(_shapes(config), jnp.dtype(dtype)), []
     for file, name, tensor in _tensors(Path(folder)):
         parts = list(_parts(name, config))
         if not parts and not IGNORED.search(name):
@@ -67,6 +66,12 @@ def load_params(
             node = node.setdefault(key, {})
         node[place[-1]] = jnp.asarray(array)
     return params
+
+
+@functools.cache
+def _shapes(config: DecoderConfig) -> dict[Place, Any]:
+    shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros(2, jnp.int32))["params"]
+    return {tuple(str(k.key) for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
 
 
 class _Target:
