@@ -55,7 +55,11 @@ def _is_numbers(value: Any) -> bool:
 def described(batch: PyTree) -> Leaves:
     """What a batch is made of."""
     leaves = jax.tree_util.tree_leaves_with_path(batch)
-    return [(jax.tree_util.keystr(path), np.shape(leaf), str(jax.dtypes.result_type(leaf))) for path, leaf in leaves]
+    return [(jax.tree_util.keystr(path), np.shape(leaf), _dtype(leaf)) for path, leaf in leaves]
+
+
+def _dtype(leaf: Any) -> str:
+    return str(leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype)
 
 
 def in_words(leaves: Leaves) -> str:

@@ -417,7 +417,7 @@ def of_first_run(leaf: Array) -> Array:
 
 
 @checked
-def seed_keys(seeds: Int[Array, " seeds"] | Sequence[int]) -> Key[Array, " seeds"]:
+def seed_keys(seeds: Int[Array, " seeds"] | Int[np.ndarray, " seeds"] | Sequence[int]) -> Key[Array, " seeds"]:
     """One key per integer seed, equal to ``jax.random.key(seed)`` each.
 
     Raises:

@@ -127,6 +127,16 @@ BATCHES = {
 }  # fmt: skip
 
 
+def test_an_identity_must_be_values_of_json(tmp_path):
+    with pytest.raises(ConfigError, match="identity must be JSON values by name"):
+        train(workdir=tmp_path, identity={"a": {1, 2}})
+
+
+def test_keys_among_the_data_are_arrays_too():
+    noisy = learner(lambda params, key, batch: (loss(params, key, batch)[0] + jax.random.normal(batch["key"]), {}))
+    assert len(train(noisy, {**X, "key": KEY}).history) == 2
+
+
 def five():
     return jax.tree.map(lambda leaf: leaf[:5], X)
 
