@@ -1,7 +1,7 @@
 """Batches that are functions of (seed, step): shuffled epochs on the device, or through Grain on the host."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, Protocol
 
 import grain.python as grain
 import jax
@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
+from core.checks import Count, Natural, checked
 from core.digest import of_arrays
 from core.errors import ConfigError, DataError
+from core.kinds import Range, shown
 from core.learner import Stream, stream
 
 _ROUNDS = 10
@@ -19,8 +21,9 @@ _LOOKED_AT = 256
 """Examples of a source that its digest looks at."""
 
 
+@checked
 def epoch_sampler(
-    batch_size: int, num_examples: int | None = None
+    batch_size: Count, num_examples: Count | None = None
 ) -> Callable[[PyTree, Key[Array, ""], Int[Array, ""]], PyTree]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: shuffled epochs of arrays on the device.
 
@@ -58,7 +61,8 @@ def common_length(data: PyTree) -> int:
     return next(iter(sizes.values()))[0]
 
 
-def permuted(key: Key[Array, ""], index: Int[Array, " n"], size: int) -> Int[Array, " n"]:
+@checked
+def permuted(key: Key[Array, ""], index: Int[Array, " n"], size: Count) -> Int[Array, " n"]:
     """Where a random permutation of 0, ..., size - 1 sends each index, in constant memory.
 
     A Feistel network permutes the numbers of an even count of bits; walking its cycles from an index until it comes
@@ -89,6 +93,18 @@ def _mix(value: Int[Array, "..."]) -> Int[Array, "..."]:
     return value ^ (value >> 16)
 
 
+class RandomAccess(Protocol):
+    """Examples by their place."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """One of them."""
+        ...
+
+
 class GrainBatches:
     """Shuffled, batched examples of a random-access source, through Grain; resumes at any batch exactly.
 
@@ -99,22 +115,31 @@ class GrainBatches:
       shard: this process's number and how many there are; JAX's own if None. All shards of an epoch are equally long,
         so that processes start each epoch at the same step and never hold the same example in one.
       threads: how many read ahead; the batches are the same for any number. 0 reads when a batch is asked for.
+
+    Raises:
+      ConfigError: where a number is out of range, or the source has no length or too few examples.
+      DataError: (``next``) where an example is None, or does not fit into a batch with others.
     """
 
+    @checked
     def __init__(
         self,
-        source: Sequence[Any],
-        batch_size: int,
+        source: RandomAccess,
+        batch_size: Count,
         *,
-        seed: int = 0,
-        shard: tuple[int, int] | None = None,
-        threads: int = 0,
+        seed: Annotated[int, Range(0, 2**32 - 1)] = 0,
+        shard: tuple[Natural, Count] | None = None,
+        threads: Natural = 0,
     ):
+        if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+            raise ConfigError(f"a source must have a length and indices, as a list has, not {shown(source)}")
         number, count = shard or (jax.process_index(), jax.process_count())
+        if number >= count:
+            raise ConfigError(f"shard {number} of {count}: shards are numbered from 0 to {count - 1}")
         size = len(source) // count
         if size < batch_size:
             raise ConfigError(f"a batch of {batch_size} examples cannot be drawn from {len(source)} in {count} shards")
-        data = grain.MapDataset.source(source).seed(seed).shuffle()[number : size * count : count]
+        data = grain.MapDataset.source(_Examples(source)).seed(seed).shuffle()[number : size * count : count]
         data = data.batch(batch_size, drop_remainder=True).repeat(None)
         self._source, self._settings = source, {"seed": seed, "batch size": batch_size * count, "shards": count}
         self._iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads)))
@@ -124,7 +149,10 @@ class GrainBatches:
 
     def __next__(self) -> PyTree:
         """The next batch: leaves stacked along a new axis 0."""
-        return next(self._iterator)
+        try:
+            return next(self._iterator)
+        except (TypeError, ValueError, KeyError) as error:
+            raise DataError(f"the examples do not fit into one batch: {error}; give all the same arrays") from error
 
     def identity(self) -> dict[str, Any]:
         """What batches these are, in JSON values: settings, and a digest of the examples.
@@ -141,5 +169,28 @@ class GrainBatches:
         return self._iterator.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a position."""
-        self._iterator.set_state(state)
+        """Goes to a position.
+
+        Raises:
+          ConfigError: where it is none of these batches.
+        """
+        try:
+            self._iterator.set_state(state)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ConfigError(f"{shown(state)} is no position of these batches ({error!r})") from error
+
+
+class _Examples(Sequence):
+    """The examples of a source; Grain passes over those that are None, for ever where all are."""
+
+    def __init__(self, source: RandomAccess):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        example = self._source[index]
+        if example is None:
+            raise DataError(f"example {index} is None; remove it from the source")
+        return example

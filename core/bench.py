@@ -12,7 +12,8 @@ from typing import Any
 
 import jax
 
-from core.errors import RelicError
+from core.checks import Count, NonNegative, checked
+from core.errors import ConfigError, RelicError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
-        """From the seconds of every call."""
+        """From the seconds of every call, of which there is one at least."""
+        if not len(seconds):
+            raise ConfigError("a timing needs the seconds of one call at least")
         if len(seconds) < 3:
             return cls(statistics.median(seconds))
         low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
@@ -81,7 +84,8 @@ def first_call(fn: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: int = 7) -> tuple[Timing, Timing]:
+@checked
+def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: Count = 7) -> tuple[Timing, Timing]:
     """Seconds of each side, measured in turn so that what troubles one troubles the other."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
@@ -90,14 +94,15 @@ def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], *, repeats: in
     return Timing.of(times[0]), Timing.of(times[1])
 
 
+@checked
 def beside(
     name: str,
     ours: Callable[[], Any],
     peer: str,
     theirs: Callable[[], Any],
     *,
-    steps: int = 1,
-    repeats: int = 7,
+    steps: Count = 1,
+    repeats: Count = 7,
     note: str = "",
 ) -> BenchResult:
     """Ours and a peer timed in turn; what our first call takes longer than later ones is compilation.
@@ -151,7 +156,8 @@ class LoadMeter:
       seconds: of the moment.
     """
 
-    def __init__(self, seconds: float = IDLE_SECONDS):
+    @checked
+    def __init__(self, seconds: NonNegative = IDLE_SECONDS):
         begun = _used()
         time.sleep(seconds)
         self._begun = _used()
@@ -186,6 +192,7 @@ def _by_others(begin: tuple[float, float, float], end: tuple[float, float, float
     return max(0.0, (everyone - own) / elapsed)
 
 
+@checked
 def require_agreement(difference: float, most: float, what: str) -> None:
     """Ends a comparison of things that are not the same.
 

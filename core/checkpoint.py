@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from core import manifests
+from core.checks import Count, checked
 from core.errors import CheckpointError, ConfigError
 from core.kinds import shown
 from core.parallel import agreed, any_process
@@ -49,7 +50,8 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run, written in the background, the newest few kept."""
 
-    def __init__(self, folder: Path, keep: int = 2):
+    @checked
+    def __init__(self, folder: Path, keep: Count = 2):
         self.folder = folder
         self._keep = keep
         # Directories are made before a save goes on in the background: where one cannot be made, Orbax's threads would
@@ -70,7 +72,7 @@ class Checkpoints:
         """
         self.wait()
         path = self.path(step)
-        described = {"step": step, "leaves": _describe(state), "extra": _to_json(extra), "evaluation": evaluation}
+        described = {"step": step, "leaves": _describe(state), "extra": to_json(extra), "evaluation": evaluation}
         beside = json.dumps(described)
         agreed(lambda: self._make_room(path))
         try:
@@ -195,7 +197,12 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0][:300]
 
 
-def _to_json(extra: Any) -> dict[str, Any]:
+def to_json(extra: Any) -> dict[str, Any]:
+    """The position of batches as a manifest keeps it.
+
+    Raises:
+      ConfigError: where it is neither JSON values nor bytes.
+    """
     if isinstance(extra, bytes):
         return {"base64": base64.b64encode(extra).decode()}
     try:

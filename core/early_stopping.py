@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from core.checks import Count, checked
 from core.learner import Batch, BatchAxes, Layout, Learner, LearnerLike, Metrics, Params, mean_over_devices
 
 Score = Callable[[Params, Batch], Float[Array, " *runs"]]
@@ -32,8 +33,15 @@ class Stopping(NamedTuple):
     """Of the last step taken."""
 
 
+@checked
 def stop_by_validation(
-    learner: LearnerLike, score: Score, *, every: int, rounds: int, patience: int, held_out_axes: BatchAxes = None
+    learner: LearnerLike,
+    score: Score,
+    *,
+    every: Count,
+    rounds: Count,
+    patience: Count,
+    held_out_axes: BatchAxes = None,
 ) -> Learner:
     """A learner whose update is a round: ``every`` steps, then a measurement on held-out data.
 
@@ -96,7 +104,8 @@ def stop_by_validation(
     return Learner(init, update, Layout(examples, inner.draws, placed=inner.placed, mesh=inner.mesh))
 
 
-def is_open(state: Stopping, patience: int) -> Array:
+@checked
+def is_open(state: Stopping, patience: Count) -> Array:
     """Which runs have not stopped: bool, of the shape of their scores."""
     return state.rounds - state.best_round < patience
 

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Key, PyTree
 
 from core import digest
-from core.checkpoint import Checkpoints, is_key
+from core.checkpoint import Checkpoints, is_key, to_json
+from core.checks import Count, checked
 from core.errors import CheckpointError, ConfigError, NonFiniteError, Preempted
+from core.given import described, in_words, require_arrays, require_numbers, taking
 from core.history import History, Row
 from core.layout import Laid, lay_out, on_device
 from core.learner import LearnerLike
@@ -64,18 +66,19 @@ class Fit(NamedTuple):
     """One row per chunk: ``{"step": ..., "loss": ..., ...}``, with what ``evaluate`` returned at its steps."""
 
 
+@checked
 def fit(
     learner: LearnerLike,
     data: PyTree | HostBatches,
     *,
-    key: jax.Array,
-    steps: int,
+    key: Key[Array, "*runs"],
+    steps: Count,
     workdir: Path | str | None = None,
-    chunk: int = 50,
-    checkpoint_every: int | None = None,
-    keep: int = 2,
+    chunk: Count = 50,
+    checkpoint_every: Count | None = None,
+    keep: Count = 2,
     evaluate: Evaluate | None = None,
-    evaluate_every: int | None = None,
+    evaluate_every: Count | None = None,
     identity: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     tensorboard: bool = False,
@@ -111,8 +114,9 @@ def fit(
       the metrics.
 
     Raises:
-      ConfigError: where a number is out of range, batches of several processes cannot be laid out as one, or a part of
-        a run with a workdir has no digest and no ``identity``.
+      ConfigError: where a number is out of range, the data are no arrays or none that the learner takes, batches of
+        several processes cannot be laid out as one, batches change their shape, ``evaluate`` gives no numbers, or a
+        part of a run with a workdir has no digest and no ``identity``.
       NonFiniteError: where the loss or the state stops being finite; names step, metric and last good checkpoint.
       CheckpointError: where the workdir cannot be used or belongs to another run, or a checkpoint cannot be written.
       Preempted: where SIGTERM, Ctrl-C or a closing terminal (SIGHUP) asked to stop; the state was saved.
@@ -158,14 +162,20 @@ class _Run:
         self.history: History
         self.checkpoints: Checkpoints | None = None
         self.step = 0
-        self._learner, self._given = learner, on_device(self._first_batch() if self.host else data)
+        self._shapes: list[Any] | None = None
+        first = self._first_batch() if self.host else data
+        require_arrays(first)
+        self._learner, self._given = learner, on_device(first)
         self._started_at = copy.deepcopy(self.host.get_state()) if self.host else None
+        to_json(self._started_at)
         if not self.host and jax.process_count() > 1:
             require_same_everywhere(digest.of_arrays(data), "the data of a run")
-        initial = learner.init(key, self._given)
+        with taking(self._given, "init"):
+            initial = learner.init(key, self._given)
         if self.host and not learner.layout.placed:
             initial = of_first_process(initial)  # it may have looked at the batch, of which every process has its own
-        self._laid: Laid = lay_out(learner, initial, self._given, host=self.host is not None)
+        with taking(self._given, "update"):
+            self._laid: Laid = lay_out(learner, initial, self._given, host=self.host is not None)
         self.state: Any = self._laid.place_state(_owned(initial))
         self._data = None if self.host else self._laid.place_data(self._given)
         self._saved: int | None = None
@@ -237,8 +247,13 @@ class _Run:
     def advance(self, k: int) -> None:
         """Dispatches ``k`` updates, then reads the metrics of the chunk before."""
         unread, self._evaluation = self._unread, None
-        update = self._updates.get(k) or self._updates.setdefault(k, self._laid.program(k, self.host is not None))
-        self.state, metrics = update(self.state, self._next_batches(k) if self.host else self._data)
+        batches = self._next_batches(k) if self.host else self._data
+        if k in self._updates:
+            self.state, metrics = self._updates[k](self.state, batches)
+        else:
+            update = self._updates[k] = self._laid.program(k, self.host is not None)
+            with taking(self._given, "update"):
+                self.state, metrics = update(self.state, batches)
         self._unread = (self.step, k, metrics)
         self.step += k
         if unread:
@@ -253,7 +268,9 @@ class _Run:
     def measure(self, evaluate: Evaluate) -> None:
         """Evaluates the present state and notes the metrics."""
         self.settle()
-        self._evaluation = {name: np.asarray(value).tolist() for name, value in evaluate(self.local_state()).items()}
+        found = evaluate(self.local_state())
+        require_numbers(found)
+        self._evaluation = {name: np.asarray(value).tolist() for name, value in found.items()}
         self.history.add(self.step, self._evaluation)
 
     def save(self) -> None:
@@ -314,9 +331,17 @@ class _Run:
     def _next_batch(self) -> PyTree:
         assert self.host is not None
         try:
-            return next(self.host)
+            batch = next(self.host)
         except StopIteration:
             raise ConfigError(f"the batches ended after step {self.step}; repeat them or ask for fewer steps") from None
+        shapes = described(batch)
+        if self._shapes is not None and shapes != self._shapes:
+            raise ConfigError(
+                f"a batch after step {self.step} is {in_words(shapes)}, the first one was {in_words(self._shapes)}; "
+                "all must be alike: drop or pad the shorter ones"
+            )
+        self._shapes = shapes
+        return batch
 
     def _read(self, start: int, k: int, metrics: Any) -> None:
         metrics = jax.device_get(metrics)
@@ -372,15 +397,6 @@ class _Chunks(NamedTuple):
 
     @classmethod
     def plan(cls, steps: int, chunk: int, checkpoint_every: int | None, evaluate_every: int | None) -> "_Chunks":
-        named = {
-            "steps": steps,
-            "chunk": chunk,
-            "checkpoint_every": checkpoint_every,
-            "evaluate_every": evaluate_every,
-        }
-        for name, value in named.items():
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
         period = evaluate_every or checkpoint_every or chunk
         if checkpoint_every and period % checkpoint_every == 0:
             period = checkpoint_every
@@ -392,7 +408,8 @@ class _Chunks(NamedTuple):
         return min(self.steps, step + min(self.length - within % self.length, self.period - within))
 
 
-def chunk_length(chunk: int, period: int) -> int:
+@checked
+def chunk_length(chunk: Count, period: Count) -> int:
     """The largest divisor of ``period`` from ``chunk / 2`` to ``chunk``, so that all chunks are equal and compile once.
 
     Where there is none it is ``chunk``, and the last chunk of each period is shorter and compiled apart.

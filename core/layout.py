@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from core.checks import checked
 from core.errors import ConfigError, UnequalShares
 from core.learner import DATA_AXIS, RUNS_AXIS, BatchAxes, Layout, LearnerLike
 from core.loop import scan_steps
@@ -43,6 +44,7 @@ class Laid(NamedTuple):
     """How many share the work."""
 
 
+@checked
 def lay_out(learner: LearnerLike, state: PyTree, batch: PyTree, *, host: bool = False) -> Laid:
     """Lays a learner over all devices of all processes.
 

@@ -22,17 +22,18 @@ import enum
 import functools
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from core.checks import checked
+from core.checks import Count, Natural, checked
 from core.errors import ConfigError, UnequalShares
-from core.kinds import Range
+from core.kinds import Range, is_traced
 
 DATA_AXIS = "data"
 RUNS_AXIS = "runs"
@@ -182,7 +183,8 @@ def replica_key(state: State) -> Key[Array, ""]:
     return jax.random.fold_in(key, jax.lax.axis_index(DATA_AXIS)) if axis_is_bound() else key
 
 
-def example_keys(key: Any, count: int, first_example: Any = 0) -> Key[Array, " batch"]:
+@checked
+def example_keys(key: Any, count: Natural, first_example: Any = 0) -> Key[Array, " batch"]:
     """A key per example, a function of its place in the global batch: for noise that no layout over devices changes.
 
     Args:
@@ -205,6 +207,7 @@ def keys_at(key: Any, places: Int[Array, " n"]) -> Key[Array, " n"]:
     return jax.vmap(functools.partial(jax.random.fold_in, key))(places)
 
 
+@checked
 def gradient_learner(
     init_params: Callable[[Any, Batch], Params],
     loss: Loss,
@@ -233,8 +236,14 @@ def gradient_learner(
         params = init_params(params_key, batch)
         return State(jnp.zeros((), jnp.int32), run_key, params, tx.init(params))
 
+    def scalar_loss(params, key, batch):
+        value, metrics = loss(params, key, batch)
+        if jnp.shape(value):
+            raise ConfigError(f"the loss is an array of shape {jnp.shape(value)}; return its mean over the examples")
+        return value, metrics
+
     def gradients(state: State, batch: Batch) -> tuple[Params, Metrics]:
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params, key_of(state), batch)
+        (value, metrics), grads = jax.value_and_grad(scalar_loss, has_aux=True)(state.params, key_of(state), batch)
         return grads, {"loss": value, **metrics}
 
     def apply(state: State, grads: Params) -> State:
@@ -253,7 +262,8 @@ def _from_parts(init, gradients, apply, layout: Layout) -> GradientLearner:
     return GradientLearner(init, update, gradients, apply, layout)
 
 
-def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = STATED) -> GradientLearner:
+@checked
+def accumulate(learner: GradientLearner, n: Count, batch_axes: BatchAxes = STATED) -> GradientLearner:
     """The same step in ``n`` passes over ``1/n`` of the batch each: the memory of a small batch, the gradient of all.
 
     Exact where the loss is a mean over examples (not for losses across examples, such as contrastive ones); a loss
@@ -269,8 +279,6 @@ def accumulate(learner: GradientLearner, n: int, batch_axes: BatchAxes = STATED)
     Raises:
       ConfigError: where ``n`` is below 1 or does not divide the number of examples.
     """
-    if n < 1:
-        raise ConfigError(f"gradients are accumulated over at least 1 pass, not {n}")
     if n == 1:
         return learner
     axes = stated_axes(learner, batch_axes)
@@ -351,13 +359,15 @@ def with_ema(learner: LearnerLike, decay: Annotated[float, Range(0, below=1)]) -
     return Learner(init, update, learner.layout)
 
 
-def ema_weight(decay: float, step: Int[Array, "*runs"]) -> Float[Array, "*runs"]:
+@checked
+def ema_weight(decay: Annotated[float, Range(0, below=1)], step: Int[Array, "*runs"]) -> Float[Array, "*runs"]:
     """(1 - decay) / (1 - decay^step) in float32, exact where decay is near 1 and their difference would cancel."""
     log = math.log(decay) if decay else -math.inf
     since = -jnp.expm1(jnp.float32(log) * jnp.maximum(step, 1).astype(jnp.float32))
     return jnp.where(step <= 1, 1.0, jnp.minimum(jnp.float32(1 - decay) / since, 1.0))
 
 
+@checked
 def with_sampler(
     learner: LearnerLike, sample: Callable[[Any, Any, Any], Batch], batch_axes: BatchAxes = STATED
 ) -> Learner:
@@ -386,7 +396,10 @@ def with_sampler(
     return Learner(init, update, Layout(draws=True, placed=learner.layout.placed, mesh=learner.layout.mesh))
 
 
-def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, at_once: int | None = None) -> Learner:
+@checked
+def replicate_seeds(
+    learner: LearnerLike, n: Count, batch_axes: BatchAxes = None, at_once: Count | None = None
+) -> Learner:
     """``n`` independent runs as one program: state and metrics gain a leading axis of length ``n``.
 
     Args:
@@ -399,6 +412,9 @@ def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, 
     Returns:
       A learner whose ``init`` takes either ``n`` stacked keys (see :func:`seed_keys`), so that run i equals the single
       run with key i, or one key, from which run i gets ``fold_in(key, i)``.
+
+    Raises:
+      ConfigError: (``init``) where there are other than ``n`` keys.
     """
 
     def over_runs(fn, first, batch):
@@ -412,6 +428,8 @@ def replicate_seeds(learner: LearnerLike, n: int, batch_axes: BatchAxes = None, 
         return jax.lax.map(one, (first, jnp.arange(here)), batch_size=at_once)
 
     def init(key, batch):
+        if jnp.ndim(key) and jnp.shape(key) != (n,):
+            raise ConfigError(f"{n} runs need {n} keys, or one for all, not keys of shape {jnp.shape(key)}")
         keys = key if jnp.ndim(key) else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
         return over_runs(learner.init, keys, batch)
 
@@ -431,9 +449,20 @@ def of_first_run(leaf: Array) -> Array:
     return (jax.lax.all_gather(first, RUNS_AXIS, tiled=True) if axis_is_bound(RUNS_AXIS) else first)[0]
 
 
-def seed_keys(seeds) -> Key[Array, " seeds"]:
-    """One key per integer seed, equal to ``jax.random.key(seed)`` each."""
-    return jax.vmap(jax.random.key)(jnp.asarray(seeds))
+@checked
+def seed_keys(seeds: Int[Array, " seeds"] | Int[np.ndarray, " seeds"] | Sequence[int]) -> Key[Array, " seeds"]:
+    """One key per integer seed, equal to ``jax.random.key(seed)`` each.
+
+    Raises:
+      ConfigError: where there is none, or one is negative or needs more than 32 bits.
+    """
+    if is_traced(seeds):
+        return jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    numbers = [int(seed) for seed in seeds]
+    wrong = [seed for seed in numbers if not 0 <= seed < 2**32]
+    if wrong or not numbers:
+        raise ConfigError(f"seeds must be integers from 0 to {2**32 - 1}, not {wrong[0] if wrong else 'none'}")
+    return jax.vmap(jax.random.key)(jnp.asarray(np.array(numbers, np.uint32)))
 
 
 def stated_axes(learner: LearnerLike, batch_axes: BatchAxes, otherwise: BatchAxes = 0) -> BatchAxes:
@@ -470,7 +499,8 @@ def local_share(batch: Batch, batch_axes: BatchAxes = 0, axis_name: str = DATA_A
     return map_examples(share, batch, batch_axes)
 
 
-def equal_share(examples: int, devices: int) -> int:
+@checked
+def equal_share(examples: Natural, devices: Count) -> int:
     """Examples per device.
 
     Raises:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.checks import Natural, checked
 from core.errors import CheckpointError
 from core.workdir import write_atomically
 
@@ -29,7 +30,8 @@ _FIRST_LEAF = b"leaf_00000"
 """What our states begin with in Orbax's own list of contents."""
 
 
-def folder_of(folder: Path, step: int) -> Path:
+@checked
+def folder_of(folder: Path, step: Natural) -> Path:
     """Where the checkpoint of a step lies."""
     return folder / f"step_{step:08d}"
 

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from core import errors
+from core.checks import Count, Natural, checked
 from core.errors import ConfigError, RelicError
 from core.learner import (
     DATA_AXIS,
@@ -35,7 +36,8 @@ Rules = Sequence[tuple[str, PartitionSpec]]
 """(regular expression, partition): the first whose expression is found in a parameter's path decides its sharding."""
 
 
-def data_mesh(devices: Sequence[Any] | None = None, **axes: int) -> Mesh:
+@checked
+def data_mesh(devices: Sequence[Any] | None = None, **axes: Count) -> Mesh:
     """A mesh whose data axis takes the devices that the further named axes (``model=2``) leave."""
     devices = jax.devices() if devices is None else devices
     rest = int(np.prod(list(axes.values()), initial=1))
@@ -45,6 +47,7 @@ def data_mesh(devices: Sequence[Any] | None = None, **axes: int) -> Mesh:
     return jax.make_mesh(shape, (DATA_AXIS, *axes), axis_types=(AxisType.Auto,) * len(shape), devices=devices)
 
 
+@checked
 def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = STATED, rules: Rules = ()) -> Learner:
     """The same learner on a mesh: examples spread over the data axis, state replicated or sharded by rules.
 
@@ -60,7 +63,12 @@ def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = STAT
 
     Returns:
       A learner whose ``init`` and ``update`` are jitted; ``update`` donates the state.
+
+    Raises:
+      ConfigError: where a rule has no expression or names no axis of the mesh; later, where it does not fit a
+        parameter, or the devices cannot share the examples equally.
     """
+    _check_rules(mesh, rules)
     axes = stated_axes(learner, batch_axes)
 
     def state_sharding(state: PyTree) -> PyTree:
@@ -72,6 +80,7 @@ def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = STAT
 
     def update(state, batch) -> tuple[Any, Metrics]:
         spread = NamedSharding(mesh, P(DATA_AXIS))
+        map_examples(lambda leaf: equal_share(_count(leaf), mesh.shape[DATA_AXIS]), batch, axes)
         batch = map_examples(lambda leaf: jax.lax.with_sharding_constraint(leaf, spread), batch, axes)
         state, metrics = learner.update(state, batch)
         return jax.lax.with_sharding_constraint(state, state_sharding(state)), metrics
@@ -79,18 +88,52 @@ def data_parallel(learner: LearnerLike, mesh: Mesh, batch_axes: BatchAxes = STAT
     return Learner(init, jax.jit(update, donate_argnums=0), Layout(axes, placed=True, mesh=mesh))
 
 
+@checked
 def shard_batch(batch: Batch, mesh: Mesh, batch_axes: BatchAxes = 0) -> Batch:
     """Puts a host's share of the global batch on its devices; leaves without examples go to all of them.
 
     With one process the share is the whole batch.
+
+    Raises:
+      ConfigError: where its devices cannot share the examples equally.
     """
     spread, everywhere = NamedSharding(mesh, P(DATA_AXIS)), NamedSharding(mesh, P())
 
     def place(axis, part):
         sharding = everywhere if axis is None else spread
+        if axis is not None:
+            for leaf in jax.tree.leaves(part):
+                equal_share(_count(leaf), _devices_of(leaf, mesh))
         return jax.tree.map(lambda leaf: _place(leaf, sharding), part)
 
     return jax.tree.map(place, batch_axes, batch, is_leaf=lambda node: node is None)
+
+
+def _count(leaf) -> int:
+    if not np.ndim(leaf):
+        raise ConfigError("a number is marked as holding examples; mark what all of them share with None in batch_axes")
+    return np.shape(leaf)[0]
+
+
+def _devices_of(leaf, mesh: Mesh) -> int:
+    """Along the data axis: of the global batch, or of a process's share."""
+    is_global = isinstance(leaf, Tracer) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable)
+    return (mesh if is_global or jax.process_count() == 1 else mesh.local_mesh).shape[DATA_AXIS]
+
+
+def _check_rules(mesh: Mesh, rules: Rules) -> None:
+    if DATA_AXIS not in mesh.shape:
+        raise ConfigError(f"the mesh has axes {', '.join(map(str, mesh.shape))}, none of which is {DATA_AXIS!r}")
+    for pattern, spec in rules:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"sharding rule {pattern!r} is no regular expression: {error}") from error
+        named = [axis for part in spec for axis in ((part,) if isinstance(part, str) else part or ())]
+        unknown = [axis for axis in named if axis not in mesh.shape]
+        if unknown:
+            known = ", ".join(map(str, mesh.shape))
+            raise ConfigError(f"sharding rule {pattern!r} names the axis {unknown[0]!r}; the mesh has {known}")
 
 
 def _place(leaf, sharding: NamedSharding):
@@ -113,6 +156,7 @@ def _leaf_sharding(path, leaf, mesh: Mesh, rules: Rules) -> NamedSharding:
     return NamedSharding(mesh, spec)
 
 
+@checked
 def pmap_parallel(learner: LearnerLike, batch_axes: BatchAxes = STATED) -> Learner:
     """Per-device replicas of the same learner; each sees its share of the batch and gradients are averaged.
 
@@ -237,8 +281,9 @@ def is_primary() -> bool:
     return jax.process_index() == 0
 
 
+@checked
 def initialize(
-    coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    coordinator_address: str | None = None, num_processes: Count | None = None, process_id: Natural | None = None
 ) -> int:
     """Joins the processes of a cluster into one JAX program; call it before any other use of JAX.
 
@@ -254,7 +299,7 @@ def initialize(
       The number of processes.
 
     Raises:
-      ConfigError: where only some of the three are known.
+      ConfigError: where only some of the three are known, or one cannot be.
     """
     explicit = {
         "coordinator_address": coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS"),

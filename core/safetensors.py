@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.datasets import observed
+from core.datasets.raw import read_json
 from core.errors import ConfigError, DataError
 
 
@@ -45,19 +46,12 @@ def load_folder(folder: Path | str, file: str | None = None) -> tuple[dict[str, 
     names = [file] if file else sorted(path.name for path in folder.glob("*.safetensors"))
     if len(names) != 1:
         raise DataError(f"{folder} has {len(names)} safetensors files ({', '.join(names) or 'none'}); name one of them")
-    for name in (names[0], "cfg.json"):
-        observed.note(folder / name)
+    observed.note(folder / names[0])
     try:
         tensors = library.load_file(str(folder / names[0]))
     except Exception as error:  # the library raises an exception of its own, derived from Exception only
         raise DataError(f"cannot read {folder / names[0]}: {error}; get it again") from error
-    try:
-        cfg = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {folder / 'cfg.json'}: {error}; get it again") from error
-    if not isinstance(cfg, dict):
-        raise DataError(f"{folder / 'cfg.json'} holds no settings by name; get it again")
-    return tensors, cfg
+    return tensors, read_json(folder / "cfg.json")
 
 
 def _library() -> Any:

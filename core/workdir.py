@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from core.errors import CheckpointError
+from core.errors import CheckpointError, ConfigError
 from core.parallel import agreed, in_all_processes
 
 IDENTITY, METRICS, CHECKPOINTS = "identity.json", "metrics.jsonl", "checkpoints"
@@ -28,11 +28,20 @@ def claimed(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
 
     Raises:
       CheckpointError: where the folder cannot be written, belongs to another run or is in use.
+      ConfigError: where the identity is no JSON values.
     """
     lock = in_all_processes(lambda: _locked(folder))
     with lock:
-        agreed(lambda: _require_identity(folder, json.loads(json.dumps(identity))))
+        ours = _as_json(identity)
+        agreed(lambda: _require_identity(folder, ours))
         yield
+
+
+def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json.loads(json.dumps(identity))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"identity must be JSON values by name ({error})") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 import collections
 import gzip
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +10,10 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Int
 
+from core.checks import Count, Natural, checked
 from core.datasets import data_dir
 from core.datasets.interactions import require_pointers, require_range
-from core.datasets.raw import one, read_npz, reading
+from core.datasets.raw import fields_of, one, read_npz, reading
 from core.errors import DataError
 
 FILES = {"amazon_beauty": "beauty.npz", "amazon_sports": "sports.npz"}
@@ -34,7 +34,8 @@ class ItemAttributes(NamedTuple):
     """A short text for each item."""
 
 
-def load(name: str, explicit: Path | None = None, *, least: int = 20) -> ItemAttributes:
+@checked
+def load(name: str, explicit: Path | None = None, *, least: Count = 20) -> ItemAttributes:
     """The attributes of a data set that at least so many items have.
 
     Raises:
@@ -66,7 +67,8 @@ def load(name: str, explicit: Path | None = None, *, least: int = 20) -> ItemAtt
     return ItemAttributes(names, present, np.where(depth > 0, categories[at], -1), texts)
 
 
-def tabulated(pairs: list[tuple[int, str]], items: int, least: int = 1) -> tuple[tuple[str, ...], Any]:
+@checked
+def tabulated(pairs: list[tuple[int, str]], items: Natural, least: Count = 1) -> tuple[tuple[str, ...], Any]:
     """Names and the table of (item, attribute) pairs, of attributes which at least so many items have."""
     unique = sorted(set(pairs))
     counts = collections.Counter(name for _, name in unique)
@@ -86,8 +88,7 @@ def _names(path: Path | None) -> dict[int, str]:
     if path is None:
         return {}
     with reading(path, "a gzip file of JSON"):
-        table = json.loads(gzip.decompress(path.read_bytes()))
-    return {int(number): str(name) for number, name in table.items()}
+        return {int(number): str(name) for number, name in fields_of(gzip.decompress(path.read_bytes())).items()}
 
 
 def _texts(path: Path, items: int) -> tuple[str, ...]:

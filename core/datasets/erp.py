@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from core.datasets.raw import needed, one, reading
+from core.checks import checked
+from core.datasets.raw import needed, one, read_arrays, require_finite_numbers, whole_numbers
 from core.errors import DataError
 
 Name = Literal["erp_uci_subject_means", "erp_smni_train", "erp_impulsivity"]
@@ -53,6 +54,7 @@ class StopSignal(NamedTuple):
     high_impulsivity: Int[np.ndarray, " people"]
 
 
+@checked
 def locate(name: Name, explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
     return one(name, FILES[name], explicit)
@@ -72,7 +74,7 @@ def single_trials(explicit: Path | None = None) -> SingleTrials:
     arrays = _load(name, wanted, explicit)
     return SingleTrials(
         arrays["x"],
-        arrays["subject"].astype(np.int64),
+        whole_numbers(arrays["subject"], f"{name}: subject"),
         _classes(arrays["alcoholic"], 2, f"{name}: alcoholic"),
         _classes(arrays["condition"], 3, f"{name}: condition"),
     )
@@ -87,19 +89,15 @@ def stop_signal(explicit: Path | None = None) -> StopSignal:
 
 def _load(name: Name, wanted: dict[str, tuple[int | None, ...]], explicit: Path | None) -> dict[str, np.ndarray]:
     path = needed(name, FILES[name], "get it from the source that `relic data list` names", explicit)
-    with reading(path, "an npz file"), np.load(path, allow_pickle=False) as file:
-        arrays = {field: file[field] for field in file.files if field in wanted}
+    arrays = read_arrays(path, list(wanted))
     rows = None
     for field, shape in wanted.items():
-        if field not in arrays:
-            raise DataError(f"{path}: field {field!r} is missing; get the file again")
         found = arrays[field]
         rows = found.shape[0] if rows is None and found.ndim else rows
         expected = (rows, *shape[1:])
         if found.shape != expected or not rows:
             raise DataError(f"{path}: field {field!r} has shape {found.shape} where {expected} is needed")
-        if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
-            raise DataError(f"{path}: field {field!r} holds values that are no finite numbers; get the file again")
+        require_finite_numbers(found, f"{path}: field {field!r}")
     return {field: array.astype(np.float32) if array.ndim > 1 else array for field, array in arrays.items()}
 
 

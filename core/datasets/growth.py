@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from core.checks import checked
 from core.datasets.raw import needed, one, reading, require_columns
 from core.errors import DataError
 
@@ -24,11 +25,13 @@ DEMO = {**{f"M{j}": "a mathematics score" for j in range(1, 10)}, **{f"T{j}": "a
 PERSONS = 500
 
 
+@checked
 def locate(name: Name = "moe_bls_example", explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
     return one(FOLDER, f"{name}.csv.gz", explicit)
 
 
+@checked
 def load(name: Name, explicit: Path | None = None) -> pd.DataFrame:
     """Reads and checks a table: a row per person, complete.
 

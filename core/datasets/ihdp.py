@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from core.datasets.raw import needed, one, reading
+from core.checks import Natural, checked
+from core.datasets.raw import needed, one, read_arrays, require_finite_numbers
 from core.errors import DataError
 
 FOLDER, FILE = "ihdp10", "ihdp10.npz"
@@ -35,13 +36,11 @@ def load(explicit: Path | None = None) -> list[Replication]:
       DataError: where the file is missing, damaged, or a field is missing or not as it should be.
     """
     path = needed(FOLDER, FILE, "get it from the source that `relic data list` names", explicit)
-    with reading(path, "an npz file"), np.load(path, allow_pickle=False) as file:
-        fields = {name: file[name] for name in file.files}
-    for name in ("x", "t", "y", "mu0", "mu1"):
-        if name not in fields:
-            raise DataError(f"{path}: field {name!r} is missing; it has {', '.join(fields)}")
-        if fields[name].ndim != 2 or not fields[name].size or not np.isfinite(fields[name]).all():
-            raise DataError(f"{path}: field {name!r} is not a table of finite numbers; get the file again")
+    fields = read_arrays(path, ("x", "t", "y", "mu0", "mu1"))
+    for name, array in fields.items():
+        if array.ndim != 2:
+            raise DataError(f"{path}: field {name!r} is not a table: its shape is {array.shape}; get the file again")
+        require_finite_numbers(array, f"{path}: field {name!r}")
     people = len(fields["x"])
     for name in ("t", "y", "mu0", "mu1"):
         expected = (len(fields["t"]), people)
@@ -56,7 +55,8 @@ def load(explicit: Path | None = None) -> list[Replication]:
     ]
 
 
-def split(replication: int, people: int) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
+@checked
+def split(replication: Natural, people: Natural) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
     """Our split, as there is no official one: a permutation by ``default_rng(replication)``, 672 first to train."""
     order = np.random.default_rng(replication).permutation(people)
     return order[:TRAIN], order[TRAIN:]

@@ -1,5 +1,7 @@
 """Implicit feedback: which user interacted with which item, split into training and test."""
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from core.checks import Fraction, Natural, OpenFraction, checked
 from core.datasets.raw import reading, require_columns
 from core.errors import DataError
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 Ordered = Literal["amazon_beauty", "amazon_sports"]
 """Data sets whose users' items are in the order of time."""
 Name = Literal["lastfm_cf", "gowalla", Ordered]
+
+
+COLUMNS = ("user", "item", "timestamp")
+"""Of a user's own table."""
 
 
 class Interactions(NamedTuple):
@@ -87,7 +94,8 @@ def load_sequences(name: str, data_dir: Path | None = None) -> Sequences:
     return Sequences(*(a.astype(np.int32) for a in (indptr, flat, lengths)), shape=(len(rows), items))
 
 
-def from_rows(train: Sequence[np.ndarray], test: Sequence[np.ndarray], num_items: int, source: str) -> Interactions:
+@checked
+def from_rows(train: Sequence[np.ndarray], test: Sequence[np.ndarray], num_items: Natural, source: str) -> Interactions:
     """Validated interactions from one array of items per user.
 
     Args:
@@ -104,7 +112,8 @@ def _compressed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return indptr, np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
-def group_pairs(pairs: np.ndarray, users: int) -> list[np.ndarray]:
+@checked
+def group_pairs(pairs: np.ndarray, users: Natural) -> list[np.ndarray]:
     """The items of each user in an array of (user, item) rows."""
     order = np.argsort(pairs[:, 0], kind="stable")
     return np.split(pairs[order, 1], np.searchsorted(pairs[order, 0], np.arange(1, users)))
@@ -153,7 +162,8 @@ def _pair_keys(indptr: np.ndarray, ids: np.ndarray, shape: tuple[int, int], sour
     return keys
 
 
-def require_pointers(indptr: np.ndarray, count: int, where: str) -> None:
+@checked
+def require_pointers(indptr: np.ndarray, count: Natural, where: str) -> None:
     """Raises a DataError unless the pointers cut ``count`` items into rows."""
     falls = np.flatnonzero(np.diff(indptr) < 0)
     if falls.size:
@@ -163,6 +173,7 @@ def require_pointers(indptr: np.ndarray, count: int, where: str) -> None:
         raise DataError(f"{where} {ends}; it must run from 0 to {count}, the number of items: a cut file?")
 
 
+@checked
 def require_range(ids: np.ndarray, first: int, last: int, where: str) -> None:
     """Raises a DataError that names the first element outside of first to last."""
     bad = np.flatnonzero((ids < first) | (ids > last))
@@ -170,7 +181,8 @@ def require_range(ids: np.ndarray, first: int, last: int, where: str) -> None:
         raise DataError(f"{where}, element {bad[0]} is {ids[bad[0]]}, outside of {first} to {last}")
 
 
-def split_last(sequences: Sequence[np.ndarray], share: float = 0.2) -> tuple[list[np.ndarray], list[np.ndarray]]:
+@checked
+def split_last(sequences: Sequence[np.ndarray], share: Fraction = 0.2) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Each sequence without its last part, and that part: a ``share`` of it, at least one element."""
     held = [max(1, round(share * len(sequence))) for sequence in sequences]
     return (
@@ -179,8 +191,9 @@ def split_last(sequences: Sequence[np.ndarray], share: float = 0.2) -> tuple[lis
     )
 
 
+@checked
 def hold_out(
-    interactions: Interactions, share: float, seed: int = 0
+    interactions: Interactions, share: Fraction, seed: Natural = 0
 ) -> tuple[Interactions, Bool[np.ndarray, " train"]]:
     """Training interactions split once more, to choose by what the test part must not decide.
 
@@ -203,7 +216,8 @@ def hold_out(
     return from_rows(train, test, interactions.shape[1], "the split of the training part"), kept
 
 
-def from_table(path: Path | str, *, share: float = 0.2, seed: int = 0) -> Interactions:
+@checked
+def from_table(path: Path | str, *, share: OpenFraction = 0.2, seed: Natural = 0) -> Interactions:
     """Interactions from a user's own table: CSV or TSV with columns ``user``, ``item`` and, if known, ``timestamp``.
 
     Ids may be anything; they are numbered in order of first occurrence. The last ``share`` of each user's items, by
@@ -232,7 +246,14 @@ def _read_table(path: Path) -> "pd.DataFrame":
 
     with reading(path, "a table of comma- or tab-separated columns"):
         separator = "\t" if path.suffix in (".tsv", ".tab") else ","
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False).fillna("")
+        content = path.read_bytes()
+        if b"\0" in content:
+            raise ValueError(f"line {content[: content.index(0)].count(10) + 1} holds a NUL character")
+        names = next(csv.reader(io.StringIO(content.decode("utf-8-sig")), delimiter=separator), [])
+        twice = [name for name in COLUMNS if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"it has the column {twice[0]!r} twice")
+        table = pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False).fillna("")
         if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("its rows have more columns than its first line")
     require_columns(list(table.columns), {"user": "who", "item": "what"}, str(path))

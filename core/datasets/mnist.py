@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
+from core.checks import Count, checked
 from core.datasets.interactions import require_range
 from core.datasets.prepared import prepared, source
 from core.datasets.raw import Source, find, reading
@@ -84,6 +85,7 @@ class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise NotImplementedError("records come with the split")
 
 
+@checked
 def data_source(split: Split, data_dir: Path | None = None) -> Any:
     """The examples of a split as ``{"image", "label"}``, for :class:`core.batches.GrainBatches`.
 
@@ -93,6 +95,7 @@ def data_source(split: Split, data_dir: Path | None = None) -> Any:
     return source(prepared(lambda **options: Mnist(split=split, **options), locate(split, data_dir)), split)
 
 
+@checked
 def load(split: Split, data_dir: Path | None = None) -> Digits:
     """All of a split, in the order of the raw files.
 
@@ -102,6 +105,7 @@ def load(split: Split, data_dir: Path | None = None) -> Digits:
     return parse(locate(split, data_dir))
 
 
+@checked
 def locate(split: Split, data_dir: Path | None = None) -> list[Path]:
     """The files of images and labels; see :func:`core.datasets.raw.find`."""
     plain = [published.name.removesuffix(".gz") for published in SOURCES[split]]
@@ -119,7 +123,8 @@ def parse(paths: list[Path]) -> Digits:
     return Digits(images[..., None], labels.astype(np.int32))
 
 
-def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
+@checked
+def read_idx(path: Path, dimensions: Count) -> UInt8[np.ndarray, "..."]:
     """An array of bytes from an IDX file, compressed or not.
 
     Raises:

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from core.datasets.raw import needed, one, reading
+from core.checks import checked
+from core.datasets.raw import needed, one, read_arrays
 from core.errors import DataError
 
 Monkey = Literal["chewie", "mihi"]
@@ -39,11 +40,13 @@ class Reaches(NamedTuple):
     target: Int[np.ndarray, " trials"]
 
 
+@checked
 def locate(monkey: Monkey, explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
     return one(FOLDER, f"{monkey}.npz", explicit)
 
 
+@checked
 def load(monkey: Monkey, part: Part, explicit: Path | None = None) -> Recording:
     """Reads and checks one part of a monkey's recording.
 
@@ -51,15 +54,8 @@ def load(monkey: Monkey, part: Part, explicit: Path | None = None) -> Recording:
       DataError: where the file is missing or damaged, or a field is missing, of another shape or not what it should be.
     """
     path = needed(FOLDER, f"{monkey}.npz", "make it from the demonstration data of Dyer et al. 2017", explicit)
-    with reading(path, "an npz file"), open(path, "rb") as opened:
-        file = np.load(opened, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        missing = [f"{field}_{part}" for field in FIELDS if f"{field}_{part}" not in file.files]
-        if missing:
-            raise DataError(f"{path}: field {missing[0]!r} is missing; it has {', '.join(file.files)}")
-        found = {field: file[f"{field}_{part}"] for field in FIELDS}
-    return _checked(path, part, found)
+    arrays = read_arrays(path, [f"{field}_{part}" for field in FIELDS])
+    return _checked(path, part, {field: arrays[f"{field}_{part}"] for field in FIELDS})
 
 
 def _checked(path: Path, part: Part, found: dict[str, np.ndarray]) -> Recording:
@@ -78,6 +74,7 @@ def _checked(path: Path, part: Part, found: dict[str, np.ndarray]) -> Recording:
     )
 
 
+@checked
 def reaches(part: Part, explicit: Path | None = None) -> Reaches:
     """Chewie's whole trials of 31 bins.
 

@@ -6,9 +6,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from core.checks import checked
 from core.datasets.interactions import require_range
 from core.datasets.mnist import CLASSES, SIDE, read_idx
-from core.datasets.raw import Source, find, here, reading, require_columns
+from core.datasets.raw import Source, find, here, read_arrays, reading, require_columns
 from core.errors import DataError
 
 Split = Literal["train", "test"]
@@ -26,6 +27,7 @@ SOURCES = (
 LOCAL = (*(source.name for source in SOURCES[:2]), "attributes.npz")
 """The other layout: attributes of several splits in one file, each under the split's name."""
 ATTRIBUTES = {"thickness": "stroke width in pixels", "intensity": "grey level of the stroke, 64 to 255"}
+LARGEST = {"thickness": SIDE, "intensity": 255}
 EVERY = 5
 """One row of so many is for test."""
 
@@ -47,6 +49,7 @@ def locate(explicit: Path | None = None) -> list[Path] | None:
     return here((FOLDER,), (LOCAL, [source.name for source in SOURCES]), explicit)
 
 
+@checked
 def load(split: Split | None = None, data_dir: Path | None = None) -> Strokes:
     """The 10,000 digits (None), or of each five rows the first four ("train": 8,000) or the last ("test": 2,000).
 
@@ -83,14 +86,8 @@ def parse(paths: list[Path]) -> Strokes:
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
-    fields = {f"test_{name}": meaning for name, meaning in ATTRIBUTES.items()}
-    with reading(path, "an npz file"), open(path, "rb") as opened:
-        file = np.load(opened, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with file:
-            require_columns(file.files, fields, str(path))
-            return {name: _checked(file[f"test_{name}"], f"{path}: field 'test_{name}'") for name in ATTRIBUTES}
+    arrays = read_arrays(path, [f"test_{name}" for name in ATTRIBUTES])
+    return {name: _checked(name, arrays[f"test_{name}"], f"{path}: field 'test_{name}'") for name in ATTRIBUTES}
 
 
 def _csv(path: Path) -> dict[str, np.ndarray]:
@@ -99,13 +96,16 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
         names = header.split(",")
         require_columns(names, ATTRIBUTES, str(path))
         table = np.array([[float(cell) for cell in line.split(",")] for line in lines]).reshape(len(lines), len(names))
-    return {name: _checked(table[:, names.index(name)], f"{path}: field {name!r}") for name in ATTRIBUTES}
+    return {name: _checked(name, table[:, names.index(name)], f"{path}: field {name!r}") for name in ATTRIBUTES}
 
 
-def _checked(column: np.ndarray, where: str) -> Float[np.ndarray, " n"]:
+def _checked(name: str, column: np.ndarray, where: str) -> Float[np.ndarray, " n"]:
     if column.ndim != 1 or column.dtype.kind != "f":
         raise DataError(f"{where} has type {column.dtype} and shape {column.shape}, not a list of floats; get it again")
-    bad = np.flatnonzero(~(np.isfinite(column) & (column > 0)))
+    bad = np.flatnonzero(~((column > 0) & (column <= LARGEST[name])))
     if bad.size:
-        raise DataError(f"{where}, element {bad[0]} is {column[bad[0]]}; positive numbers are needed; get it again")
+        raise DataError(
+            f"{where}, element {bad[0]} is {column[bad[0]]}; positive numbers up to {LARGEST[name]} are needed; get it "
+            "again"
+        )
     return column.astype(np.float32)

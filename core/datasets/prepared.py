@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from core.datasets import cache_dir
 from core.datasets.raw import digest, writing
-from core.errors import DataError
+from core.errors import DataError, RelicError
 
 
 def prepared(builder_class: Callable[..., Any], raw: list[Path]) -> Any:
@@ -32,9 +32,33 @@ def prepared(builder_class: Callable[..., Any], raw: list[Path]) -> Any:
 
 
 def source(builder: Any, split: str) -> Any:
-    """The records of a split, read one by one when asked for."""
+    """The records of a split, read one by one when asked for.
+
+    Raises:
+      DataError: then, where the files are damaged.
+    """
     with _intact(builder.data_path):
-        return builder.as_data_source(split)
+        return _Records(builder.as_data_source(split), builder.data_path)
+
+
+class _Records(Sequence):
+    """Records whose files may be damaged or gone when one of them is asked for."""
+
+    def __init__(self, rows: Any, folder: Any):
+        self._rows, self._folder = rows, folder
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        with _intact(self._folder):
+            return self._rows[int(index) % len(self)]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        with _intact(self._folder):
+            return self._rows.__getitems__(indices)
 
 
 def records(builder: Any, split: str) -> list[dict[str, Any]]:
@@ -49,6 +73,8 @@ def _intact(folder: Any) -> Iterator[None]:
     """Reports what Riegeli, ArrayRecord and TFDS raise for damaged files of their own as one DataError."""
     try:
         yield
-    except (RuntimeError, ValueError, IndexError, json_format.Error) as error:
+    except RelicError:
+        raise
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, OSError, json_format.Error) as error:
         remedy = "remove this folder and it is made again"
         raise DataError(f"{folder}: the prepared data set is damaged ({error}); {remedy}") from error

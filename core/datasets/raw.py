@@ -1,12 +1,17 @@
 """Raw files: where they are found, how they are fetched, and how they are read without trusting them."""
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import http.client
 import itertools
+import json
+import lzma
+import math
 import os
 import re
+import struct
 import tempfile
 import urllib.error
 import urllib.request
@@ -14,11 +19,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from core.checks import Count, checked
 from core.datasets import cache_dir, data_dir, observed
-from core.errors import DataError
+from core.errors import DataError, RelicError
+from core.kinds import shown
 
 TIMEOUT_S = 5.0
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
@@ -43,10 +51,17 @@ def here(names: Sequence[str], layouts: Sequence[Sequence[str]], explicit: Path 
     """The raw files of a data set in the data directory: of the first folder and layout that is whole, if one is."""
     base = data_dir(explicit)
     for name, files in itertools.product(names, layouts):
-        found = [observed.there(base, f"{name}/{file}") for file in files]  # all of them: each is noted
+        found = [_is_there(base, f"{name}/{file}") for file in files]  # all of them: each is noted
         if base and found and all(found):
             return [base / name / file for file in files]
     return None
+
+
+def _is_there(base: Path | None, name: str) -> bool:
+    found = observed.there(base, name)
+    if base is not None and not found and os.path.lexists(base / name):
+        raise DataError(f"{base / name} is no file, but a folder or a link to nothing; put the file there or remove it")
+    return found
 
 
 def one(folder: str, file: str, explicit: Path | None = None) -> Path | None:
@@ -165,39 +180,118 @@ def digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
+def read_arrays(path: Path, fields: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of an npz file. Memory is taken for what the file holds only, whatever its headers declare.
+
+    Raises:
+      DataError: where the file is missing or damaged, or a field is missing.
+    """
+    with reading(path, "an npz file"):
+        with open(path, "rb") as opened:
+            if opened.read(6) == b"\x93NUMPY":
+                raise ValueError("a single array")
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            missing = [field for field in fields if field not in members]
+            if missing:
+                raise DataError(f"{path}: field {missing[0]!r} is missing; it has {', '.join(members)}")
+            size = path.stat().st_size
+            return {field: _member(archive, archive.getinfo(members[field]), size) for field in fields}
+
+
+_MOST_DEFLATED = 1100
+"""Deflate makes nothing smaller than by a factor of 1032."""
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> np.ndarray:
+    if info.compress_size > size or info.file_size > _MOST_DEFLATED * max(info.compress_size, 1):
+        raise ValueError(f"{info.filename} declares {info.file_size} bytes, which a file of {size} bytes cannot hold")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{info.filename} has version {version} of the npy format")
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = header(member)
+        held, declared = info.file_size - member.tell(), math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or min(shape, default=0) < 0 or declared != held:
+            raise ValueError(f"{info.filename} declares {dtype}{list(shape)} and holds {held} bytes")
+        return np.ndarray(shape, dtype, bytearray(member.read()), order="F" if by_columns else "C")
+
+
 def read_npz(path: Path, fields: Sequence[str]) -> dict[str, np.ndarray]:
     """Integer arrays of one dimension of an npz file.
 
     Raises:
-      DataError: where the file is missing or damaged, or a field is missing, not made of whole numbers or not a list.
+      DataError: as :func:`read_arrays`, and where a field is not made of whole numbers or not a list.
     """
-    with reading(path, "an npz file"), open(path, "rb") as opened:
-        file = np.load(opened, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with file:
-            missing = [field for field in fields if field not in file.files]
-            if missing:
-                raise DataError(f"{path}: field {missing[0]!r} is missing; it has {', '.join(file.files)}")
-            arrays = {field: file[field] for field in fields}
+    arrays = read_arrays(path, fields)
     for field, array in arrays.items():
         if array.ndim != 1:
             raise DataError(f"{path}: field {field!r} has shape {array.shape}; one dimension is needed")
     return {field: whole_numbers(array, f"{path}: field {field!r}") for field, array in arrays.items()}
 
 
+def require_numbers(array: np.ndarray, where: str) -> None:
+    """Raises a DataError unless the array holds real numbers, and some; NaN may be among them."""
+    if array.dtype.kind not in "fiub" or not array.size:
+        raise DataError(f"{where} is {array.dtype}{list(array.shape)}, which holds no numbers; get the file again")
+
+
+def require_finite_numbers(array: np.ndarray, where: str) -> None:
+    """Raises a DataError unless the array holds finite numbers, and some."""
+    require_numbers(array, where)
+    if not np.isfinite(array).all():
+        raise DataError(f"{where} holds values that are no finite numbers; get the file again")
+
+
+def read_json(path: Path, remedy: str = "get it again") -> dict[str, Any]:
+    """The fields of a JSON file.
+
+    Args:
+      path: the file.
+      remedy: what to do where it cannot be read.
+
+    Raises:
+      DataError: where the file is missing or damaged, or holds no fields by name.
+    """
+    with reading(path, "a JSON file", remedy):
+        return fields_of(path.read_bytes())
+
+
+def fields_of(content: bytes) -> dict[str, Any]:
+    """The fields of a JSON text.
+
+    Raises:
+      ValueError: where there are none.
+    """
+    found = json.loads(content)
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds {shown(found)} where fields by name are needed")
+    return found
+
+
+_DAMAGE = (
+    OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    RecursionError, MemoryError, OverflowError, csv.Error,
+)  # fmt: skip
+"""What is raised where a damaged file is opened and decoded."""
+
+
 @contextlib.contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str, remedy: str = "get it again") -> Iterator[None]:
     """The door to every raw file: notes that it is read (:mod:`core.datasets.observed`), and turns whatever goes wrong
     when a damaged one is opened and decoded inside the block into one DataError.
     """
     observed.note(path)
     try:
         yield
+    except RelicError:
+        raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: truncated or not {kind} ({str(error).strip()}); get it again") from error
+        raise DataError(f"{path}: no such file; {remedy}") from error
+    except _DAMAGE as error:
+        what = str(error).strip() or type(error).__name__
+        raise DataError(f"{path}: truncated or not {kind} ({what[:300]}); {remedy}") from error
 
 
 def whole_numbers(array: np.ndarray, where: str) -> np.ndarray:
@@ -216,7 +310,8 @@ def whole_numbers(array: np.ndarray, where: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def read_rows(path: Path, *, columns: int | None = None, keep: int | None = None) -> list[np.ndarray]:
+@checked
+def read_rows(path: Path, *, columns: Count | None = None, keep: Count | None = None) -> list[np.ndarray]:
     """Lines of whole numbers separated by white space; row i is line i + 1.
 
     Args:
@@ -246,6 +341,7 @@ def _numbers(line: str, where: str, columns: int | None, keep: int | None) -> np
     return np.array(words[:keep], np.int64)
 
 
+@checked
 def require_lines(rows: Sequence[np.ndarray], first: int, last: int, path: Path, what: str) -> None:
     """Raises a DataError that names the first line of a text file with a number outside of first to last."""
     numbers = np.concatenate(rows)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from core.datasets.raw import needed, one, reading
+from core.datasets.raw import needed, one, read_arrays, require_numbers
 from core.errors import DataError
 
 FOLDER, FILE = "sachs_interventions", "sachs.npz"
@@ -44,14 +44,12 @@ def load(explicit: Path | None = None) -> Cells:
       DataError: where the file is missing or damaged, or a field is missing, misshapen or out of range.
     """
     path = needed(FOLDER, FILE, "make it from real/sachs of the repository cmu-phil/example-causal-datasets", explicit)
-    with reading(path, "an npz file"), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-        missing = [name for name in SHAPES if name not in file.files]
-        if missing:
-            raise DataError(f"{path}: field {missing[0]!r} is missing; it has {', '.join(file.files)}")
-        fields = {name: file[name] for name in SHAPES}
+    fields = read_arrays(path, list(SHAPES))
     for name, shape in SHAPES.items():
         if fields[name].shape != shape:
             raise DataError(f"{path}: field {name!r} has shape {fields[name].shape}, not {shape}; get the file again")
+    for name in ("x", "env", "consensus_parents"):
+        require_numbers(fields[name], f"{path}: field {name!r}")
     _require(path, "x", "positive and finite", np.isfinite(fields["x"]) & (fields["x"] > 0))
     _require(path, "env", f"0 to {CONDITIONS - 1}", np.isin(fields["env"], np.arange(CONDITIONS)))
     _require(path, "consensus_parents", "0 or 1", np.isin(fields["consensus_parents"], (0, 1)))

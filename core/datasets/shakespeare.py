@@ -25,11 +25,8 @@ def load(explicit: Path | None = None) -> UInt8[np.ndarray, " characters"]:
       DataError: where the file is missing, damaged or of another length.
     """
     path = needed(FOLDER, FILE, "compress the text of the char-rnn repository by xz", explicit)
-    try:
-        with reading(path, "an xz file"):
-            text = lzma.decompress(path.read_bytes())
-    except lzma.LZMAError as error:
-        raise DataError(f"{path}: truncated or not an xz file ({error}); get it again") from error
+    with reading(path, "an xz file"):
+        text = lzma.decompress(path.read_bytes())
     if len(text) != CHARACTERS:
         raise DataError(f"{path}: {len(text)} characters, not {CHARACTERS}; get it again")
     return np.frombuffer(text, np.uint8)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from core.checks import checked
 from core.datasets.raw import needed, one, reading
 from core.errors import DataError
 
@@ -15,6 +16,7 @@ FOLDER = "uci_regression"
 FILES: dict[Name, str] = {"concrete": "concrete.data.gz", "energy": "energy.csv.gz"}
 OUTPUTS: dict[Name, int] = {"concrete": 1, "energy": 2}
 INPUTS = 8
+ROWS: dict[Name, int] = {"concrete": 1030, "energy": 768}
 
 
 class Table(NamedTuple):
@@ -24,11 +26,13 @@ class Table(NamedTuple):
     targets: Float[np.ndarray, "rows outputs"]
 
 
+@checked
 def locate(name: Name, explicit: Path | None = None) -> Path | None:
     """The raw file in the data directory, if it is there."""
     return one(FOLDER, FILES[name], explicit)
 
 
+@checked
 def load(name: Name, explicit: Path | None = None) -> Table:
     """Reads and checks a table.
 
@@ -40,8 +44,8 @@ def load(name: Name, explicit: Path | None = None) -> Table:
         lines = gzip.decompress(path.read_bytes()).decode().split("\n")
     first = 1 if name == "energy" else 0
     rows = [_row(line, f"{path}, line {i + 1}", name) for i, line in enumerate(lines) if i >= first and line.strip()]
-    if not rows:
-        raise DataError(f"{path} has no rows; get it again")
+    if len(rows) != ROWS[name]:
+        raise DataError(f"{path}: {len(rows)} rows where {ROWS[name]} are published; get it again")
     table = np.array(rows, np.float32)
     return Table(table[:, :INPUTS], table[:, INPUTS:])
 

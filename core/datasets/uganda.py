@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, UInt8
 
-from core.datasets.raw import needed, one, reading, require_columns
+from core.checks import checked
+from core.datasets.raw import needed, one, read_arrays, reading, require_columns, whole_numbers
 from core.errors import DataError
 
 FOLDER = "uganda_yop_images"
@@ -55,6 +56,7 @@ def locate(explicit: Path | None = None) -> Path | None:
     return one(FOLDER, UNITS, explicit)
 
 
+@checked
 def images(tiles: Tiles, explicit: Path | None = None) -> Images:
     """Reads and checks the images, one per key.
 
@@ -71,7 +73,7 @@ def images(tiles: Tiles, explicit: Path | None = None) -> Images:
         )
     if len(np.unique(keys)) < len(keys):
         raise DataError(f"{path}: field 'keys' names an image twice; get the file again")
-    return Images(keys.astype(np.int64), pixels)
+    return Images(whole_numbers(keys, f"{path}: field 'keys'"), pixels)
 
 
 def places(explicit: Path | None = None) -> Places:
@@ -82,19 +84,15 @@ def places(explicit: Path | None = None) -> Places:
     """
     path = needed(FOLDER, "wide39.npz", REMEDY, explicit)
     keys, longitude, latitude = _fields(path, "keys", "lon_rounded", "lat_rounded")
+    whole_numbers(keys, f"{path}: field 'keys'")
     for name, values in (("lon_rounded", longitude), ("lat_rounded", latitude)):
-        if values.shape != keys.shape or values.dtype.kind != "f":
+        if keys.ndim != 1 or not len(keys) or values.shape != keys.shape or values.dtype.kind != "f":
             raise DataError(f"{path}: field {name!r} is not a number for each key; get the file again")
     return Places(longitude, latitude)
 
 
 def _fields(path: Path, *names: str) -> list[np.ndarray]:
-    with reading(path, "an npz file"), np.load(path, allow_pickle=False) as file:
-        found = {name: file[name] for name in names if name in file.files}
-    for name in names:
-        if name not in found:
-            raise DataError(f"{path}: field {name!r} is missing; get the file again")
-    return [found[name] for name in names]
+    return list(read_arrays(path, names).values())
 
 
 def units(explicit: Path | None = None) -> Trial:

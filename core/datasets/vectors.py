@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from array_record.python import (
     array_record_data_source,
@@ -16,7 +17,8 @@ from array_record.python import (
 )
 from jaxtyping import Float
 
-from core.errors import DataError
+from core.datasets.raw import read_json
+from core.errors import ConfigError, DataError
 
 NAME, META = "vectors.array_record", "vectors.json"
 
@@ -35,8 +37,10 @@ def write_vectors(folder: Path | str, blocks: Iterable[jax.Array | np.ndarray]) 
         writer = array_record_module.ArrayRecordWriter(str(fresh), "group_size:1")
         for block in blocks:
             rows = np.asarray(block)
-            like = like or (rows.shape[1:], rows.dtype.str)
-            if rows.ndim != 2 or (rows.shape[1:], rows.dtype.str) != like:
+            like = like or (rows.shape[1:], rows.dtype.name)
+            if rows.ndim != 2 or not rows.shape[1] or not _is_number(rows.dtype):
+                raise DataError(f"{folder}: a block of shape {rows.shape} and type {rows.dtype} is no list of vectors")
+            if (rows.shape[1:], rows.dtype.name) != like:
                 raise DataError(f"{folder}: a block of shape {rows.shape} and type {rows.dtype} among rows of {like}")
             for row in rows:
                 writer.write(row.tobytes())
@@ -46,9 +50,17 @@ def write_vectors(folder: Path | str, blocks: Iterable[jax.Array | np.ndarray]) 
             raise DataError(f"{folder}: there are no vectors to write")
         fresh.replace(folder / NAME)
         (folder / META).write_text(json.dumps({"count": count, "width": like[0][0], "dtype": like[1]}))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
         raise DataError(f"cannot write {folder}: {error}; free space or name another folder") from error
     return count
+
+
+def _is_number(dtype: np.dtype) -> bool:
+    return jnp.issubdtype(dtype, jnp.number)
+
+
+class NoSuchVectorError(ConfigError, IndexError):
+    """An index beyond a store of vectors."""
 
 
 class Vectors(Sequence):
@@ -59,13 +71,17 @@ class Vectors(Sequence):
     """
 
     def __init__(self, folder: Path | str):
-        folder = Path(folder)
+        folder = self._folder = Path(folder)
         try:
-            meta = json.loads((folder / META).read_text())
-            self.shape, self.dtype = (int(meta["count"]), int(meta["width"])), np.dtype(meta["dtype"])
+            meta = read_json(folder / META, "write it again")
+            self.shape, self.dtype = (int(meta["count"]), int(meta["width"])), jnp.dtype(meta["dtype"])
+            if min(self.shape) < 1 or not _is_number(self.dtype):
+                raise ValueError(f"vectors of type {self.dtype} and shape {self.shape}")
             self._source = array_record_data_source.ArrayRecordDataSource(str(folder / NAME))
             found = len(self._source)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except DataError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise DataError(f"{folder} is no whole store of vectors ({error}); write it again") from error
         if found != self.shape[0]:
             raise DataError(f"{folder} has {found} vectors, its {META} says {self.shape[0]}; write it again")
@@ -74,7 +90,14 @@ class Vectors(Sequence):
         return self.shape[0]
 
     def __getitem__(self, index) -> Float[np.ndarray, " d"]:
-        record = self._source[int(index)]
+        if not -len(self) <= index < len(self):
+            raise NoSuchVectorError(f"vector {index} of {self._folder}, which has {len(self)}")
+        try:
+            record = self._source[int(index) % len(self)]
+        except (OSError, ValueError, RuntimeError, IndexError) as error:
+            raise DataError(
+                f"{self._folder}: vector {index} cannot be read ({error}); write the store again"
+            ) from error
         if len(record) != self.shape[1] * self.dtype.itemsize:
-            raise DataError(f"vector {index} has {len(record)} bytes; write the store again")
+            raise DataError(f"{self._folder}: vector {index} has {len(record)} bytes; write the store again")
         return np.frombuffer(record, self.dtype)

@@ -1,29 +1,33 @@
 """What makes one decoder differ from another, read from a checkpoint's ``config.json`` or written down directly."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
-from core.datasets import observed
+from core.checks import Count, Fraction, Positive, checked
+from core.datasets.raw import read_json
 from core.errors import ConfigError, DataError
+from core.kinds import Range, shown
 
 Family = Literal["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"]
+Size = Annotated[int, Range(1, 2**31 - 1)]
+"""Of an axis of an array."""
 FAMILIES: tuple[str, ...] = get_args(Family)
-SIZES = ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "hidden", "max_length", "window")
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
     """How rotary frequencies are changed for contexts longer than those of pre-training."""
 
     kind: Literal["linear", "llama3"]
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_length: int = 8192
+    factor: Positive
+    low_freq_factor: Positive = 1.0
+    high_freq_factor: Positive = 4.0
+    original_length: Count = 8192
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
     """A decoder-only transformer; the defaults are those of a small GPT-2 to be trained from scratch.
@@ -32,24 +36,24 @@ class DecoderConfig:
       ConfigError: where a field is not one of its choices, or sizes do not divide.
     """
 
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int | None = None
+    vocab_size: Size
+    width: Size
+    layers: Size
+    heads: Size
+    kv_heads: Size | None = None
     """Key and value heads; as many as query heads if None."""
-    head_dim: int | None = None
+    head_dim: Size | None = None
     """Width of a head; width / heads if None."""
-    hidden: int | None = None
+    hidden: Size | None = None
     """Width inside the MLP; four times the width if None."""
-    max_length: int = 1024
+    max_length: Size = 1024
     """Rows of the table of learned positions."""
     positions: Literal["learned", "rotary"] = "learned"
-    rotary_fraction: float = 1.0
-    rope_theta: float = 10_000.0
+    rotary_fraction: Fraction = 1.0
+    rope_theta: Positive = 10_000.0
     rope_scaling: RopeScaling | None = None
     norm: Literal["layer", "rms"] = "layer"
-    norm_eps: float = 1e-5
+    norm_eps: Positive = 1e-5
     parallel: bool = False
     """x + A(n1 x) + M(n2 x) instead of one after the other."""
     mlp: Literal["gelu", "gelu_tanh", "swiglu"] = "gelu_tanh"
@@ -59,7 +63,7 @@ class DecoderConfig:
     """RMS norms over the heads of queries and keys before rotation."""
     tied: bool = True
     """Whether logits are inner products with the token embeddings."""
-    window: int | None = None
+    window: Size | None = None
     """A query sees the last so many keys only; all if None."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the matrix products; softmax, norms and logits are in float32."""
@@ -69,13 +73,6 @@ class DecoderConfig:
     """Naming of tensors in checkpoints."""
 
     def __post_init__(self):
-        for name, hint in get_type_hints(DecoderConfig).items():
-            if get_origin(hint) is Literal and (value := getattr(self, name)) not in get_args(hint):
-                raise ConfigError(f"{name} is {value!r}; possible are {', '.join(get_args(hint))}")
-        for name in SIZES:
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value > 0):
-                raise ConfigError(f"{name} is {value!r}; it must be a positive integer")
         _check_heads(self)
 
     @property
@@ -118,20 +115,18 @@ def read_config(folder: Path | str) -> DecoderConfig:
       DataError: where ``config.json`` is missing, unreadable, of an unknown family or asks for what is not built.
     """
     path = Path(folder) / "config.json"
-    observed.note(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}; name a folder with a checkpoint's config.json") from error
-    family = found.get("model_type") if isinstance(found, dict) else None
-    if family not in FAMILIES:
-        raise DataError(f"{path}: model_type is {family!r}; known are {', '.join(FAMILIES)}")
+    found = read_json(path, "name a folder with a checkpoint's config.json")
+    family = found.get("model_type")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise DataError(f"{path}: model_type is {shown(family)}; known are {', '.join(FAMILIES)}")
     try:
         return {"gpt2": _gpt2, "gpt_neox": _neox}.get(family, _llama)(found, path)
     except KeyError as error:
         raise DataError(f"{path} lacks the field {error}; is it the config of a {family} model?") from error
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path}: a field is not of the kind that a {family} model has ({error})") from error
 
 
 def _gpt2(found: dict[str, Any], path: Path) -> DecoderConfig:

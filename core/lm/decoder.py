@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from core.checks import Count, checked
 from core.cross_entropy import cross_entropies
 from core.errors import ConfigError
+from core.kinds import is_traced
 from core.lm.config import DecoderConfig, RopeScaling
 
 
@@ -55,7 +57,7 @@ class Decoder(nn.Module):
           positions: of the tokens; counted from the first real one without them.
 
         Raises:
-          ConfigError: where there are more tokens than learned positions.
+          ConfigError: where there are more tokens than learned positions, or a position beyond them is given.
         """
         return self.logits(self.hidden(tokens, mask, positions))
 
@@ -63,8 +65,8 @@ class Decoder(nn.Module):
         """Normed states of the last layer."""
         c = self.config
         real = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
-        if c.positions == "learned" and mask is None and positions is None and tokens.shape[-1] > c.max_length:
-            raise ConfigError(f"{tokens.shape[-1]} tokens, but the model has {c.max_length} positions (max_length)")
+        if c.positions == "learned":
+            _check_positions(c, tokens, real, positions)
         if positions is None:
             positions = jnp.maximum(jnp.cumsum(real, axis=-1) - 1, 0)
         h = self.embed(tokens)
@@ -77,6 +79,19 @@ class Decoder(nn.Module):
         """The head, in float32."""
         hidden = hidden.astype(jnp.float32)
         return hidden @ self.embed.embedding.astype(jnp.float32).T if self.config.tied else self.head(hidden)
+
+
+def _check_positions(c: DecoderConfig, tokens: Array, real: Array, positions: Array | None) -> None:
+    """Refuses positions that the table does not have.
+
+    Where their values are not known, in compiled code, there may be no more tokens than positions, whatever the mask.
+    """
+    if positions is None:
+        last = tokens.shape[-1] if is_traced(real) else int(jnp.max(jnp.sum(real, axis=-1), initial=0))
+    else:
+        last = 0 if is_traced(positions) else 1 + int(jnp.max(positions, initial=-1))
+    if last > c.max_length:
+        raise ConfigError(f"{last} tokens, but the model has {c.max_length} positions (max_length)")
 
 
 class Layer(nn.Module):
@@ -169,13 +184,14 @@ def frequencies(dims: int, theta: float, scaling: RopeScaling | None) -> Float[A
     return (1 - smooth) * freq / scaling.factor + smooth * freq
 
 
+@checked
 def token_losses(
     model: Decoder,
     params: PyTree,
     tokens: Int[Array, "*batch s"],
     targets: Int[Array, "*batch s"],
     mask: Bool[Array, "*batch s"] | None = None,
-    chunk: int | None = None,
+    chunk: Count | None = None,
     ignore: int | None = None,
 ) -> Float[Array, "*batch s"]:
     """-log p of every target given the tokens up to its place; NaN where a target is no token.

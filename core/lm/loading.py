@@ -1,17 +1,19 @@
 """Decoder weights from safetensors, whatever their family calls them."""
 
-import json
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from core.checks import checked
 from core.datasets import observed
+from core.datasets.raw import read_json
 from core.errors import ConfigError, DataError
 from core.lm.config import DecoderConfig
 from core.lm.decoder import Decoder
@@ -22,10 +24,15 @@ Part = tuple[Place, Callable[[np.ndarray], np.ndarray]]
 
 IGNORED = re.compile(r"rotary_emb\.inv_freq$|attn\.(masked_)?bias$|attention\.(masked_)?bias$|masked_bias$")
 """Buffers that some checkpoints hold beside weights."""
+_NAMED = 5
+"""So many parameters are named in a message."""
 PREFIXES = ("transformer.", "gpt_neox.", "model.")
 
 
-def load_params(folder: Path | str, config: DecoderConfig, dtype: str = "float32") -> PyTree:
+@checked
+def load_params(
+    folder: Path | str, config: DecoderConfig, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+) -> PyTree:
     """Parameters of :class:`core.lm.Decoder` from ``model.safetensors`` or the shards that an index names.
 
     Args:
@@ -34,28 +41,26 @@ def load_params(folder: Path | str, config: DecoderConfig, dtype: str = "float32
       dtype: of the parameters.
 
     Raises:
-      DataError: where a file is missing, damaged, or lacks tensors, or has some that the model does not; names them.
+      DataError: where a file is missing, damaged, or lacks tensors, or has some that the model does not, or one holds
+        other than finite floating-point numbers, or two of the same parameter differ; names them. Where an index names
+        files outside of the folder.
       ConfigError: where safetensors is not installed.
     """
-    shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros(2, jnp.int32))["params"]
-    flat = {tuple(str(k.key) for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
-    arrays = {place: np.empty(leaf.shape, jnp.dtype(dtype)) for place, leaf in flat.items()}
-    missing = {(place, i) for place, leaf in flat.items() for i in range(leaf.shape[0] if place[0] == "layers" else 1)}
-    unknown = []
+    target, unknown = _Target(_shapes(config), jnp.dtype(dtype)), []
     for file, name, tensor in _tensors(Path(folder)):
         parts = list(_parts(name, config))
         if not parts and not IGNORED.search(name):
             unknown.append(name)
         for layer, place, part in parts:
-            _fill(arrays, missing, place, layer, part(tensor), f"{file}: {name}")
-    if unknown or missing:
-        lacking = sorted("/".join(place) + f"[{i}]" for place, i in missing)
+            target.fill(place, layer, tensor, part, f"{file}: {name}")
+    lacking = target.lacking()
+    if unknown or lacking:
         raise DataError(
             f"{folder} does not hold the model that its config describes: unused tensors {unknown[:5] or 'none'}, "
-            f"parameters without a tensor {lacking[:5] or 'none'}"
+            f"parameters without a tensor {lacking or 'none'}"
         )
     params: dict[str, Any] = {}
-    for place, array in arrays.items():
+    for place, array in target.arrays.items():
         node = params
         for key in place[:-1]:
             node = node.setdefault(key, {})
@@ -63,17 +68,69 @@ def load_params(folder: Path | str, config: DecoderConfig, dtype: str = "float32
     return params
 
 
-def _fill(arrays, missing, place: Place, layer: int | None, value: np.ndarray, source: str) -> None:
-    if place not in arrays:
-        raise DataError(f"{source} has no place in the model that config.json describes ({'/'.join(place)})")
-    target = (
-        arrays[place] if layer is None else arrays[place][layer : layer + 1][0] if layer < len(arrays[place]) else None
-    )
-    if target is None or target.shape != value.shape:
-        expected = "absent" if target is None else target.shape
-        raise DataError(f"{source} has shape {value.shape} where config.json asks for {expected}")
-    target[...] = value
-    missing.discard((place, layer or 0))
+@functools.cache
+def _shapes(config: DecoderConfig) -> dict[Place, Any]:
+    shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros(2, jnp.int32))["params"]
+    return {tuple(str(k.key) for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
+
+
+class _Target:
+    """Parameters while they are filled. Memory is taken for those of which a tensor of the right shape was found."""
+
+    def __init__(self, shapes: dict[Place, Any], dtype: Any):
+        self._shapes, self._dtype = shapes, dtype
+        self.arrays: dict[Place, np.ndarray] = {}
+        self._filled: dict[tuple[Place, int], str] = {}
+
+    def fill(self, place: Place, layer: int | None, tensor: np.ndarray, part: Callable, source: str) -> None:
+        """Puts a part of a tensor, or all of it, in its place.
+
+        Raises:
+          DataError: where there is no such place, or shape, type or values cannot be those of the parameter.
+        """
+        if place not in self._shapes:
+            raise DataError(f"{source} has no place in the model that config.json describes ({'/'.join(place)})")
+        stack = self._shapes[place].shape
+        shape = stack if layer is None else stack[1:] if layer < stack[0] else None
+        value = _part_of(tensor, part, source)
+        if value.shape != shape:
+            expected = "absent" if shape is None else shape
+            raise DataError(f"{source} has shape {value.shape} where config.json asks for {expected}")
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise DataError(f"{source} holds {value.dtype}, not floating-point numbers; get the weights unquantised")
+        if not np.isfinite(value).all():
+            raise DataError(f"{source} holds NaN or infinity; get the file again")
+        self._put(place, layer or 0, layer is not None, value, source)
+
+    def _put(self, place: Place, layer: int, is_stacked: bool, value: np.ndarray, source: str) -> None:
+        if place not in self.arrays:
+            try:
+                self.arrays[place] = np.empty(self._shapes[place].shape, self._dtype)
+            except (MemoryError, ValueError) as error:
+                raise DataError(f"{source}: {'/'.join(place)} as config.json describes it needs {error}") from error
+        array = self.arrays[place][layer] if is_stacked else self.arrays[place]
+        before = self._filled.setdefault((place, layer), source)
+        if before != source and not np.array_equal(array, value.astype(self._dtype)):
+            raise DataError(f"{source} differs from {before}, which is the same parameter in the model of config.json")
+        array[...] = value
+
+    def lacking(self) -> list[str]:
+        """The first few parameters without a tensor."""
+        found: list[str] = []
+        for place, leaf in sorted(self._shapes.items()):
+            for i in range(leaf.shape[0] if place[0] == "layers" else 1):
+                if (place, i) not in self._filled:
+                    found.append("/".join(place) + f"[{i}]")
+                if len(found) == _NAMED:
+                    return found
+        return found
+
+
+def _part_of(tensor: np.ndarray, part: Callable, source: str) -> np.ndarray:
+    try:
+        return part(tensor)
+    except ValueError as error:
+        raise DataError(f"{source} has shape {tensor.shape}, which the heads of config.json do not divide") from error
 
 
 def _tensors(folder: Path) -> Iterator[tuple[Path, str, np.ndarray]]:
@@ -88,7 +145,7 @@ def _tensors(folder: Path) -> Iterator[tuple[Path, str, np.ndarray]]:
             with safe_open(path, framework="flax") as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
                     yield path, name, np.asarray(file.get_tensor(name))
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError, MemoryError) as error:
             raise DataError(f"cannot read {path}: {error}; download it again") from error
 
 
@@ -97,11 +154,23 @@ def _files(folder: Path) -> list[Path]:
     observed.note(index)
     if not index.exists():
         return [folder / "model.safetensors"]
+    files = read_json(index, "download it again").get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise DataError(f"{index} has no weight_map from tensors to files; download it again")
+    return [_inside(folder, name, index) for name in sorted(set(files.values()))]
+
+
+def _inside(folder: Path, name: str, index: Path) -> Path:
+    """A file of the folder; no other, except what Hugging Face's cache links to."""
+    path, home = folder / name, folder.resolve()
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise DataError(f"cannot read {index}: {error!r}; download it again") from error
-    return [folder / name for name in names]
+        target = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{index}: {name!r} is no file ({error}); download it again") from error
+    is_cached = home.parent.name == "snapshots" and target.parent == home.parent.parent / "blobs"
+    if Path(name).name != name or not (target.parent == home or is_cached):
+        raise DataError(f"{index} names {name!r}, which lies outside of its folder; download it again from its origin")
+    return path
 
 
 def _parts(name: str, config: DecoderConfig) -> Iterator[tuple[int | None, Place, Callable[[np.ndarray], np.ndarray]]]:

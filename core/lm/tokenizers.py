@@ -59,7 +59,7 @@ class FileTokenizer:
     """
 
     def __init__(self, folder: Path | str):
-        path = Path(folder) / "tokenizer.json"
+        path = self._path = Path(folder) / "tokenizer.json"
         try:
             import tokenizers
         except ModuleNotFoundError as error:
@@ -76,8 +76,15 @@ class FileTokenizer:
         return self._inner.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, no special tokens added."""
-        return self._inner.encode(text, add_special_tokens=False).ids
+        """Ids of a text, no special tokens added.
+
+        Raises:
+          DataError: where the file lacks what a text needs, such as the token for unknown words that it names.
+        """
+        try:
+            return self._inner.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # as above
+            raise DataError(f"{self._path} cannot encode this text: {error}; download it again") from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out."""

@@ -101,6 +101,33 @@ def test_a_damaged_prepared_set_names_the_folder_to_remove(tmp_path, part):
     assert str(tmp_path / "cache" / "tfds") in str(caught.value)
 
 
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def flipped(path):
+    body = bytearray(path.read_bytes())
+    for at in range(64, len(body), 64):
+        body[at] ^= 0x10
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("damage", [emptied, flipped, Path.unlink])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_prepared_records_that_are_damaged_or_gone_are_named(tmp_path, damage, when):
+    write_mnist(tmp_path / "mnist")
+    records = mnist.data_source("test", tmp_path)
+    (path,) = (tmp_path / "cache" / "tfds").glob("*/mnist/*/*array_record*")
+
+    def read():
+        rows = mnist.data_source("test", tmp_path) if when == "before" else records
+        return [rows[i] for i in range(len(rows))]
+
+    damage(path)
+    with pytest.raises(DataError, match=r"the prepared data set is damaged .*remove this folder"):
+        read()
+
+
 CORRUPTIONS = {
     "missing field": ({"test_items": None}, r"field 'test_items' is missing; it has .*train_items"),
     "NaN": ({"train_items": np.array([3, 1, np.nan, 1, 2])}, r"'train_items', element 2 is nan; whole numbers"),

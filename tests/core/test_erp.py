@@ -71,7 +71,7 @@ def test_an_absent_file_is_named_with_the_way_to_give_it(tmp_path, name):
         ("erp_uci_subject_means", {"erp": np.ones((0, 64, 64))}, "field 'erp' has shape"),
         ("erp_uci_subject_means", {"erp": holed((6, 64, 64))}, "field 'erp' holds values that are no finite numbers"),
         ("erp_smni_train", {"x": holed((6, 8, 256))}, "field 'x' holds values that are no finite numbers"),
-        ("erp_impulsivity", {"high_impulsivity": np.array(list("ababab"))}, "no finite numbers"),
+        ("erp_impulsivity", {"high_impulsivity": np.array(list("ababab"))}, "holds no numbers"),
         ("erp_uci_subject_means", {"alcoholic": np.arange(6)}, "alcoholic is 2; one of 0 to 1"),
         ("erp_smni_train", {"condition": np.full(6, 3)}, "condition is 3; one of 0 to 2"),
         ("erp_impulsivity", {"high_impulsivity": np.full(6, 0.5)}, "high_impulsivity is 0.5"),

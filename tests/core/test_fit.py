@@ -302,7 +302,7 @@ def test_a_shorter_run_than_the_saved_one_is_refused(tmp_path):
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"chunk": 0}, {"evaluate_every": -1}])
 def test_senseless_lengths_are_refused(options):
-    with pytest.raises(ConfigError, match="must be at least 1"):
+    with pytest.raises(ConfigError, match="must be a number of at least 1"):
         quick(**{"steps": 5, **options})
 
 

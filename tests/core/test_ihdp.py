@@ -42,7 +42,7 @@ def test_splits_are_permutations():
     [
         ({"mu1": None}, "field 'mu1' is missing"),
         ({"y": np.ones((2, 4))}, r"field 'y' has shape \(2, 4\); \(2, 5\) is needed"),
-        ({"y": np.full((2, 5), np.nan)}, "field 'y' is not a table of finite numbers"),
+        ({"y": np.full((2, 5), np.nan)}, "field 'y' holds values that are no finite numbers"),
         ({"x": np.ones(5)}, "field 'x' is not a table"),
         ({"t": np.full((2, 5), 2)}, "field 't' holds other values than 0 and 1"),
     ],

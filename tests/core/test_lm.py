@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from core.lm import ByteTokenizer, Decoder, DecoderConfig, FileTokenizer, load_params, read_config, token_losses
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 97}
@@ -120,6 +120,21 @@ def test_rematerialisation_and_bfloat16_keep_the_function(params):
     half = logits(params, TOKENS, dataclasses.replace(TINY, dtype="bfloat16"))
     assert half.dtype == jnp.float32
     assert float(jnp.mean(jnp.argmax(half, -1) == jnp.argmax(plain, -1))) > 0.9
+
+
+def test_more_tokens_than_positions_are_refused_whatever_the_mask(params):
+    long, mask = jnp.zeros((2, 14), jnp.int32), jnp.arange(14) >= 2
+    padded = logits(params, long, mask=jnp.broadcast_to(mask, long.shape))  # 12 real ones, as many as positions
+    assert bool(jnp.isfinite(padded[:, 2:]).all())
+    refused = [
+        {}, {"mask": jnp.ones(long.shape, bool)}, {"mask": jnp.broadcast_to(jnp.arange(14) >= 1, long.shape)},
+        {"positions": jnp.broadcast_to(jnp.arange(14), long.shape)},
+    ]  # fmt: skip
+    for arguments in refused:
+        with pytest.raises(ConfigError, match=r"1[34] tokens, but the model has 12 positions"):
+            logits(params, long, **arguments)
+    with pytest.raises(ConfigError, match="14 tokens, but the model has 12 positions"):
+        jax.jit(lambda tokens, mask: logits(params, tokens, mask=mask))(long, jnp.ones(long.shape, bool))
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

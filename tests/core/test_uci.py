@@ -10,6 +10,13 @@ needs_data = pytest.mark.skipif(uci.locate("concrete") is None, reason="uci_regr
 ROW = "1 2 3 4 5 6 7 8 9\n"
 
 
+@pytest.fixture(autouse=True)
+def published(request, monkeypatch):
+    """Two rows are published, but of the real tables."""
+    if "real" not in request.node.name:
+        monkeypatch.setattr(uci, "ROWS", {"concrete": 2, "energy": 2})
+
+
 def write(folder, text, cut=None):
     path = folder / "uci_regression" / "concrete.data.gz"
     path.parent.mkdir(parents=True)
@@ -37,7 +44,8 @@ def test_rows_are_inputs_and_the_target(tmp_path):
         (ROW + "1 2 3\n", None, "line 2: 3 columns where concrete has 9"),
         (ROW.replace("5", "x"), None, "line 1: could not convert string to float: 'x'"),
         (ROW.replace("5", "nan"), None, "line 1: column 5 is not finite"),
-        ("\n", None, "has no rows"),
+        ("\n", None, "0 rows where 2 are published"),
+        (ROW * 3, None, "3 rows where 2 are published"),
         (ROW * 50, 20, "not a gzip file of text"),
     ],
 )
