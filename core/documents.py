@@ -7,7 +7,9 @@ steer a terminal, or turn the direction of writing, is taken out when it is read
 
 import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -78,10 +80,12 @@ def contents(path: Path) -> bytes:
     Raises:
       DataError: where there is none that can be read.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path} is {'no regular file' if path.exists() else 'missing'}")
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise DataError(f"{path} is no regular file")
         return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -316,7 +316,7 @@ def report(
     for run in most_telling(found):
         _tell_standing(run)
     _tell_empty(found)
-    folder = Path(target) if Path(target).is_dir() else workdir / found[0].system.slug
+    folder = Path(target) if os.path.isdir(target) else workdir / found[0].system.slug
     tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
 
 

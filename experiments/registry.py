@@ -269,7 +269,8 @@ def load(name: str) -> Found:
     known = {entry.slug: entry for entry in ENTRIES}
     if name in known and known[name].status == "planned":
         raise ConfigError(f"{name} is planned but cannot be run yet; available now: {', '.join(available())}")
-    offered = _offered()
+    house = name in known or name in (entry.slug for entry in LAYERS)
+    offered = {} if house or "." in name else _offered()
     module = name if "." in name else offered.get(name, f"experiments.{name}")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", module) or not _exists(module):
         near = difflib.get_close_matches(name, [*known, *offered], n=3, cutoff=0.5)
@@ -294,7 +295,7 @@ def of_module(module: str) -> Found:
     """
     if module in _own:
         return _own[module]
-    if module in {f"experiments.{slug}" for slug in available()} | {*_offered().values()}:
+    if module in (f"experiments.{slug}" for slug in available()) or module in _offered().values():
         return _defined_in(module)
     raise ConfigError(
         f"relic does not know module {module!r}, and a file's word is no reason to import it; if it is yours, name it "

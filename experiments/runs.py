@@ -318,7 +318,7 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
 
 
 def _folder(target: str, workdir: Path) -> Path:
-    if Path(target).is_dir():
+    if os.path.isdir(target):
         return Path(target)
     if os.sep in target or target.startswith("."):
         raise ConfigError(f"there is no folder {target}")

@@ -282,7 +282,7 @@ def check_any_damage(examples: int, place: Callable[[], Place]) -> None:
     check()
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [20, pytest.param(300, marks=pytest.mark.slow)])
 def test_any_damage_ends_in_a_message_and_gives_no_number(examples, sound, quick, tmp_path, capsys):
     def fresh() -> Place:
         shutil.rmtree(tmp_path / "toy", ignore_errors=True)

@@ -51,11 +51,13 @@ def trap(path: Path, mark: Path) -> None:
     path.write_text(f"with open({str(mark)!r}, 'a') as mark:\n    mark.write(__name__ + ' ')\nSYSTEM = None\n")
 
 
-@pytest.mark.parametrize("module", ["evil", "evilpackage.paper", "experiments.evil", "os", "antigravity", "a/../evil"])
+@pytest.mark.parametrize(
+    "module", ["evil", "dccf", "evilpackage.paper", "experiments.evil", "os", "antigravity", "a/../evil"]
+)
 @pytest.mark.parametrize("command", [["table"], ["report"]])
 def test_a_module_that_only_a_file_names_is_not_imported(module, command, place, capsys):
     mark = place / "mark"
-    for name in ("evil.py", "evilpackage/__init__.py", "evilpackage/paper.py", "experiments/evil.py"):
+    for name in ("evil.py", "dccf.py", "evilpackage/__init__.py", "evilpackage/paper.py", "experiments/evil.py"):
         trap(place / name, mark)
     rewrite(place / "runs" / "toy" / "small" / runs.INFO, module=module)
     before = set(sys.modules)
