@@ -15,6 +15,7 @@ annotation                             what is refused
 ``int``, ``float``, ``bool``, ``str``  another type; NaN in place of a number
 ``Float[Array, "n d"]`` and its kin    another dtype or number of axes; two lengths for one name among the arguments
 ``Annotated[..., FINITE]``             NaN and infinities in an array; the message says where the first one is
+``Annotated[..., Range(0, 1)]``        of an array: an entry outside; the message says where the first one is
 ``Key[Array, ""]``                     what is no random key
 ``Callable``, classes, tuples, unions  what is neither callable nor an instance; elements are checked in turn
 =====================================  =========================================================================

@@ -1,6 +1,7 @@
 """What public functions check of their arguments, by their annotations."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from core.checks import FINITE, Count, OpenFraction, checked, require_finite, require_indices, require_one_of
 from core.errors import ConfigError
+from core.kinds import Range
 
 
 @checked
@@ -126,3 +128,15 @@ def test_trees_and_indices():
         require_one_of("method", "c", ("a", "b"))
     require_indices("items", [0, 2], 3)
     chex.assert_trees_all_equal(jax.jit(lambda i: (require_indices("i", i, 1), i)[1])(jnp.arange(3)), jnp.arange(3))
+
+
+def test_a_range_holds_for_every_entry_of_an_array():
+    @checked
+    def share(p: Annotated[Float[np.ndarray, "..."] | float, Range(above=0, below=1)]):
+        return p
+
+    assert share(0.5) == 0.5
+    share(np.array([0.2, 0.8]))
+    for value, place in ((np.array([0.2, 1.0]), "1.0 at [1]"), (np.array([[np.nan]]), "nan at [0, 0]")):
+        with pytest.raises(ConfigError, match=re.escape(f"p must hold numbers above 0 and below 1, but has {place}")):
+            share(value)
