@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from core.checks import Count, checked, require_indices
 from core.errors import ConfigError
 from core.lm.config import DecoderConfig, RopeScaling
 
@@ -54,7 +55,9 @@ class Decoder(nn.Module):
           positions: of the tokens; counted from the first real one without them.
 
         Raises:
-          ConfigError: where there are more tokens than learned positions.
+          ConfigError: where there are more tokens than learned positions, padding included, unless positions are
+            given; where a position or a token is none of those that the model has. Inside of jit only the number of
+            tokens is known, and what has no embedding has NaN for one.
         """
         return self.logits(self.hidden(tokens, mask, positions))
 
@@ -62,8 +65,9 @@ class Decoder(nn.Module):
         """Normed states of the last layer."""
         c = self.config
         real = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
-        if c.positions == "learned" and mask is None and positions is None and tokens.shape[-1] > c.max_length:
-            raise ConfigError(f"{tokens.shape[-1]} tokens, but the model has {c.max_length} positions (max_length)")
+        require_tokens(c, tokens)
+        if c.positions == "learned":
+            require_places(c, tokens.shape[-1] if positions is None else positions)
         if positions is None:
             positions = jnp.maximum(jnp.cumsum(real, axis=-1) - 1, 0)
         h = self.embed(tokens)
@@ -76,6 +80,30 @@ class Decoder(nn.Module):
         """The head, in float32."""
         hidden = hidden.astype(jnp.float32)
         return hidden @ self.embed.embedding.astype(jnp.float32).T if self.config.tied else self.head(hidden)
+
+
+def require_tokens(config: DecoderConfig, tokens: Int[Array, "*batch s"]) -> None:
+    """Ids that the vocabulary has, where they are not traced.
+
+    Raises:
+      ConfigError: names the first other one.
+    """
+    require_indices("tokens", tokens, config.vocab_size, "ids in the vocabulary")
+
+
+def require_places(config: DecoderConfig, places: Int[Array, "*batch s"] | int) -> None:
+    """Learned positions, or a number of tokens, that the model has; positions that are traced are not known.
+
+    Raises:
+      ConfigError: where there are too many tokens, or a position is beyond the last.
+    """
+    if not isinstance(places, int):
+        require_indices("positions", places, config.max_length, "learned positions (max_length)")
+    elif places > config.max_length:
+        raise ConfigError(
+            f"{places} tokens, padding included, but the model has {config.max_length} positions (max_length); cut or "
+            "split the text, or pad to fewer"
+        )
 
 
 class Layer(nn.Module):
@@ -168,13 +196,14 @@ def frequencies(dims: int, theta: float, scaling: RopeScaling | None) -> Float[A
     return (1 - smooth) * freq / scaling.factor + smooth * freq
 
 
+@checked
 def token_losses(
     model: Decoder,
     params: PyTree,
     tokens: Int[Array, "*batch s"],
     targets: Int[Array, "*batch s"],
     mask: Bool[Array, "*batch s"] | None = None,
-    chunk: int | None = None,
+    chunk: Count | None = None,
 ) -> Float[Array, "*batch s"]:
     """-log p of every target given the tokens up to its place.
 
@@ -185,7 +214,12 @@ def token_losses(
       targets: the ids that follow.
       mask: which tokens are real.
       chunk: compute logits for so many positions at a time, so that [..., s, vocab] never exists, backwards neither.
+
+    Raises:
+      ConfigError: where a token or a target is not in the vocabulary, or there are too many tokens; see
+        :class:`Decoder`.
     """
+    require_indices("targets", targets, model.config.vocab_size, "ids in the vocabulary")
     bound = model.bind({"params": params})
     hidden = bound.hidden(tokens, mask)
 

@@ -14,7 +14,7 @@ from core.errors import DataError
 from latent.moe_trajectories import ldl
 from latent.moe_trajectories.fitting import Fit
 from latent.moe_trajectories.inference import Errors
-from latent.moe_trajectories.model import GrowthData
+from latent.moe_trajectories.model import GrowthData, Mixture, Params
 from latent.moe_trajectories.natural import Natural
 
 Columns = Sequence[str]
@@ -227,7 +227,7 @@ def standardised(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 @checked
 def estimates(fit: Fit, errors: Errors, *, expert: Columns = (), gating: Columns = ()) -> pd.DataFrame:
     """A row per parameter in the field's terms: estimate, both standard errors, 95 % interval, odds ratio of gates."""
-    terms, rows = _terms(fit, expert, gating), []
+    terms, rows = _terms(fit.mixture, fit.params, expert, gating), []
     for name, values, by_model, by_sandwich, labels in zip(
         Natural._fields, errors.estimate, errors.model, errors.sandwich, terms, strict=True
     ):
@@ -240,25 +240,27 @@ def estimates(fit: Fit, errors: Errors, *, expert: Columns = (), gating: Columns
 
 
 @checked
-def names_of(fit: Fit, expert: Columns = (), gating: Columns = ()) -> list[tuple[int, str]]:
+def names_of(mixture: Mixture, params: Params, expert: Columns = (), gating: Columns = ()) -> list[tuple[int, str]]:
     """Class and term of every entry of the flattened :class:`Natural`; entries said elsewhere are ''."""
-    p = fit.params.experts.alpha.shape[1]
-    ce, cg = fit.params.experts.B.shape[2], fit.params.gating.shape[1] - 1
-    j, v, modelled = fit.params.experts.tau.shape[1], fit.params.experts.beta.shape[1], fit.params.experts.mux.shape[1]
-    k, s = fit.mixture.classes, len(fit.mixture.curve.shapes)
+    p = params.experts.alpha.shape[1]
+    ce, cg = params.experts.B.shape[2], params.gating.shape[1] - 1
+    j, v, modelled = params.experts.tau.shape[1], params.experts.beta.shape[1], params.experts.mux.shape[1]
+    k, s = mixture.classes, len(mixture.curve.shapes)
     per_class = [(p,), (s,), (p, p), (), (p, ce), (modelled,), (modelled, modelled), (v,), (j,), (j,)]
     shapes = [*((k, *rest) for rest in per_class), (k - 1, 1 + cg), (k, p), (k,)]
-    labels = _terms(fit, expert, gating)
+    labels = _terms(mixture, params, expert, gating)
     return [
         found.get(place, (0, "")) for shape, found in zip(shapes, labels, strict=True) for place in np.ndindex(shape)
     ]
 
 
-def _terms(fit: Fit, expert: Sequence[str], gating: Sequence[str]) -> list[dict[tuple[int, ...], tuple[int, str]]]:
+def _terms(
+    mixture: Mixture, params: Params, expert: Sequence[str], gating: Sequence[str]
+) -> list[dict[tuple[int, ...], tuple[int, str]]]:
     """For each field of :class:`Natural`, class (from 1) and name of its entries."""
-    curve, classes = fit.mixture.curve, range(fit.mixture.classes)
-    factors, e = curve.factors, fit.params.experts
-    ce, cg = e.B.shape[2], fit.params.gating.shape[1] - 1
+    curve, classes = mixture.curve, range(mixture.classes)
+    factors, e = curve.factors, params.experts
+    ce, cg = e.B.shape[2], params.gating.shape[1] - 1
     xe = list(expert) or [f"xe{c + 1}" for c in range(ce)]
     xg = ["intercept", *(list(gating) or [f"xg{c + 1}" for c in range(cg)])]
     pairs = [(a, b) for a in range(len(factors)) for b in range(a + 1)]
