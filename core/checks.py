@@ -54,6 +54,10 @@ OpenFraction = Annotated[float, Range(above=0, below=1)]
 """A share or probability that is neither 0 nor 1."""
 
 
+OF_FLAX = ("parent", "name")
+"""Fields that every module of flax.linen has beside those of its own."""
+
+
 def checked(target: Checked) -> Checked:
     """The function, or the dataclass, whose arguments are checked by their annotations at every call.
 
@@ -77,7 +81,7 @@ def checked(target: Checked) -> Checked:
 
 def _checked_class(target: Any) -> Any:
     kinds = functools.cache(lambda: typing.get_type_hints(target, include_extras=True))
-    fields = [field.name for field in dataclasses.fields(target) if field.init]
+    fields = [field.name for field in dataclasses.fields(target) if field.init and field.name not in OF_FLAX]
 
     def check(self) -> None:
         check_arguments(target.__qualname__, kinds(), {name: getattr(self, name) for name in fields})

@@ -55,6 +55,8 @@ class Finite(NamedTuple):
 
 def problem_of(kind: Any, value: Any, name: str, lengths: Lengths) -> str | None:
     """What is wrong with a value, as the end of a sentence that its name begins; None where it fits."""
+    if kind is Any:  # a class since Python 3.11, but of no instances
+        return None
     origin, parameters = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return problem_of(parameters[0], value, name, lengths) or _first(

@@ -4,16 +4,17 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from core.checks import FINITE, Count, OpenFraction, checked, require_finite, require_indices, require_one_of
+from core.checks import FINITE, Count, Range, OpenFraction, checked, require_finite, require_indices, require_one_of
 from core.errors import ConfigError
 from core.kinds import Range
 
@@ -117,6 +118,34 @@ def test_a_configuration_is_checked_when_it_is_made():
         dataclasses.replace(Plain(), rate=1.0)
     with pytest.raises(ConfigError, match="Deriving: dim"):
         Deriving(dim=0)
+
+
+@checked
+class Layer(nn.Module):
+    dim: Count = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.dim, dtype=self.dtype)(x)
+
+
+@checked
+class Deep(Layer):
+    depth: Annotated[int, Range(0)] = 1
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(self.depth):
+            x = Layer(self.dim)(x)
+        return x
+
+
+def test_a_module_of_flax_is_checked_when_it_is_made():
+    for wrong, message in (({"dim": 0}, "dim must"), ({"depth": -1}, "depth must")):
+        with pytest.raises(ConfigError, match=f"Deep: {message}"):
+            Deep(**wrong)
+    assert Deep(3).init_with_output(jax.random.key(0), X)[0].shape == (3, 3)
 
 
 def test_trees_and_indices():
