@@ -186,7 +186,7 @@ def _scalar_problem(kind: Any, value: Any) -> str | None:
         return None if callable(value) else f"must be a function, not {shown(value)}"
     if kind is type(None):
         return None if value is None else f"must be None, not {shown(value)}"
-    checkable = isinstance(kind, type) and not getattr(kind, "_is_protocol", False) and kind not in (object, Any)
+    checkable = isinstance(kind, type) and not getattr(kind, "_is_protocol", False) and kind is not object
     if checkable and kind.__module__ != "jaxtyping" and not isinstance(value, kind):
         return f"must be a {kind.__name__}, not {shown(value)}"
     return None
