@@ -15,6 +15,7 @@ annotation                             what is refused
 ``int``, ``float``, ``bool``, ``str``  another type; NaN in place of a number
 ``Float[Array, "n d"]`` and its kin    another dtype or number of axes; two lengths for one name among the arguments
 ``Annotated[..., FINITE]``             NaN and infinities in an array; the message says where the first one is
+``Annotated[..., Range(0, 1)]``        of an array: an entry outside; the message says where the first one is
 ``Key[Array, ""]``                     what is no random key
 ``NonEmpty[Count]``                    an empty tuple, and entries that are no counts; ``Length(2)`` marks other lengths
 ``Callable``, classes, tuples, unions  what is neither callable nor an instance; elements are checked in turn
@@ -57,6 +58,10 @@ OpenFraction = Annotated[float, Range(above=0, below=1)]
 Element = TypeVar("Element")
 NonEmpty = Annotated[tuple[Element, ...], Length(1)]
 """Tuples of one entry or more: ``NonEmpty[Size]``."""
+
+
+OF_FLAX = ("parent", "name")
+"""Fields that every module of flax.linen has beside those of its own."""
 
 
 OF_FLAX = ("parent", "name")

@@ -85,15 +85,29 @@ def _first(problems: Iterable[str | None]) -> str | None:
 
 
 def _marked(mark: Any, value: Any) -> str | None:
-    if isinstance(mark, Range) and not is_traced(value) and not mark.holds(value):
-        return f"must be a number {mark}, not {shown(value)}"
     if isinstance(mark, Length) and len(value) < mark.least:
         return f"must have {mark.least} or more entries, not {shown(value)}"
+    if isinstance(mark, Range) and not is_traced(value):
+        if np.ndim(value):
+            return _outside(mark, np.asarray(value))
+        if not mark.holds(value):
+            return f"must be a number {mark}, not {shown(value)}"
     if isinstance(mark, Finite):
         for path, leaf in jax.tree_util.tree_leaves_with_path(value):
             if place := first_not_finite(leaf):
                 return f"has {place}{_of_leaf(path)}; remove or impute such rows"
     return None
+
+
+def _outside(mark: Range, array: np.ndarray) -> str | None:
+    """The first entry of an array that lies outside of a range."""
+    fits = (array >= mark.least) & (array <= mark.most)
+    fits &= (array > mark.above) | (mark.above == -math.inf)
+    fits &= (array < mark.below) | (mark.below == math.inf)
+    if fits.all():
+        return None
+    place = tuple(int(i) for i in np.argwhere(~fits)[0])
+    return f"must hold numbers {mark}, but has {array[place]} at {list(place)}"
 
 
 def _of_leaf(path: Any) -> str:

@@ -28,11 +28,14 @@ from core.fit import fit
 from core.kinds import Range
 from core.learner import (
     GradientLearner,
+    Learner,
     LearnerLike,
+    Stream,
     gradient_learner,
     replicate_seeds,
     seed_keys,
     step_key,
+    stream,
     with_sampler,
 )
 from core.records import Scalar
@@ -300,7 +303,7 @@ def disc_learner(config: Config) -> Any:
     learner = gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)
 
     def draw(data, key, step):
-        rows = jax.random.randint(jax.random.fold_in(key, step), (config.batch_size,), 0, data["x"].shape[0])
+        rows = jax.random.randint(stream(key, Stream.EXAMPLES, step), (config.batch_size,), 0, data["x"].shape[0])
         return jax.tree.map(lambda leaf: leaf[rows], data)
 
     return with_sampler(learner, draw)
@@ -461,32 +464,42 @@ def point_network(width: int) -> tuple[cs.PointDenoiser, diffusion.Denoiser]:
     return net, diffusion.denoiser(net.apply)
 
 
-def point_learner(config: Config, kind: Setting) -> GradientLearner:
+def point_learner(config: Config, kind: Setting) -> Learner:
     """One run; its "batch" is its setting as numbers, from which it draws points; ``kind`` says what is static."""
+    learner = fed_points(config, kind)
+    return with_sampler(learner, functools.partial(drawn_points, kind.world.concepts, config.vector_batch))
+
+
+def fed_points(config: Config, kind: Setting) -> GradientLearner:
+    """Trains on given points and prompts."""
     net, _ = point_network(config.vector_width)
     losses = diffusion.denoising_loss(net.apply, training_levels)
-    concepts = kind.world.concepts
-    seen = jnp.asarray(cs.shown_corners(concepts), jnp.float32)
 
-    def init(key, setting):
-        return net.init(key, jnp.zeros((1, concepts)), jnp.zeros(1), cs.plain(jnp.zeros((1, concepts))))
+    def init(key, batch):
+        return net.init(key, batch["x"][:1], jnp.zeros(1), cs.plain(batch["cond"][:1]))
 
-    def loss(params, key, setting):
-        keys = jax.random.split(key, 6)
-        classes = seen[jax.random.randint(keys[0], (config.vector_batch,), 0, len(seen))]
-        z = cs.draw_values(jax.random.fold_in(keys[0], 1), classes)
-        x, cond = cs.draw_points(keys[1], setting["world"], z), told_point(setting["world"], z)
-        is_hidden = jax.random.bernoulli(keys[2], setting["alpha"], (config.vector_batch,))
-        is_hidden &= (classes[:, 0] == 0) & (classes[:, 1] == 1)
-        cond = jnp.where(is_hidden[:, None] & (jnp.arange(concepts) == 0), 0.0, cond)
-        cond = jnp.where(setting["permuted"], jax.random.permutation(keys[3], cond), cond) * setting["conditional"]
-        is_dropped = jax.random.bernoulli(keys[5], setting["dropped"], (config.vector_batch, 1))
-        prompt = cs.plain(jnp.where(is_dropped, -1.0, cond))
+    def loss(params, key, batch):
+        x, prompt = batch["x"], cs.plain(batch["cond"])
         if kind.variant == "deterministic":
             return jnp.mean((generator(net, params, prompt) - x) ** 2), {}
-        return losses(params, keys[4], x, prompt)[0].mean(), {}
+        return losses(params, key, x, prompt)[0].mean(), {}
 
-    return gradient_learner(init, loss, optax.adam(config.vector_rate), key_of=step_key)
+    return gradient_learner(init, loss, optax.adam(config.vector_rate), key_of=step_key, batch_axes=0)
+
+
+def drawn_points(concepts: int, count: int, setting: dict[str, Any], key: Any, step: Any) -> dict[str, jax.Array]:
+    """Points of the seen classes, and conditions with what the setting hides, permutes or drops of them."""
+    keys = jax.random.split(stream(key, Stream.EXAMPLES, step), 6)
+    seen = jnp.asarray(cs.shown_corners(concepts), jnp.float32)
+    classes = seen[jax.random.randint(keys[0], (count,), 0, len(seen))]
+    z = cs.draw_values(keys[1], classes)
+    x, cond = cs.draw_points(keys[2], setting["world"], z), told_point(setting["world"], z)
+    is_hidden = jax.random.bernoulli(keys[3], setting["alpha"], (count,))
+    is_hidden &= (classes[:, 0] == 0) & (classes[:, 1] == 1)
+    cond = jnp.where(is_hidden[:, None] & (jnp.arange(concepts) == 0), 0.0, cond)
+    cond = jnp.where(setting["permuted"], jax.random.permutation(keys[4], cond), cond) * setting["conditional"]
+    is_dropped = jax.random.bernoulli(keys[5], setting["dropped"], (count, 1))
+    return {"x": x, "cond": jnp.where(is_dropped, -1.0, cond)}
 
 
 def generator(net: cs.PointDenoiser, params: Any, prompt: Prompt) -> jax.Array:

@@ -26,7 +26,7 @@ from core.bench import first_call
 from core.checks import NonEmpty, Size, checked
 from core.fit import fit
 from core.kinds import Range
-from core.learner import gradient_learner, step_key, stream
+from core.learner import Stream, gradient_learner, step_key, stream, with_sampler
 from core.stats import summary
 from experiments.frames import curve, groups, interval, select, values
 from experiments.settings import Many, Rate
@@ -102,18 +102,21 @@ def network(width: int, blocks: int = 2) -> FilmMlp:
 
 
 def ring_learner(config: Config):
-    """Draws its own batches; the batch that it is given is ignored."""
+    """Draws its own batches; what it is fed is ignored."""
     net = network(config.width)
     losses = diffusion.denoising_loss(net.apply, diffusion.continuous_levels(SCHEDULE, end=END))
 
-    def loss(params, key, batch):
-        data_key, key = jax.random.split(key)
-        return losses(params, key, ring(data_key, config.batch_size))[0].mean(), {}
+    def loss(params, key, x):
+        return losses(params, key, x)[0].mean(), {}
+
+    def draw(nothing, key, step):
+        return ring(stream(key, Stream.EXAMPLES, step), config.batch_size)
 
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    return gradient_learner(
-        lambda key, batch: net.init(key, jnp.zeros((1, 2)), jnp.zeros(1)), loss, optax.adam(rate), key_of=step_key
+    learner = gradient_learner(
+        lambda key, x: net.init(key, x[:1], jnp.zeros(1)), loss, optax.adam(rate), key_of=step_key, batch_axes=0
     )
+    return with_sampler(learner, draw)
 
 
 @functools.cache

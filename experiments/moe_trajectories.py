@@ -186,7 +186,7 @@ def simulation(config: Config, context: Context) -> None:
         true = moe.natural(moe.Mixture(2), jax.tree.map(jnp.asarray, truth), jnp.asarray(data.xg[0].T))
         true = np.concatenate([np.ravel(leaf) for leaf in true])
     single = jax.tree.map(lambda leaf: leaf[0], found.params)
-    names = moe.names_of(moe.Fit(moe.Mixture(2), single, 0.0, np.zeros(1), np.zeros(1), 0.0), EXPERT, GATING)
+    names = moe.names_of(moe.Mixture(2), single, EXPERT, GATING)
     solved = found.decrement < 1e-4
     context.record(dataset="simulation", method="full MoE", metric="converged", seed=0, value=float(solved.mean()))
     for i, (k, term) in enumerate(names):

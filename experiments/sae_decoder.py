@@ -11,7 +11,7 @@ import optax
 from core.batches import epoch_sampler
 from core.datasets import shakespeare
 from core.fit import fit
-from core.learner import gradient_learner, with_sampler
+from core.learner import Stream, gradient_learner, stream, with_sampler
 from core.lm import Decoder, DecoderConfig, logits_from, residual, token_losses
 from experiments.sae_config import Config
 from experiments.sae_training import measured, note, train
@@ -59,7 +59,7 @@ def small_decoder(config: Config, context: Context, text: np.ndarray) -> tuple[D
     model = Decoder(DecoderConfig(256, config.lm_width, layers=2, heads=4, max_length=64))
 
     def sample(text, key, step):
-        starts = jax.random.randint(jax.random.fold_in(key, step), (16,), 0, len(text) - 64)
+        starts = jax.random.randint(stream(key, Stream.EXAMPLES, step), (16,), 0, len(text) - 64)
         return text[starts[:, None] + jnp.arange(65)]
 
     def loss(params, key, tokens):

@@ -17,6 +17,7 @@ from causal.mechanisms import CausalLayer
 from causal.pac_invariance import irm_learner
 from core.early_stopping import stop_by_validation
 from core.learner import LearnerLike, gradient_learner, step_key
+from experiments import concept_space, diffusion_transforms
 from experiments.system import Example
 from interp import concept_space as cs
 from interp import ekfac, sae
@@ -162,6 +163,27 @@ def points() -> Example:
     z = jnp.asarray(cs.corners()[jnp.arange(16) % 4], jnp.float32)
     x = cs.draw_points(jax.random.key(1), cs.World(), z)
     return denoising(cs.PointDenoiser(8, 1), x, cs.centres(cs.World(), z))
+
+
+def ring() -> Example:
+    """Diffusion over eight Gaussians, drawn at every step."""
+    return Example(
+        diffusion_transforms.ring_learner(diffusion_transforms.Config(batch_size=16, width=8, steps=9)), None
+    )
+
+
+def drawn_points() -> Example:
+    """Diffusion over a world of vectors, drawn at every step with what its setting hides."""
+    config = concept_space.Config(vector_batch=16, vector_width=8)
+    setting = {"world": cs.World(), "alpha": 0.5, "permuted": False, "conditional": 1.0, "dropped": 0.25}
+    learner = concept_space.point_learner(config, concept_space.Setting(0.4))
+    return Example(learner, jax.tree.map(jnp.asarray, setting))
+
+
+def discs() -> Example:
+    """Diffusion over stored images of discs, drawn at every step, with dropout."""
+    config = concept_space.Config(side=4, channels=(8,), images=8, batch_size=16, dropout=0.2)
+    return Example(concept_space.disc_learner(config), concept_space.disc_data(config, cs.World(), 0))
 
 
 def growth(kind: str) -> Example:
@@ -367,6 +389,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "ekfac_eigenvalues": partial(ekfac_stage, "eigenvalues"),
     "ekfac_top": partial(ekfac_stage, "top"),
     "concept_space": points,
+    "ring": ring,
+    "drawn_points": drawn_points,
+    "discs": discs,
     "learned_schedule": learned_schedule,
     "growth_em": partial(growth, "em"),
     "growth_direct": partial(growth, "direct"),

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from causal.treatment_effects import Target, Units
-from core.learner import Layout, Learner, LearnerLike, of_first_run, replicate_seeds, with_sampler
+from core.learner import Layout, Learner, LearnerLike, Stream, of_first_run, replicate_seeds, stream, with_sampler
 
 Rows = TypeVar("Rows", Units, Target)
 SHARED_X = Units(None, 0, 0, 0)
@@ -40,7 +40,7 @@ def sample_images(batch_size: int):
     """
 
     def sample(data: Rows, key: Key[Array, ""], step: Int[Array, ""]) -> Rows:
-        chosen = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, data.weight.shape[-2])
+        chosen = jax.random.randint(stream(key, Stream.EXAMPLES, step), (batch_size,), 0, data.weight.shape[-2])
         return type(data)(_pictures(data.x, chosen), *(jnp.take(leaf, chosen, axis=-2) for leaf in data[1:]))
 
     return sample
@@ -54,7 +54,7 @@ def sample_balanced_keys(batch_size: int):
     half = batch_size // 2
 
     def sample(units: Units, key: Key[Array, ""], step: Int[Array, ""]) -> Units:
-        keys = jax.random.split(jax.random.fold_in(key, step), 4)
+        keys = jax.random.split(stream(key, Stream.EXAMPLES, step), 4)
         rows, columns = [], []
         for arm, (image_key, unit_key) in enumerate(keys.reshape(2, 2)):
             eligible = (units.weight > 0) & (units.t == arm)

@@ -8,14 +8,14 @@ units, those without each fold and those to resampled groups are one program per
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from causal.treatment_effects import inputs
 from causal.treatment_effects.evaluation import Evaluation, OutOfFold
@@ -24,7 +24,9 @@ from causal.treatment_effects.metalearners import effect_of, x_effect
 from causal.treatment_effects.networks import Mlp, Scalar, SingleNet, TarNet, TNet, Trunk, Units
 from causal.treatment_effects.scores import dr_scores
 from causal.treatment_effects.stages import Stages, without
+from core.checks import Count, Natural, Positive, checked
 from core.errors import ConfigError
+from core.kinds import is_traced
 from core.learner import Params, stream
 
 Kind = Literal["S", "T", "TARNet", "X", "DR", "R"]
@@ -44,17 +46,30 @@ class Fitted:
     """Mean propensity, the weight of the X-learner's two effects."""
     out_of_fold: OutOfFold | None
     """None where there is a single fold."""
+    shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    """Of the inputs of one unit."""
 
     def effect(self, x: Any) -> Float[Array, " n"]:
-        """Effects at x [n, ...], in units of the outcome."""
-        return self.sd * self.learner.effect(_runs(self.params, 0), jnp.asarray(x), self.share)
+        """Effects at x [n, ...], in units of the outcome.
+
+        Raises:
+          ConfigError: where x is not finite, or not of the shape that the fit was given.
+        """
+        return self.sd * self.learner.effect(_runs(self.params, 0), self._inputs(x), self.share)
+
+    def _inputs(self, x: Any) -> Array:
+        found = x if is_traced(x) else inputs.finite("x", x)
+        if found.shape[1:] != self.shape or not found.ndim:
+            wanted = ", ".join(map(str, ("n", *self.shape)))
+            raise ConfigError(f"x has shape {found.shape}, but the fit was given [{wanted}]")
+        return jnp.asarray(found)
 
     def estimate(self, x: Any) -> Estimate:
         """Effects with the spread over resampled groups as standard errors.
 
         They hold what the data and the training leave to chance, not the bias of a network that is too smooth.
         """
-        x = jnp.asarray(x)
+        x = self._inputs(x)
         drawn = _runs(self.params, slice(1, None))
         if len(jax.tree.leaves(drawn)[0]) < 2:
             raise ConfigError("draws was 0 in fit, so that there is no interval; fit with draws=50 or more")
@@ -65,13 +80,14 @@ class Fitted:
         """Normal limits of the effect at each x, not of all at once."""
         return self.estimate(x).interval(level)
 
-    def evaluate(self, key: Any, cost: float = 0.0) -> Evaluation:
+    def evaluate(self, key: Key[Array, ""], cost: float = 0.0) -> Evaluation:
         """RATE, calibration and policy value, out of fold."""
         if self.out_of_fold is None:
             raise ConfigError("folds was 1, so that no effect is out of fold; fit with folds=5")
         return self.out_of_fold.evaluate(key, cost)
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class MetaLearner:
     """How effects are estimated.
@@ -83,17 +99,15 @@ class MetaLearner:
 
     kind: Kind = "DR"
     trunk: Trunk = TWO_LAYERS
-    steps: int = 1_000
-    batch: int | None = None
+    steps: Count = 1_000
+    batch: Count | None = None
     """Units per step, in shuffled epochs; all if None."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 3e-3
     """Of Adam, falling to zero along a cosine."""
-    folds: int = 5
+    folds: Count = 5
     """Of whole groups; with one there are no out-of-fold effects."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ConfigError(f"kind is {self.kind!r}; choose one of {', '.join(get_args(Kind))}")
         least = 3 if self.is_cross_fitted else 1
         if self.folds < least:
             raise ConfigError(f"folds is {self.folds}; kind {self.kind} needs at least {least}")
@@ -119,8 +133,9 @@ class MetaLearner:
         of_controls, of_treated = jax.vmap(of)(params)
         return x_effect(of_controls, of_treated, share)
 
+    @checked
     def fit(
-        self, key: Any, x: Any, t: Any, y: Any, *, propensity: Any, groups: Any = None, draws: int = 0,
+        self, key: Key[Array, ""], x: Any, t: Any, y: Any, *, propensity: Any, groups: Any = None, draws: Natural = 0,
         workdir: Path | str | None = None,
     ) -> Fitted:  # fmt: skip
         """Trains on arrays of n units.
@@ -132,13 +147,13 @@ class MetaLearner:
           y: the outcome; networks see it standardised.
           propensity: probability of treatment, one number or one per unit.
           groups: labels of units that belong together; each unit alone if None.
-          draws: resamples of groups for intervals, from 50 on.
+          draws: resamples of groups for intervals; 0, or 20 and better 50 or more.
           workdir: for checkpoints; none if None.
 
         Raises:
           ConfigError: where an array cannot be used; names it and the remedy.
         """
-        x = jnp.asarray(inputs.finite("x", x), jnp.float32)
+        x = jnp.asarray(inputs.covariates(x), jnp.float32)
         t, y, e = inputs.treatment(t, len(x)), inputs.outcome(y, len(x)), inputs.propensities(propensity, len(x))
         cluster = inputs.clusters(groups, len(x), self.folds)
         inputs.require_sizes(len(x), self.batch, draws)
@@ -153,7 +168,7 @@ class MetaLearner:
         stages = Stages(self, key, workdir, jnp.asarray(e))
         params, m = stages.cross_fitted(units, fold) if self.is_cross_fitted else stages.plain(units, fold)
         kept = np.r_[0, 1 + len(judged) : len(weight)]
-        found = Fitted(self, _runs(params, kept), jnp.float32(y.std()), jnp.float32(e.mean()), None)
+        found = Fitted(self, _runs(params, kept), jnp.float32(y.std()), jnp.float32(e.mean()), None, x.shape[1:])
         if not len(judged):
             return found
         of_folds = jax.lax.map(lambda p: self.effect(p, x, found.share), _runs(params, 1 + judged))

@@ -1,14 +1,15 @@
 """How good estimated effects are, judged on units that they were not estimated from."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from causal.treatment_effects.calibration import Calibration, calibration
-from causal.treatment_effects.inference import Clusters, Estimate
+from causal.treatment_effects.inference import Clusters, Column, Estimate
 from causal.treatment_effects.ranking import Rate, rate_estimate
 from causal.treatment_effects.scores import policy_value
+from core.checks import checked
 
 
 class Evaluation(NamedTuple):
@@ -20,9 +21,8 @@ class Evaluation(NamedTuple):
     """Gain per unit over treating nobody, of treating those whose estimated effect exceeds the cost."""
 
 
-def evaluate(
-    key: Any, effect: Float[Array, " n"], scores: Float[Array, " n"], clusters: Clusters, cost: float = 0.0
-) -> Evaluation:
+@checked
+def evaluate(key: Key[Array, ""], effect: Column, scores: Column, clusters: Clusters, cost: float = 0.0) -> Evaluation:
     """RATE, calibration and policy value of effects estimated on other units, see :func:`dr_scores`."""
     return Evaluation(
         rate_estimate(key, effect, scores, clusters),
@@ -46,6 +46,6 @@ class OutOfFold:
         """For the functions that judge effects."""
         return Clusters(self.group, self.groups)
 
-    def evaluate(self, key: Any, cost: float = 0.0) -> Evaluation:
+    def evaluate(self, key: Key[Array, ""], cost: float = 0.0) -> Evaluation:
         """See :func:`evaluate`."""
         return evaluate(key, self.effect, self.scores, self.clusters, cost)

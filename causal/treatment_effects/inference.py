@@ -1,14 +1,17 @@
 """Estimates with errors clustered by group: sandwich variances, half-samples and the bootstrap of whole groups."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.stats import norm
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree, Real
 
-from core.checks import OpenFraction, checked
+from core.checks import FINITE, Count, Natural, OpenFraction, checked
+from core.errors import ConfigError
+from core.kinds import is_traced
 from core.stats import from_error
 
 
@@ -57,6 +60,10 @@ class Clusters(NamedTuple):
         return jax.ops.segment_sum(values, self.index, self.count)
 
 
+Column = Annotated[Real[Array, " n"], FINITE]
+"""A finite number for each unit."""
+
+
 class Regression(NamedTuple):
     """Least squares."""
 
@@ -68,12 +75,21 @@ class Regression(NamedTuple):
         return Estimate(self.coefficients[index], jnp.sqrt(self.covariance[index, index]))
 
 
-def least_squares(X: Float[Array, "n k"], y: Float[Array, " n"], clusters: Clusters) -> Regression:
+@checked
+def least_squares(X: Annotated[Real[Array, "n k"], FINITE], y: Column, clusters: Clusters) -> Regression:
     """Least squares with the clustered sandwich covariance CR1.
 
     (X'X)^-1 (sum_c s_c s_c') (X'X)^-1 C/(C-1) (n-1)/(n-k), s_c the sum of X_i r_i over cluster c.
+
+    Raises:
+      ConfigError: where there is a single cluster, or no more rows than coefficients: there is no error to estimate.
     """
     n, k = X.shape
+    if clusters.count < 2 or n <= k:
+        raise ConfigError(
+            f"least_squares: {clusters.count} cluster(s) and {n} rows for {k} coefficients; a clustered error needs at "
+            "least 2 clusters and more rows than coefficients"
+        )
     bread = jnp.linalg.inv(X.T @ X)
     coefficients = bread @ (X.T @ y)
     scores = clusters.total(X * (y - X @ coefficients)[:, None])
@@ -81,23 +97,33 @@ def least_squares(X: Float[Array, "n k"], y: Float[Array, " n"], clusters: Clust
     return Regression(coefficients, correction * bread @ (scores.T @ scores) @ bread)
 
 
-def mean(values: Float[Array, " n"], clusters: Clusters) -> Estimate:
+@checked
+def mean(values: Column, clusters: Clusters) -> Estimate:
     """The mean with its clustered standard error."""
     return least_squares(jnp.ones_like(values)[:, None], values, clusters).estimate(0)
 
 
-def difference_in_means(t: Float[Array, " n"], y: Float[Array, " n"], clusters: Clusters) -> Estimate:
-    """Treated less control: the average effect in a randomised experiment."""
+@checked
+def difference_in_means(t: Column, y: Column, clusters: Clusters) -> Estimate:
+    """Treated less control: the average effect in a randomised experiment.
+
+    Raises:
+      ConfigError: where an arm has no unit.
+    """
+    if not is_traced(t) and np.ptp(np.asarray(t)) == 0:
+        raise ConfigError(f"difference_in_means: t is {np.asarray(t)[0]:g} for every unit; it needs units of both arms")
     return least_squares(jnp.stack([jnp.ones_like(y), t], axis=1), y, clusters).estimate(1)
 
 
-def residuals(X: Float[Array, "n k"], y: Float[Array, " n"]) -> Float[Array, " n"]:
+@checked
+def residuals(X: Annotated[Real[Array, "n k"], FINITE], y: Column) -> Float[Array, " n"]:
     """The outcome less what covariates explain by least squares (with an intercept, without the treatment)."""
     X = jnp.concatenate([jnp.ones((len(X), 1), X.dtype), X], axis=1)
     return y - X @ jnp.linalg.lstsq(X, y)[0]
 
 
-def half_samples(key: Any, clusters: Clusters, draws: int) -> Float[Array, "draws n"]:
+@checked
+def half_samples(key: Key[Array, ""], clusters: Clusters, draws: Count) -> Float[Array, "draws n"]:
     """Weights of one for the units of a random half of the clusters, zero for the others.
 
     The spread of a statistic over them is its standard error on all of the data: half as many units double the
@@ -112,7 +138,8 @@ def half_samples(key: Any, clusters: Clusters, draws: int) -> Float[Array, "draw
     return jax.vmap(draw)(jax.random.split(key, draws))
 
 
-def resamples(key: Any, clusters: Clusters, draws: int) -> Float[Array, "draws n"]:
+@checked
+def resamples(key: Key[Array, ""], clusters: Clusters, draws: Natural) -> Float[Array, "draws n"]:
     """How often every unit's cluster is drawn when as many clusters as there are are drawn with replacement."""
 
     def draw(key):
@@ -122,8 +149,17 @@ def resamples(key: Any, clusters: Clusters, draws: int) -> Float[Array, "draws n
     return jax.vmap(draw)(jax.random.split(key, draws))
 
 
+@checked
 def bootstrapped(statistic: Callable[[Array], PyTree], weights: Float[Array, "draws n"]) -> PyTree:
-    """An :class:`Estimate` for every leaf of ``statistic(weights)``: its value at weights of one, and its spread."""
+    """An :class:`Estimate` for every leaf of ``statistic(weights)``: its value at weights of one, and its spread.
+
+    Raises:
+      ConfigError: where there are fewer than two draws, which have no spread.
+    """
+    if len(weights) < 2:
+        raise ConfigError(
+            f"bootstrapped: draws is {len(weights)}; a spread needs at least 2, and 50 or more are better"
+        )
     value = statistic(jnp.ones_like(weights[0]))
     spread = jax.vmap(statistic)(weights)
     return jax.tree.map(lambda v, s: Estimate(v, jnp.std(s, axis=0, ddof=1)), value, spread)

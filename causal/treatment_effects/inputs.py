@@ -27,6 +27,19 @@ def finite(name: str, values: Any) -> Num[np.ndarray, "..."]:
     return array
 
 
+def covariates(values: Any) -> Num[np.ndarray, "n ..."]:
+    """What the trunk takes: at least one number for every unit.
+
+    Raises:
+      ConfigError: where there is no axis of units or none of numbers, or nothing along one.
+    """
+    x = finite("x", values)
+    if x.ndim < 2 or not x.size:
+        remedy = "; write one column as x[:, None]" if x.ndim == 1 else ""
+        raise ConfigError(f"x has shape {x.shape}, but must be [units, ...] with a number at least per unit{remedy}")
+    return x
+
+
 def of_length(name: str, values: Any, n: int) -> Num[np.ndarray, " n"]:
     """A finite number for each of n units.
 
@@ -94,6 +107,8 @@ def clusters(labels: Any, n: int, folds: int) -> Clusters:
     labels = np.asarray(labels)
     if labels.shape != (n,):
         raise ConfigError(f"groups has shape {labels.shape}, but there are {n} units; pass one label per unit")
+    if labels.dtype.kind == "f":
+        finite("groups", labels)
     found, index = np.unique(labels, return_inverse=True)
     if len(found) < folds:
         raise ConfigError(f"groups has {len(found)} groups, fewer than the {folds} folds; lower folds")
@@ -108,8 +123,8 @@ def require_sizes(n: int, batch: int | None, draws: int) -> None:
     """
     if batch is not None and not 1 <= batch <= n:
         raise ConfigError(f"batch is {batch}, but there are {n} units; choose 1 to {n}, or None for all")
-    if draws < 0 or draws == 1:
-        raise ConfigError(f"draws is {draws}; pass 0 for no intervals, or 50 or more")
+    if 0 < draws < 20:
+        raise ConfigError(f"draws is {draws}; pass 0 for no intervals, or 20 or more for a spread: 50 are better")
 
 
 def require_both_arms(weights: Any, t: Any) -> None:

@@ -4,13 +4,18 @@ Yadlowsky, Fleming, Shah, Brunskill, Wager, Evaluating treatment prioritization 
 treatment effects, JASA 2025, arXiv 2111.07966.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
-from causal.treatment_effects.inference import Clusters, Estimate, bootstrapped, half_samples
+from causal.treatment_effects.inference import Clusters, Column, Estimate, bootstrapped, half_samples
+from core.checks import OpenFraction, checked
+from core.kinds import Range
+
+Draws = Annotated[int, Range(2)]
+"""Half-samples whose spread is an error."""
 
 
 class Ranking(NamedTuple):
@@ -22,7 +27,8 @@ class Ranking(NamedTuple):
     last: Int[Array, " n"]
 
 
-def ranking(priority: Float[Array, " n"]) -> Ranking:
+@checked
+def ranking(priority: Column) -> Ranking:
     """Sorts units once, for any number of statistics."""
     order = jnp.argsort(-priority, stable=True)
     falling = -priority[order]
@@ -40,7 +46,8 @@ class Toc(NamedTuple):
     weight: Float[Array, " n"]
 
 
-def toc(ranked: Ranking, scores: Float[Array, " n"], weights: Float[Array, " n"] | None = None) -> Toc:
+@checked
+def toc(ranked: Ranking, scores: Column, weights: Column | None = None) -> Toc:
     """TOC_j = mean(G of the top j) - mean(G), G averaged within ties.
 
     Args:
@@ -58,7 +65,8 @@ def toc(ranked: Ranking, scores: Float[Array, " n"], weights: Float[Array, " n"]
 
     (w_before, w_end), (before, end) = within_tie(below), within_tie(total)
     mean = (end - before) / jnp.maximum(w_end - w_before, 1e-12)
-    top = (before + (below - w_before) * mean) / jnp.maximum(below, 1e-12)
+    # In this form a tie of everybody has a gain of exactly 0, whatever the rounding of sums.
+    top = mean + (before - w_before * mean) / jnp.maximum(below, 1e-12)
     return Toc(below / below[-1], jnp.where(below > 0, top - total[-1] / below[-1], 0.0), w / below[-1])
 
 
@@ -71,14 +79,16 @@ class Rate(NamedTuple):
     """Mean of (j/n) TOC_j: a linear weight, for effects of many."""
 
 
-def rate(ranked: Ranking, scores: Float[Array, " n"], weights: Float[Array, " n"] | None = None) -> Rate:
-    """AUTOC and Qini coefficient."""
+@checked
+def rate(ranked: Ranking, scores: Column, weights: Column | None = None) -> Rate:
+    """AUTOC and Qini coefficient; exactly 0 where all units have one priority, which ranks nobody."""
     curve = toc(ranked, scores, weights)
     return Rate(jnp.sum(curve.weight * curve.gain), jnp.sum(curve.weight * curve.share * curve.gain))
 
 
+@checked
 def rate_estimate(
-    key: Any, priority: Float[Array, " n"], scores: Float[Array, " n"], clusters: Clusters, draws: int = 200
+    key: Key[Array, ""], priority: Column, scores: Column, clusters: Clusters, draws: Draws = 200
 ) -> Rate:
     """Both with standard errors from half-samples of the clusters; the units are sorted once for all of them."""
     ranked = ranking(priority)
@@ -94,14 +104,15 @@ class Band(NamedTuple):
     """The band is ``value ± critical se``."""
 
 
+@checked
 def toc_band(
-    key: Any,
-    priority: Float[Array, " n"],
-    scores: Float[Array, " n"],
+    key: Key[Array, ""],
+    priority: Column,
+    scores: Column,
     clusters: Clusters,
-    shares: Float[Array, " q"],
-    draws: int = 200,
-    level: float = 0.95,
+    shares: Annotated[Float[Array, " q"], Range(0, 1)],
+    draws: Draws = 200,
+    level: OpenFraction = 0.95,
 ) -> Band:
     """The curve and a uniform band: the largest deviation over all shares, in standard errors, by half-samples."""
     ranked = ranking(priority)

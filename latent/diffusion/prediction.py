@@ -150,7 +150,7 @@ def gaussian(mean: FiniteNumbers, variance: FiniteNumbers) -> Denoiser:
         a, s = over(level.a, x), over(level.s, x)
         total = a**2 * variance + s**2
         centred = x - a * mean
-        return Prediction(mean + a * variance / total * centred, s / total * centred)
+        return Prediction(jnp.asarray(mean + a * variance / total * centred), s / total * centred)
 
     return denoise
 

@@ -18,7 +18,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from core.learner import GradientLearner, Learner, LearnerLike, Params, State, gradient_learner, mean_over_devices
+from core.learner import (
+    GradientLearner,
+    Learner,
+    LearnerLike,
+    Params,
+    State,
+    Stream,
+    gradient_learner,
+    mean_over_devices,
+    stream,
+)
 from latent.jepa_linear.moments import Moments, random_basis, sample_moments
 from latent.jepa_linear.theory import Objective
 
@@ -114,7 +124,7 @@ def ema_target_learner(
 
 def minibatch_sampler(size: int) -> Callable[[Moments, Any, Any], Moments]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: moments of ``size`` fresh pairs."""
-    return lambda moments, key, step: sample_moments(moments, jax.random.fold_in(key, step), size)
+    return lambda moments, key, step: sample_moments(moments, stream(key, Stream.EXAMPLES, step), size)
 
 
 def aligned(model: DeepLinear, eps: float | Array) -> InitParams:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.checks import NonNegative, checked
+
 Shape = Float[Array, " s"]
 """Shape parameters of a class: the knot, a rate, or none."""
 
@@ -161,7 +163,8 @@ def _absolute(smoothing: float) -> Callable[[Any], Any]:
     return (lambda x: jnp.sqrt(x * x + smoothing)) if smoothing else (lambda x: x * jnp.sign(x))
 
 
-def bilinear(smoothing: float = 0.0) -> Curve:
+@checked
+def bilinear(smoothing: NonNegative = 0.0) -> Curve:
     """Two straight lines that meet at a knot; ``smoothing`` rounds |x| to sqrt(x^2 + smoothing)."""
     magnitude = _absolute(smoothing)
     return Curve(

@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
+from core.checks import Count, checked
 from core.compilation import jit_unrolled
 from core.errors import ConfigError
 from core.linalg import of_each_matrix
@@ -109,14 +110,15 @@ def descend(
     return jax.vmap(unravel)(found.x), found
 
 
+@checked
 def fit(
     mixture: Mixture,
     data: GrowthData,
     key: Key[Array, ""] | None = None,
     *,
-    starts: int = 20,
+    starts: Count = 20,
     first: Params | None = None,
-    lanes: int = 16,
+    lanes: Count = 16,
     check: bool = True,
 ) -> Fit:
     """The mixture of the largest likelihood that the starts reach.
@@ -134,8 +136,9 @@ def fit(
       check: whether a solution with a collapsed class is an error.
 
     Raises:
-      ConfigError: where no start led anywhere, or a class collapsed.
+      ConfigError: where data cannot be used, no start led anywhere, or a class collapsed.
     """
+    model.require_sound(data)
     with jax.enable_x64(True):
         units, arranged, volumes = standardise(mixture, double(data))
         if first is None:

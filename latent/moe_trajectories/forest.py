@@ -13,7 +13,7 @@ when their values of it are permuted. After Brandmaier, Prindle, McArdle & Linde
 """
 
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import FINITE, Count, Natural, checked
 from core.errors import ConfigError
 from core.linalg import of_each_matrix
 from latent.moe_trajectories import fitting, model, starts
 from latent.moe_trajectories.model import Arranged, GrowthData, Mixture
 from latent.moe_trajectories.optimise import minimise, scoring_inverse
 from latent.moe_trajectories.units import Units, standard_data
+
+Covariates = Annotated[Float[np.ndarray, "n c"], FINITE]
 
 
 class Forest(NamedTuple):
@@ -53,16 +56,17 @@ class Candidates(NamedTuple):
     statistic: Float[Array, " k"]
 
 
+@checked
 def grow(
     data: GrowthData,
-    covariates: Float[np.ndarray, "n c"],
+    covariates: Covariates,
     key: Key[Array, ""],
     *,
-    trees: int = 128,
-    tried: int | None = None,
-    smallest: int = 50,
-    depth: int = 3,
-    refitted: int = 1,
+    trees: Count = 128,
+    tried: Count | None = None,
+    smallest: Count = 50,
+    depth: Count = 3,
+    refitted: Count = 1,
     mixture: Mixture = Mixture(1),  # noqa: B008 - frozen
 ) -> Forest:
     """Grows a forest, all trees at once, one depth after the other.
@@ -81,9 +85,13 @@ def grow(
     Raises:
       ConfigError: where covariates are missing or the template has several classes.
     """
-    if mixture.classes != 1 or not np.isfinite(covariates).all():
-        raise ConfigError("a forest needs a template of one class and complete covariates")
+    model.require_sound(data)
     n, c = covariates.shape
+    if mixture.classes != 1 or n != data.persons:
+        raise ConfigError(
+            f"a forest needs a template of one class, not {mixture.classes}, and a row of covariates for each of the "
+            f"{data.persons} persons, not {n}"
+        )
     tried = tried or int(np.ceil(np.sqrt(c)))
     key_draw, key_try, key_start = jax.random.split(key, 3)
     drawn = np.asarray(jax.random.randint(key_draw, (trees, n), 0, n))
@@ -220,11 +228,12 @@ def leaf_of(forest: Forest, tree: int, covariates: Float[np.ndarray, "n c"]) -> 
     return node
 
 
+@checked
 def importance(
     forest: Forest,
     data: GrowthData,
-    covariates: Float[np.ndarray, "n c"],
-    seed: int = 0,
+    covariates: Covariates,
+    seed: Natural = 0,
     mixture: Mixture = Mixture(1),  # noqa: B008 - frozen
 ) -> Float[np.ndarray, "trees c"]:
     """Growth of -2 log L of a tree's unseen persons, per person, when a covariate is permuted among them."""

@@ -1,30 +1,36 @@
 """Tables in, tables out: long or wide data of persons, and results in the terms of the field."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import Real
 
+from core.checks import FINITE, checked
 from core.errors import DataError
 from core.stats import from_error
 from latent.moe_trajectories import ldl
 from latent.moe_trajectories.fitting import Fit
 from latent.moe_trajectories.inference import Errors
-from latent.moe_trajectories.model import GrowthData
+from latent.moe_trajectories.model import GrowthData, Mixture, Params
 from latent.moe_trajectories.natural import Natural
 
+Columns = Sequence[str]
+"""Names of columns of a table."""
 
+
+@checked
 def from_wide(
     table: pd.DataFrame,
-    outcomes: Sequence[str],
-    times: Sequence[str],
+    outcomes: Columns,
+    times: Columns,
     *,
-    expert: Sequence[str] = (),
-    gating: Sequence[str] = (),
-    varying: Sequence[str] = (),
+    expert: Columns = (),
+    gating: Columns = (),
+    varying: Columns = (),
 ) -> GrowthData:
     """One row per person.
 
@@ -40,13 +46,16 @@ def from_wide(
       DataError: naming the column, the row and what to do.
     """
     _require_columns(table, [*outcomes, *times, *expert, *gating, *varying])
+    _require_one_role({"outcomes": outcomes, "times": times, "varying": varying}, [*expert, *gating])
     if len(outcomes) != len(times) or (varying and len(varying) != len(outcomes)):
         raise DataError(
             f"{len(outcomes)} outcome columns, {len(times)} of times and {len(varying)} of a varying covariate: give "
             "one of each per occasion, in the same order"
         )
     y, t, x = (_numbers(table, columns) for columns in (outcomes, times, varying))
-    observed = ~np.isnan(y) & ~(np.isnan(x) if varying else False)
+    observed = ~np.isnan(y)
+    if varying:
+        observed &= ~np.isnan(x)
     lost = np.argwhere(observed & np.isnan(t))
     if len(lost):
         row, j = lost[0]
@@ -55,6 +64,8 @@ def from_wide(
             "or empty the outcome too"
         )
     _require_repeated(observed, t, table.index)
+    if np.ptp(y[observed]) == 0:
+        raise DataError(f"the outcome is {y[observed][0]:g} wherever it was measured: there is no growth to describe")
     xe, xg = _covariates(table, expert, "expert"), _covariates(table, gating, "gating")
     missing = np.argwhere(np.isnan(xg))
     if len(missing):
@@ -68,14 +79,15 @@ def from_wide(
                       zero(x) if varying else np.zeros((len(y), 0)))  # fmt: skip
 
 
+@checked
 def from_long(
     table: pd.DataFrame,
     *,
     person: str,
     time: str,
     outcome: str,
-    expert: Sequence[str] = (),
-    gating: Sequence[str] = (),
+    expert: Columns = (),
+    gating: Columns = (),
     varying: str | None = None,
 ) -> GrowthData:
     """One row per measurement; covariates of persons repeat on each of their rows.
@@ -85,6 +97,15 @@ def from_long(
     """
     changing = [varying] if varying else []
     _require_columns(table, [person, time, outcome, *expert, *gating, *changing])
+    _require_one_role(
+        {"person": [person], "time": [time], "outcome": [outcome], "varying": changing}, [*expert, *gating]
+    )
+    unnamed = np.flatnonzero(table[person].isna().to_numpy())
+    if unnamed.size:
+        raise DataError(
+            f"row {table.index[unnamed[0]]}: the person's column {person!r} is empty; say whose measurement it is, or "
+            "leave the row out"
+        )
     twice = np.flatnonzero(table.duplicated([person, time]))
     if twice.size:
         who, when = (_shown(table[column].to_numpy()[twice[0]]) for column in (person, time))
@@ -116,8 +137,24 @@ def _require_columns(table: pd.DataFrame, wanted: Sequence[str]) -> None:
     missing = [column for column in wanted if column not in table]
     if missing:
         raise DataError(f"column {missing[0]!r} is missing; the table has {', '.join(map(str, table.columns))}")
+    twice = [column for column in wanted if table.columns.get_loc(column).__class__ is not int]
+    if twice:
+        raise DataError(f"the table has several columns named {twice[0]!r}; rename or remove all but one")
     if not len(table):
         raise DataError("the table has no rows")
+
+
+def _require_one_role(measured: Mapping[str, Sequence[str]], covariates: Sequence[str]) -> None:
+    """What is measured is named once; a covariate may be both expert and gating, but nothing else."""
+    roles: dict[str, str] = {}
+    for role, columns in measured.items():
+        for column in columns:
+            if column in roles:
+                raise DataError(f"column {column!r} is named as {roles[column]} and as {role}: each needs its own")
+            roles[column] = role
+    for column in covariates:
+        if column in roles:
+            raise DataError(f"column {column!r} is named as {roles[column]} and as a covariate; leave it out of one")
 
 
 def _shown(cell: Any) -> str:
@@ -174,16 +211,23 @@ def _covariates(table: pd.DataFrame, columns: Sequence[str], role: str) -> np.nd
     return values
 
 
-def standardised(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The table with columns of mean 0 and variance 1."""
+@checked
+def standardised(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """The table with columns of mean 0 and variance 1.
+
+    Raises:
+      DataError: where a column is missing.
+    """
+    _require_columns(table, columns)
     chosen = table[list(columns)]
     scaled = (chosen - chosen.mean()) / chosen.std(ddof=0)
     return table.assign(**{column: scaled[column] for column in columns})
 
 
-def estimates(fit: Fit, errors: Errors, *, expert: Sequence[str] = (), gating: Sequence[str] = ()) -> pd.DataFrame:
+@checked
+def estimates(fit: Fit, errors: Errors, *, expert: Columns = (), gating: Columns = ()) -> pd.DataFrame:
     """A row per parameter in the field's terms: estimate, both standard errors, 95 % interval, odds ratio of gates."""
-    terms, rows = _terms(fit, expert, gating), []
+    terms, rows = _terms(fit.mixture, fit.params, expert, gating), []
     for name, values, by_model, by_sandwich, labels in zip(
         Natural._fields, errors.estimate, errors.model, errors.sandwich, terms, strict=True
     ):
@@ -195,25 +239,28 @@ def estimates(fit: Fit, errors: Errors, *, expert: Sequence[str] = (), gating: S
     return pd.DataFrame(rows, columns=columns).sort_values("class", kind="stable", ignore_index=True)
 
 
-def names_of(fit: Fit, expert: Sequence[str] = (), gating: Sequence[str] = ()) -> list[tuple[int, str]]:
+@checked
+def names_of(mixture: Mixture, params: Params, expert: Columns = (), gating: Columns = ()) -> list[tuple[int, str]]:
     """Class and term of every entry of the flattened :class:`Natural`; entries said elsewhere are ''."""
-    p = fit.params.experts.alpha.shape[1]
-    ce, cg = fit.params.experts.B.shape[2], fit.params.gating.shape[1] - 1
-    j, v, modelled = fit.params.experts.tau.shape[1], fit.params.experts.beta.shape[1], fit.params.experts.mux.shape[1]
-    k, s = fit.mixture.classes, len(fit.mixture.curve.shapes)
+    p = params.experts.alpha.shape[1]
+    ce, cg = params.experts.B.shape[2], params.gating.shape[1] - 1
+    j, v, modelled = params.experts.tau.shape[1], params.experts.beta.shape[1], params.experts.mux.shape[1]
+    k, s = mixture.classes, len(mixture.curve.shapes)
     per_class = [(p,), (s,), (p, p), (), (p, ce), (modelled,), (modelled, modelled), (v,), (j,), (j,)]
     shapes = [*((k, *rest) for rest in per_class), (k - 1, 1 + cg), (k, p), (k,)]
-    labels = _terms(fit, expert, gating)
+    labels = _terms(mixture, params, expert, gating)
     return [
         found.get(place, (0, "")) for shape, found in zip(shapes, labels, strict=True) for place in np.ndindex(shape)
     ]
 
 
-def _terms(fit: Fit, expert: Sequence[str], gating: Sequence[str]) -> list[dict[tuple[int, ...], tuple[int, str]]]:
+def _terms(
+    mixture: Mixture, params: Params, expert: Sequence[str], gating: Sequence[str]
+) -> list[dict[tuple[int, ...], tuple[int, str]]]:
     """For each field of :class:`Natural`, class (from 1) and name of its entries."""
-    curve, classes = fit.mixture.curve, range(fit.mixture.classes)
-    factors, e = curve.factors, fit.params.experts
-    ce, cg = e.B.shape[2], fit.params.gating.shape[1] - 1
+    curve, classes = mixture.curve, range(mixture.classes)
+    factors, e = curve.factors, params.experts
+    ce, cg = e.B.shape[2], params.gating.shape[1] - 1
     xe = list(expert) or [f"xe{c + 1}" for c in range(ce)]
     xg = ["intercept", *(list(gating) or [f"xg{c + 1}" for c in range(cg)])]
     pairs = [(a, b) for a in range(len(factors)) for b in range(a + 1)]
@@ -246,7 +293,8 @@ def _terms(fit: Fit, expert: Sequence[str], gating: Sequence[str]) -> list[dict[
     ]
 
 
-def trajectories(fit: Fit, times: np.ndarray) -> pd.DataFrame:
+@checked
+def trajectories(fit: Fit, times: Annotated[Real[np.ndarray, " T"], FINITE]) -> pd.DataFrame:
     """Mean trajectory of every class at mean covariates with the band that holds 95 % of its persons' true curves.
 
     Expert covariates have the means of the class where they are modelled, else those of all persons; a covariate that

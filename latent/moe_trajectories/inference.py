@@ -16,6 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from core.checks import Count, checked
 from core.compilation import jit_unrolled
 from core.errors import ConfigError
 from core.linalg import of_each_matrix
@@ -73,6 +74,7 @@ def _deviations(derivative, covariance):
     return jnp.sqrt(jnp.where(variances < 0, jnp.nan, variances))
 
 
+@checked
 def standard_errors(fit: Fit, data: GrowthData) -> Errors:
     """Estimates on the original scale, in the data's own units, with their standard errors, in float64 on the host.
 
@@ -104,11 +106,18 @@ def _standard(units: Units, data: GrowthData) -> Arranged:
 
 def _of_fit(fit: Fit, data: GrowthData) -> Arranged:
     """Data in the units of a fit."""
+    model.require_sound(data)
+    ce, cg = fit.params.experts.B.shape[2], fit.params.gating.shape[1] - 1
+    if (data.xe.shape[1], data.xg.shape[1]) != (ce, cg):
+        raise ConfigError(
+            f"data have {data.xe.shape[1]} expert and {data.xg.shape[1]} gating covariates, the fit {ce} and {cg}"
+        )
     return _standard(*fitting.double((fit.units, data)))
 
 
+@checked
 def replicate(
-    mixture: Mixture, first: Params, arranged: Arranged, *, lanes: int = 16, errors: bool = True
+    mixture: Mixture, first: Params, arranged: Arranged, *, lanes: Count = 16, errors: bool = True
 ) -> Replications:
     """Fits stacked data sets, each from its own start, in one program, with model-based standard errors in another."""
     params, found = fitting.descend(mixture, first, arranged, lanes=lanes, stacked=True)
@@ -134,6 +143,7 @@ def _reports(mixture: Mixture, params: Params, arranged: Arranged, errors: bool)
     return estimate, error, posterior
 
 
+@checked
 def warnings_of(fit: Fit, data: GrowthData, errors: Errors | None = None) -> list[str]:
     """What to distrust: an indefinite Hessian, near-singular covariances, small classes, knots at the edge."""
     found = []
@@ -159,6 +169,7 @@ def warnings_of(fit: Fit, data: GrowthData, errors: Errors | None = None) -> lis
 _posterior = jax.jit(model.posterior, static_argnums=0)
 
 
+@checked
 def classify(fit: Fit, data: GrowthData) -> np.ndarray:
     """Posterior probabilities of the classes, [n, K]."""
     with jax.enable_x64(True):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import checked
 from core.errors import ConfigError
 from core.learner import GradientLearner, Layout, Learner, State, gradient_learner, mean_over_devices
 from latent.moe_trajectories import ldl, model
@@ -48,6 +49,7 @@ def params_of(mixture: Mixture, state: EmState | State) -> Params:
     return own_params(mixture, state.params, state.extra)
 
 
+@checked
 def direct_learner(mixture: Mixture, start: Params, tx: optax.GradientTransformation) -> GradientLearner:
     """Descends the mean of -log L over persons from a given start, by the parameters for standard units."""
 
@@ -71,6 +73,7 @@ def direct_learner(mixture: Mixture, start: Params, tx: optax.GradientTransforma
     return GradientLearner(init, update, gradients, inner.apply, Layout(0))
 
 
+@checked
 def em_learner(mixture: Mixture, start: Params) -> Learner:
     """One update is one round of ECM (expectation, then conditional maximisations) over the batch.
 

@@ -16,6 +16,7 @@ gating-network mixture and finite mixture.
 import dataclasses
 import functools
 import math
+import typing
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -23,6 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.checks import Count, check_arguments, checked, require_finite
+from core.errors import ConfigError
+from core.kinds import is_traced
 from latent.moe_trajectories import ldl
 from latent.moe_trajectories.curves import BILINEAR, Curve, Occasions
 
@@ -31,17 +35,26 @@ LOST = 0.01
 """A square of residuals below 0 by this share of the residual variance is no rounding to look over."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """What is fitted."""
+    """What is fitted.
 
-    classes: int = 1
+    Raises:
+      ConfigError: for another way to treat covariates, or missing ones that are not modelled.
+    """
+
+    classes: Count = 1
     curve: Curve = BILINEAR
     covariates: Literal["joint", "conditional"] = "joint"
     """Whether the distribution of expert and time-varying covariates is part of each class, as OpenMx and Mplus have
     it, or classes are conditional on them, as in a textbook mixture of experts."""
     missing_covariates: bool = False
     """Whether some expert covariates are missing; needs "joint"."""
+
+    def __post_init__(self) -> None:
+        if self.missing_covariates and self.covariates != "joint":
+            raise ConfigError('missing covariates have a distribution only where covariates are modelled: use "joint"')
 
 
 class GrowthData(NamedTuple):
@@ -117,6 +130,23 @@ class Arranged(NamedTuple):
     def persons(self) -> int:
         """N."""
         return self.xe.shape[-1]
+
+
+def require_sound(data: GrowthData) -> None:
+    """Arrays of one number of persons and occasions, without NaN, and outcomes that differ.
+
+    Raises:
+      ConfigError: names the array.
+    """
+    check_arguments("GrowthData", typing.get_type_hints(GrowthData, include_extras=True), data._asdict())
+    require_finite("data", data, "mark missing values by observed = 0, with a 0 in their place")
+    if is_traced(data.y):
+        return
+    y, seen = np.asarray(data.y), np.asarray(data.observed) > 0
+    if not seen.any() or np.ptp(y[seen]) == 0:
+        raise ConfigError("outcomes are the same wherever they were measured: there is no growth to describe")
+    if data.tvc.shape[1] not in (0, data.y.shape[1]):
+        raise ConfigError(f"tvc has {data.tvc.shape[1]} occasions, the outcome {data.y.shape[1]}")
 
 
 def arrange(data: GrowthData) -> Arranged:

@@ -1,17 +1,21 @@
 """How many classes: information criteria, entropy, and fits of one class after another."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Key
+from jaxtyping import Array, Float, Int, Key
 from sklearn.linear_model import LogisticRegression
 
+from core.checks import FINITE, Count, Natural, checked
 from core.errors import ConfigError
+from core.kinds import Range
 from latent.moe_trajectories import fitting, inference
 from latent.moe_trajectories.fitting import Fit
 from latent.moe_trajectories.model import GrowthData, Mixture
+
+Shares = Annotated[Float[np.ndarray, "n K"], Range(0, 1)]
 
 
 class Criteria(NamedTuple):
@@ -23,7 +27,8 @@ class Criteria(NamedTuple):
     """BIC with the sample size adjusted to (n + 2) / 24."""
 
 
-def criteria(log_likelihood: float, parameters: int, persons: int) -> Criteria:
+@checked
+def criteria(log_likelihood: float, parameters: Natural, persons: Count) -> Criteria:
     """-2 log L + 2p, -2 log L + p log n, -2 log L + p log((n + 2) / 24)."""
     deviance = -2.0 * log_likelihood
     return Criteria(
@@ -33,7 +38,8 @@ def criteria(log_likelihood: float, parameters: int, persons: int) -> Criteria:
     )
 
 
-def entropy(posterior: Float[np.ndarray, "n K"]) -> float:
+@checked
+def entropy(posterior: Shares) -> float:
     """1 + sum_ik p log p / (n log K): 1 where every person's class is certain; 1 with a single class."""
     n, classes = posterior.shape
     if classes == 1:
@@ -42,18 +48,20 @@ def entropy(posterior: Float[np.ndarray, "n K"]) -> float:
     return float(1 + (posterior * np.log(p)).sum() / (n * np.log(classes)))
 
 
-def accuracy(posterior: Float[np.ndarray, "n K"], labels: np.ndarray) -> float:
+@checked
+def accuracy(posterior: Shares, labels: Int[np.ndarray, " n"]) -> float:
     """Share of persons whose most probable class is the true one (numbered from 0 in the fit's order)."""
     return float((posterior.argmax(1) == labels).mean())
 
 
+@checked
 def enumerate_classes(
     mixture: Mixture,
     data: GrowthData,
-    key: Key | None = None,
+    key: Key[Array, ""] | None = None,
     *,
-    classes: Sequence[int] = (1, 2, 3, 4),
-    starts: int = 20,
+    classes: Sequence[Count] = (1, 2, 3, 4),
+    starts: Count = 20,
 ) -> tuple[pd.DataFrame, dict[int, Fit]]:
     """Fits with several numbers of classes, best BIC marked; the paper does this without covariates first.
 
@@ -89,7 +97,8 @@ def enumerate_classes(
     return table, fits
 
 
-def two_step_gating(posterior: Float[np.ndarray, "n K"], xg: Float[np.ndarray, "n cg"]) -> Float[np.ndarray, "k c"]:
+@checked
+def two_step_gating(posterior: Shares, xg: Annotated[Float[np.ndarray, "n cg"], FINITE]) -> Float[np.ndarray, "k c"]:
     """Gating coefficients of the two-step approach: a multinomial logit of modal labels on the covariates.
 
     Labels hold errors of classification, which pull these coefficients towards 0.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import Count, NonNegative, checked
 from latent.moe_trajectories import ldl
 from latent.moe_trajectories.curves import spline_from_original
 from latent.moe_trajectories.model import Experts, GrowthData, Params
@@ -62,8 +63,9 @@ def true_params(truth: Truth) -> Params:
     )
 
 
+@checked
 def simulate(
-    key: Key[Array, ""], truth: Truth, persons: int, occasions: int = 10, wobble: float = 0.25
+    key: Key[Array, ""], truth: Truth, persons: Count, occasions: Count = 10, wobble: NonNegative = 0.25
 ) -> tuple[GrowthData, Int[Array, " n"]]:
     """Data and true labels: times j +- wobble but for the first and last, two gating and two expert covariates."""
     keys = jax.random.split(key, 6)

@@ -22,10 +22,12 @@ from core.learner import (
     GradientLearner,
     Learner,
     Params,
+    Stream,
     example_keys,
     gradient_learner,
     replicate_seeds,
     step_key,
+    stream,
     with_sampler,
 )
 from latent.scan_eeg.gaussian import Gaussian, kl_to_prior
@@ -247,7 +249,7 @@ def bootstrap_sampler(batch_size: int) -> Callable[[Trials, Any, Any], Erps]:
     """ERPs of few trials as input, the full one as target: n ~ U{1..N} of N trials, drawn with replacement."""
 
     def sample(data: Trials, key, step) -> Erps:
-        row_key, trial_key, count_key = jax.random.split(jax.random.fold_in(key, step), 3)
+        row_key, trial_key, count_key = jax.random.split(stream(key, Stream.EXAMPLES, step), 3)
         people, most = data.single.shape[:2]
         rows = jax.random.randint(row_key, (batch_size,), 0, people)
         drawn = jax.random.randint(trial_key, (batch_size, most), 0, most)

@@ -28,7 +28,7 @@ def test_rep4ex_is_used_as_its_page_says(tmp_path, monkeypatch):
     }  # fmt: skip
     (code,) = blocks("rep4ex.md", "With arrays at hand", "Choices worth knowing")
     code = code.replace("m=x.shape[1])", "m=x.shape[1]), restarts=2, steps=4, batch=64, second=rep.Ridge(20)")
-    exec(code.replace("draws=50", "draws=4"), given)
+    exec(code.replace("draws=50", "draws=20"), given)
     assert given["fitted"].effect(actions).shape == (len(actions),)
     assert len(given["refits"]) == 4
 

@@ -54,7 +54,7 @@ def fitted(kind="T", trunk=SMALL, steps=2, folds=3, batch=None, learning_rate=3e
 
 @functools.cache
 def a_fit():
-    return fitted("T", draws=2)
+    return fitted("T", draws=20)
 
 
 def by_hand(make, module, batch, units, steps=3):
@@ -149,7 +149,7 @@ def test_out_of_fold_means_without_the_groups_outcomes(kind):
 @pytest.mark.slow
 def test_effects_follow_the_outcomes_scale():
     arrays, _ = table()
-    moved = fitted("T", draws=2, y=5 + 3 * arrays["y"])
+    moved = fitted("T", draws=20, y=5 + 3 * arrays["y"])
     for ours, theirs in zip(moved.interval(arrays["x"]), a_fit().interval(arrays["x"]), strict=True):
         np.testing.assert_allclose(ours, 3 * theirs, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(moved.out_of_fold.scores, 3 * a_fit().out_of_fold.scores, rtol=1e-3, atol=1e-3)
@@ -208,8 +208,14 @@ BAD = {
     "groups has shape": {"groups": np.arange(5)},
     "groups has 2 groups, fewer than the 3 folds": {"groups": np.arange(60) % 2},
     "batch is 61": {"batch": 61},
-    "draws is 1": {"draws": 1},
-    "kind is 'Z'; choose one of S, T, TARNet, X, DR, R": {"kind": "Z"},
+    r"x has shape \(60,\).*x\[:, None\]": {"x": np.ones(60)},
+    r"x has shape \(60, 0\)": {"x": np.ones((60, 0))},
+    "groups has 1 values that are NaN": with_value("groups", np.nan),
+    "draws is 2; pass 0": {"draws": 2},
+    "steps must be a number of at least 1, not 0": {"steps": 0},
+    "steps must be a number of at least 1, not -1": {"steps": -1},
+    "key must be": {"key": 0},
+    "kind must be one of 'S', 'T', 'TARNet', 'X', 'DR', 'R', not 'Z'": {"kind": "Z"},
     "folds is 2; kind R needs at least 3": {"kind": "R", "folds": 2},
 }
 
@@ -219,6 +225,15 @@ def test_what_cannot_be_used_is_named_before_training(message, monkeypatch):
     monkeypatch.setattr("causal.treatment_effects.stages.fit", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=message):
         fitted(**BAD[message])
+
+
+def test_effects_are_asked_of_inputs_like_those_of_the_fit():
+    found = a_fit()
+    for ask in (found.effect, found.interval):
+        with pytest.raises(ConfigError, match=r"x has shape \(4, 2\), but the fit was given \[n, 3\]"):
+            ask(np.zeros((4, 2)))
+        with pytest.raises(ConfigError, match="x has 12 values that are NaN"):
+            ask(np.full((4, 3), np.nan))
 
 
 def test_what_was_not_asked_for_in_fit_is_named_later():

@@ -1,6 +1,7 @@
 """What public functions check of their arguments, by their annotations."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +14,9 @@ import pytest
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from core.checks import FINITE, Count, OpenFraction, Range, checked, require_finite, require_indices, require_one_of
+from core.checks import FINITE, Count, OpenFraction, checked, require_finite, require_indices, require_one_of
 from core.errors import ConfigError
+from core.kinds import Range
 
 
 @checked
@@ -164,3 +166,15 @@ def test_any_fits_everything():
         return value
 
     assert anything(3, more="x") == 3
+
+
+def test_a_range_holds_for_every_entry_of_an_array():
+    @checked
+    def share(p: Annotated[Float[np.ndarray, "..."] | float, Range(above=0, below=1)]):
+        return p
+
+    assert share(0.5) == 0.5
+    share(np.array([0.2, 0.8]))
+    for value, place in ((np.array([0.2, 1.0]), "1.0 at [1]"), (np.array([[np.nan]]), "nan at [0, 0]")):
+        with pytest.raises(ConfigError, match=re.escape(f"p must hold numbers above 0 and below 1, but has {place}")):
+            share(value)

@@ -32,6 +32,8 @@ VARIANTS = {
     "label_diffusion",
     "scm_vae",
     "scan_operators",
+    "drawn_points",
+    "discs",
     "rep4ex_features",
     "rep4ex_constrained",
     "rep4ex_ivae",
