@@ -13,7 +13,7 @@ import pytest
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from core.checks import FINITE, Count, Range, OpenFraction, checked, require_finite, require_indices, require_one_of
+from core.checks import FINITE, Count, OpenFraction, Range, checked, require_finite, require_indices, require_one_of
 from core.errors import ConfigError
 
 
@@ -152,6 +152,8 @@ def test_trees_and_indices():
         require_finite("examples", {"x": X.at[1, 0].set(jnp.nan), "y": jnp.arange(3)}, "drop it")
     with pytest.raises(ConfigError, match=r"items\[2\] is 3, but there are 3 entries, numbered 0 to 2"):
         require_indices("items", [0, 2, 3], 3)
+    with pytest.raises(ConfigError, match="item is -1, but there are 3 entries"):
+        require_indices("item", -1, 3)
     with pytest.raises(ConfigError, match="method must be one of 'a', 'b'"):
         require_one_of("method", "c", ("a", "b"))
     require_indices("items", [0, 2], 3)
