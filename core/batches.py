@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
+from core.checks import Count, checked, require_indices
 from core.digest import of_arrays
 from core.errors import ConfigError, DataError
 from core.learner import Stream, stream
@@ -19,8 +20,9 @@ _LOOKED_AT = 256
 """Examples of a source that its digest looks at."""
 
 
+@checked
 def epoch_sampler(
-    batch_size: int, num_examples: int | None = None
+    batch_size: Count, num_examples: Count | None = None
 ) -> Callable[[PyTree, Key[Array, ""], Int[Array, ""]], PyTree]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: shuffled epochs of arrays on the device.
 
@@ -58,13 +60,18 @@ def common_length(data: PyTree) -> int:
     return next(iter(sizes.values()))[0]
 
 
-def permuted(key: Key[Array, ""], index: Int[Array, " n"], size: int) -> Int[Array, " n"]:
+@checked
+def permuted(key: Key[Array, ""], index: Int[Array, " n"], size: Count) -> Int[Array, " n"]:
     """Where a random permutation of 0, ..., size - 1 sends each index, in constant memory.
 
     A Feistel network permutes the numbers of an even count of bits; walking its cycles from an index until it comes
     back below ``size`` permutes the numbers below ``size`` (Black and Rogaway, Ciphers with arbitrary finite domains,
-    CT-RSA 2002).
+    CT-RSA 2002). From an index that is not below ``size`` the walk might never end.
+
+    Raises:
+      ConfigError: for such an index, where it is known on the host.
     """
+    require_indices("permuted: index", index, size)
     half = max(1, -(-max(size - 1, 1).bit_length() // 2))
     mask = jnp.uint32((1 << half) - 1)
     round_keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
