@@ -238,6 +238,8 @@ def is_traced(value: Any) -> bool:
 def _array_problem(kind: Any, value: Any, name: str, lengths: Lengths) -> str | None:
     try:
         array = value if _is_array(value) else np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return f"must be an array [{kind.dim_str.strip()}], not {shown(value)}"
     except ValueError:
         return f"must be an array [{kind.dim_str.strip()}], not rows of different lengths"
     if not _holds_numbers(array):

@@ -76,7 +76,7 @@ class TorchLightGCN:
         self.start = torch.from_numpy(interactions.train_indptr[:-1].astype(np.int64))
         self.items = torch.from_numpy(interactions.train_items.astype(np.int64))
         self.pairs = torch.repeat_interleave(torch.arange(users), self.degrees) * items + self.items
-        self.active = torch.nonzero(self.degrees)[:, 0]
+        self.active = torch.nonzero((self.degrees > 0) & (self.degrees < items))[:, 0]
         self._index_test_items()
 
     def _index_test_items(self) -> None:

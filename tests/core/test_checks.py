@@ -154,6 +154,8 @@ def test_trees_and_indices():
         require_finite("examples", {"x": X.at[1, 0].set(jnp.nan), "y": jnp.arange(3)}, "drop it")
     with pytest.raises(ConfigError, match=r"items\[2\] is 3, but there are 3 entries, numbered 0 to 2"):
         require_indices("items", [0, 2, 3], 3)
+    with pytest.raises(ConfigError, match="item is -1, but there are 3 entries"):
+        require_indices("item", -1, 3)
     with pytest.raises(ConfigError, match="method must be one of 'a', 'b'"):
         require_one_of("method", "c", ("a", "b"))
     require_indices("items", [0, 2], 3)
