@@ -289,7 +289,7 @@ def disc_learner(config: Config) -> Any:
         return net.init(key, batch["x"][:1], jnp.zeros(1), cs.plain(batch["cond"][:1]))
 
     def loss(params, key, batch):
-        dropout_key = jax.random.fold_in(key, 2)
+        dropout_key = stream(key, "dropout")
 
         def network(params, x, time, prompt):
             if not config.dropout:
@@ -312,7 +312,7 @@ def disc_learner(config: Config) -> Any:
 def disc_data(config: Config, world: World, seed: int) -> dict[str, Any]:
     """Images in [-1, 1] of the seen classes, with the actual values of the concepts as condition."""
     z = jnp.asarray(np.repeat(cs.shown_corners(world.concepts), config.images, axis=0), jnp.float32)
-    shown = cs.draw(jax.random.fold_in(jax.random.key(seed), 11), world, z)
+    shown = cs.draw(stream(jax.random.key(seed), "training images"), world, z)
     render = cs.render if config.shape == "disc" else cs.render_triangle
     return {"x": 2 * render(shown, config.side) - 1, "cond": cs.condition(shown, world.concepts)}
 
@@ -336,14 +336,14 @@ def images(config: Config, context: Context, seed: int, setting: Setting, folder
     chosen = prompts(lambda z: cs.condition(cs.typical(world, z), world.concepts), world.concepts, elicit=elicit)
     batch = repeated(chosen, config.generations)
     shape = (len(chosen) * config.generations, config.side, config.side, 3)
-    start = diffusion.starting_noise(jax.random.fold_in(key, 21), shape)
+    start = diffusion.starting_noise(stream(key, "generation"), shape)
 
     @jax.jit
     def points(x):
         return cs.coordinates(cs.measure((x + 1) / 2), world)
 
     def generate(params, prompt, x):
-        drawn = sampler(config)(params, prompt, x, jax.random.fold_in(key, 22))
+        drawn = sampler(config)(params, prompt, x, stream(key, "generation"))
         return np.asarray(points(drawn)).reshape(-1, config.generations, world.concepts)
 
     at = Times.of(config.steps, config.checkpoints)
@@ -530,8 +530,8 @@ def vectors(config: Config, context: Context, settings: list[Setting], folder: P
         world = setting["world"]
         batch = repeated(prompts(functools.partial(told_point, world), concepts, elicit=elicit), count)
         batch = batch._replace(cond=batch.cond * setting["conditional"], base=batch.base * setting["conditional"])
-        start = diffusion.starting_noise(jax.random.fold_in(key, 21), (len(names) * count, concepts))
-        operands, noise_key = Conditioned(params, batch), jax.random.fold_in(key, 22)
+        start = diffusion.starting_noise(stream(key, "generation"), (len(names) * count, concepts))
+        operands, noise_key = Conditioned(params, batch), stream(key, "generation")
         if kind.variant == "deterministic":
             x = generator(net, params, batch)
         elif kind.variant == "guided":

@@ -281,5 +281,6 @@ def _only(there: Bool[Array, "*n"], x: Float[Array, "*n d"]) -> Float[Array, "*n
 @checked
 def item_scores(module: Sequential, params: Any, histories: Int[Array, "b length"]) -> Float[Array, "b items"]:
     """<query, E_i> for all items."""
-    query = module.apply(params, histories, method=module.query)
-    return product("bd,id->bi", query, module.apply(params, method=module.table))
+    query: Any = module.apply(params, histories, method=module.query)
+    table: Any = module.apply(params, method=module.table)
+    return product("bd,id->bi", query, table)
