@@ -26,7 +26,10 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
+
+from core.checks import Count, checked
+from core.errors import ConfigError
 
 Sizes = tuple[int, ...]
 Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
@@ -73,10 +76,11 @@ class Window(NamedTuple):
         return [view(offset) for offset in itertools.product(*map(range, self.size))]
 
 
+@checked
 def conv(
-    x: Float[Array, "... channels"],
-    kernel: Float[Array, "... channels features"],
-    stride: int | Sequence[int] = 1,
+    x: Num[Array, "... channels"],
+    kernel: Float[Array, "... inputs features"],
+    stride: Count | Sequence[Count] = 1,
     padding: Padding = "SAME",
     *,
     transposed: bool = False,
@@ -85,18 +89,18 @@ def conv(
 
     Args:
       x: images, signals or volumes, channels last, with any number of leading axes.
-      kernel: a matrix per offset, of any odd or even size.
+      kernel: a matrix per offset, of any odd or even size; as many inputs as channels.
       stride: of the window; where ``transposed``, the factor by which the image grows.
       padding: zeros around the image. "SAME" gives ceil(length / stride) outputs, or length times stride where
         ``transposed``; "VALID" only windows that lie in the image, or all outputs that a pixel reaches.
       transposed: the image is spread by the stride and the window moves by one, as in :func:`jax.lax.conv_transpose`.
 
     Raises:
-      ValueError: where axes or channels do not fit.
+      ConfigError: where axes or channels do not fit, or the window lies nowhere in the padded image.
     """
     axes = kernel.ndim - 2
     if not 1 <= axes <= 3 or x.ndim <= axes or x.shape[-1] != kernel.shape[-2]:
-        raise ValueError(
+        raise ConfigError(
             f"an image {x.shape} and a kernel {kernel.shape} do not fit: expected [..., *space, channels] and "
             "[*size, channels, features] with as many axes of space as of size, one to three, and equal channels"
         )
@@ -105,18 +109,23 @@ def conv(
     pads = _pads(padding, image[:-1], kernel.shape[:-2], steps, transposed)
     still = (1,) * axes
     window = Window(kernel.shape[:-2], *((still, steps) if transposed else (steps, still)), pads)
+    if min(window.outputs(image[:-1])) < 1:
+        raise ConfigError(
+            f"conv: a window of {kernel.shape[:-2]} lies nowhere in an image of {image[:-1]} padded by {pads}"
+        )
     x, kernel = _varying_alike(*promote_dtype(x, kernel))
     y = convolve_p.bind(x.reshape(1, math.prod(batch), *image), kernel[None], window=window)
     return y.reshape(*batch, *y.shape[2:])
 
 
+@checked
 class Conv(nn.Module):
     """A layer: the convolved image plus a bias; see :func:`conv`."""
 
-    features: int
-    kernel: int | Sequence[int] = 3
+    features: Count
+    kernel: Count | Sequence[Count] = 3
     """Its size, along both axes of an image if one number."""
-    stride: int = 1
+    stride: Count = 1
     padding: Padding | None = None
     """(size - 1) // 2 zeros at both ends of an axis if None, as networks published with PyTorch have it."""
     transposed: bool = False

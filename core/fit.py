@@ -24,6 +24,7 @@ from core.checks import Count, checked
 from core.errors import CheckpointError, ConfigError, NonFiniteError, Preempted
 from core.given import described, in_words, require_arrays, require_numbers, taking
 from core.history import History, Row
+from core.kinds import first_not_finite
 from core.layout import Laid, lay_out, on_device
 from core.learner import LearnerLike
 from core.parallel import any_process, of_first_process, require_same_everywhere
@@ -117,7 +118,8 @@ def fit(
       ConfigError: where a number is out of range, the data are no arrays or none that the learner takes, batches of
         several processes cannot be laid out as one, batches change their shape, ``evaluate`` gives no numbers, or a
         part of a run with a workdir has no digest and no ``identity``.
-      NonFiniteError: where the loss or the state stops being finite; names step, metric and last good checkpoint.
+      NonFiniteError: where the loss or the state stops being finite; names step, metric and last good checkpoint, and
+        the place in the data where they are not finite themselves.
       CheckpointError: where the workdir cannot be used or belongs to another run, or a checkpoint cannot be written.
       Preempted: where SIGTERM, Ctrl-C or a closing terminal (SIGHUP) asked to stop; the state was saved.
     """
@@ -358,10 +360,16 @@ class _Run:
             self.checkpoints.wait()
         good = self.checkpoints.newest_good() if self.checkpoints else None
         last = f"the last good checkpoint is {good}" if good else "there is no checkpoint before it"
-        return NonFiniteError(
-            f"{what} is not finite at step {step}; {last}; try a lower learning rate or clip gradients, in another "
-            "workdir"
-        )
+        return NonFiniteError(f"{what} is not finite at step {step}; {last}; {self._remedy()}")
+
+    def _remedy(self) -> str:
+        """The data are looked at where something went wrong: whose fault it is."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self._given):
+            if place := first_not_finite(leaf):
+                what = "the first batch" if self.host else "the data"
+                at = f" of {jax.tree_util.keystr(path)}" if path else ""
+                return f"{what} have {place}{at}: remove or impute such rows, and start in another workdir"
+        return "try a lower learning rate or clip gradients, in another workdir"
 
 
 @jax.jit

@@ -7,10 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Num, PyTree
+
+from core.checks import NonNegative, checked
 
 
-def of_each_matrix(fn: Callable[[Any], PyTree], matrices: Array) -> PyTree:
+@checked
+def of_each_matrix(fn: Callable[[Any], PyTree], matrices: Num[Array, "*batch rows columns"]) -> PyTree:
     """``fn`` of every matrix of [..., rows, columns], one by one on the CPU and as a batch elsewhere.
 
     On the CPU a batched LAPACK call of jaxlib shares its matrices out to the thread pool that it runs on and waits for
@@ -23,8 +26,9 @@ def of_each_matrix(fn: Callable[[Any], PyTree], matrices: Array) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), found)
 
 
+@checked
 @partial(jax.jit, static_argnames="rtol")
-def minimum_norm(H: Float[Array, "n n"], c: Float[Array, " n"], rtol: float = 1e-10) -> Float[Array, " n"]:
+def minimum_norm(H: Float[Array, "n n"], c: Float[Array, " n"], rtol: NonNegative = 1e-10) -> Float[Array, " n"]:
     """The shortest b which minimises b^T H b / 2 - b^T c, for H positive semi-definite: H^+ c without eigenvectors.
 
     Gauss-Jordan elimination skips what depends on the coordinates before it, a zero row included: coordinate k is
@@ -52,6 +56,7 @@ def minimum_norm(H: Float[Array, "n n"], c: Float[Array, " n"], rtol: float = 1e
     return b - null @ y[:, n]
 
 
+@checked
 def small_inverse(S: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse of a small positive definite matrix by Gauss-Jordan elimination, n steps unrolled.
 

@@ -10,16 +10,20 @@ import scipy.linalg
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
-from core.datasets.interactions import Interactions
+from core.checks import Count, NonNegative, Positive, checked
+from core.datasets.interactions import Interactions, validate
 from rec.graph import RecGraph
 
 
+@checked
 def popularity(interactions: Interactions) -> Float[np.ndarray, " items"]:
     """How many users have each item in training."""
+    interactions = validate(interactions, "interactions")
     return np.bincount(interactions.train_items, minlength=interactions.shape[1]).astype(np.float32)
 
 
-def ease(interactions: Interactions, reg: float = 250.0) -> Float[np.ndarray, "items items"]:
+@checked
+def ease(interactions: Interactions, reg: Positive = 250.0) -> Float[np.ndarray, "items items"]:
     """Item weights B minimising |R - R B|_F^2 + reg |B|_F^2 with zero diagonal.
 
     With P = (R^T R + reg I)^-1: B_ij = -P_ij / P_jj off the diagonal.
@@ -32,8 +36,9 @@ def ease(interactions: Interactions, reg: float = 250.0) -> Float[np.ndarray, "i
     return weights.astype(np.float32)
 
 
+@checked
 def item_knn(
-    interactions: Interactions, neighbours: int = 100, shrink: float = 0.0
+    interactions: Interactions, neighbours: Count = 100, shrink: NonNegative = 0.0
 ) -> Float[np.ndarray, "items items"]:
     """Cosine similarities of items, for each target item (column) those to its nearest neighbours only.
 
@@ -51,6 +56,7 @@ def item_knn(
 
 def _gram(interactions: Interactions) -> scipy.sparse.csr_matrix:
     """R^T R."""
+    interactions = validate(interactions, "interactions")
     values = np.ones(len(interactions.train_items))
     matrix = scipy.sparse.csr_matrix(
         (values, interactions.train_items, interactions.train_indptr), shape=interactions.shape
@@ -58,6 +64,7 @@ def _gram(interactions: Interactions) -> scipy.sparse.csr_matrix:
     return matrix.T @ matrix
 
 
+@checked
 def history_score(
     model: tuple[RecGraph, Float[Array, "items items"]], users: Int[Array, " b"]
 ) -> Float[Array, "b items"]:
@@ -66,6 +73,7 @@ def history_score(
     return history(graph, users) @ weights
 
 
+@checked
 def history(graph: RecGraph, users: Int[Array, " b"]) -> Float[Array, "b items"]:
     """The rows of R of a block of users, dense."""
     pattern, block = graph.user_item, users.shape[0]
@@ -74,6 +82,7 @@ def history(graph: RecGraph, users: Int[Array, " b"]) -> Float[Array, "b items"]
     return dense[slot[users]]
 
 
+@checked
 def popularity_score(model: Float[Array, " items"], users: Int[Array, " b"]) -> Float[Array, "b items"]:
     """The same scores for every user: a ``score`` for :class:`rec.ranking.Ranking`."""
     return jnp.broadcast_to(model, (users.shape[0], model.shape[0]))

@@ -12,11 +12,13 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from core.checks import Count, checked
 from core.learner import Learner, Loss, Params, gradient_learner, step_key, with_sampler
 from rec.graph import Nodes, RecGraph
 from rec.sampling import BATCH_AXES, Batch, Triples, triple_sampler
 
 
+@checked
 def bpr(nodes: Nodes, triples: Triples) -> Float[Array, ""]:
     """The mean over the batch of -log sigma(s(u, i+) - s(u, i-)), s(u, i) = <x_u, x_i>."""
     users, items = nodes
@@ -24,6 +26,7 @@ def bpr(nodes: Nodes, triples: Triples) -> Float[Array, ""]:
     return jnp.mean(jax.nn.softplus(jnp.sum(users[triples.users] * difference, axis=-1)))
 
 
+@checked
 def squared_rows(nodes: Nodes, triples: Triples) -> Float[Array, ""]:
     """The sum over the batch, repetitions counted, of |x_u|^2 + |x_i+|^2 + |x_i-|^2.
 
@@ -46,7 +49,8 @@ def readout(model: nn.Module, params: Params, graph: RecGraph, *args: Any) -> No
     return nodes
 
 
-def embedding_table(module: nn.Module, graph: RecGraph, dim: int, init: Callable[..., Array]) -> Nodes:
+@checked
+def embedding_table(module: nn.Module, graph: RecGraph, dim: Count, init: Callable[..., Array]) -> Nodes:
     """The parameters ``users`` [U, d] and ``items`` [I, d] of a module, inside its ``__call__``."""
     return (
         module.param("users", init, (graph.num_users, dim), jnp.float32),
@@ -54,7 +58,8 @@ def embedding_table(module: nn.Module, graph: RecGraph, dim: int, init: Callable
     )
 
 
-def bpr_learner(model: nn.Module, loss: Loss, *, batch_size: int, tx: optax.GradientTransformation) -> Learner:
+@checked
+def bpr_learner(model: nn.Module, loss: Loss, *, batch_size: Count, tx: optax.GradientTransformation) -> Learner:
     """A learner of a model ``graph -> (users, items)`` which draws its triples from :class:`rec.graph.RecData`."""
 
     def init_params(key, batch: Batch) -> Params:

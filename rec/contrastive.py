@@ -18,11 +18,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from core.checks import Count, Positive, checked
 from core.learner import DATA_AXIS, axis_is_bound, local_share
 
 Method = Literal["exact", "taylor2"]
 
 
+@checked
 def first_occurrence(ids: Int[Array, " n"]) -> Bool[Array, " n"]:
     """Marks one example per distinct id, the first; under a bound data axis, the first in the global batch."""
     everyone = _gather(ids)
@@ -33,19 +35,21 @@ def first_occurrence(ids: Int[Array, " n"]) -> Bool[Array, " n"]:
     return local_share(mask) if axis_is_bound() else mask
 
 
-def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+@checked
+def unit_rows(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
     """X / max(|x|, 1e-12), row by row; zero rows stay zero, and have the derivative of this formula."""
     return x / jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-24))
 
 
+@checked
 def nce(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
     mask: Bool[Array, " n"],
-    tau: float,
+    tau: Positive,
     *,
     method: Method = "exact",
-    block: int = 512,
+    block: Count = 512,
     eps_compat: bool = False,
 ) -> Float[Array, ""]:
     """NCE(A, B) over the masked rows.

@@ -24,6 +24,8 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from core.checks import Count, Natural, NonNegative, Positive, checked
+from core.errors import ConfigError
 from core.learner import DATA_AXIS, Learner, Params, axis_is_bound
 from core.sparse import Graph, sddmm, spmm
 from rec.bpr import bpr, bpr_learner, embedding_table, embeddings, squared_rows
@@ -32,6 +34,8 @@ from rec.graph import Nodes, RecGraph, propagate
 from rec.sampling import Batch, Triples
 
 View = Literal["r", "h_beta", "h_gamma"]
+Prototypes = tuple[Float[Array, "d K"], Float[Array, "d K"]]
+"""Those of users and of items."""
 XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
 
 
@@ -67,12 +71,13 @@ class Layer(NamedTuple):
     h_gamma: Nodes | None
 
 
+@checked
 class DCCF(nn.Module):
     """The encoder."""
 
-    dim: int = 32
-    layers: int = 2
-    intents: int = 128
+    dim: Count = 32
+    layers: Natural = 2
+    intents: Count = 128
     views: tuple[View, ...] = Variant().views
 
     @nn.compact
@@ -91,7 +96,7 @@ class DCCF(nn.Module):
         """X_out, with scores <x_u, x_i>."""
         return self.encode(graph)[0]
 
-    def _prototypes(self) -> Nodes:
+    def _prototypes(self) -> Prototypes:
         shape = (self.dim, self.intents)
         return (
             self.param("user_prototypes", XAVIER_NORMAL, shape, jnp.float32),
@@ -99,7 +104,8 @@ class DCCF(nn.Module):
         )
 
 
-def views_of(graph: RecGraph, x: Nodes, c: Nodes | None, views: tuple[View, ...]) -> Layer:
+@checked
+def views_of(graph: RecGraph, x: Nodes, c: Prototypes | None, views: tuple[View, ...]) -> Layer:
     """The views of a layer with input X and prototypes C."""
     z = propagate(graph, *x)
     p = r = None
@@ -111,12 +117,14 @@ def views_of(graph: RecGraph, x: Nodes, c: Nodes | None, views: tuple[View, ...]
     return Layer(z, p, r, h_beta, h_gamma)
 
 
+@checked
 def assign(x: Float[Array, "n d"], c: Float[Array, "d K"]) -> Float[Array, "n K"]:
     """P = softmax(X C), the share of each intent in every node."""
     return nn.softmax(x @ c)
 
 
-def adaptive(pattern: Graph, q: Nodes, x: Nodes) -> Nodes:
+@checked
+def adaptive(pattern: Graph, q: tuple[Float[Array, "users e"], Float[Array, "items e"]], x: Nodes) -> Nodes:
     """H = A(Q) X: means of the neighbours' rows of X, weighted by how alike the ends of an edge are in the view Q."""
     users, items = both_ways(pattern, alphas(pattern, q), (with_one(x[0]), with_one(x[1])))
     return over_last(users), over_last(items)
@@ -139,14 +147,16 @@ def alphas(pattern: Graph, q: Nodes) -> Float[Array, " edges"]:
     return (sddmm(pattern, unit_rows(users), unit_rows(items)) + 1) / 2
 
 
+@checked
 def both_ways(pattern: Graph, weights: Float[Array, " edges"], x: Nodes) -> Nodes:
     """(A x_items, A^T x_users) for the matrix A with these entries, of which no transposed copy is made."""
     product, transpose = jax.vjp(lambda items: spmm(pattern, items, weights), x[1])
     return product, transpose(x[0])[0]
 
 
+@checked
 def contrast(
-    layers: tuple[Layer, ...], contrasted: tuple[View, ...], triples: Triples, tau: float, **options
+    layers: tuple[Layer, ...], contrasted: tuple[View, ...], triples: Triples, tau: Positive, **options
 ) -> Float[Array, ""]:
     """L_ssl: the sum of NCE(Z, V) over layers, contrasted views V and sides, the batch's users and positive items."""
     pairs = []
@@ -161,14 +171,15 @@ def contrast(
     return jnp.sum(jax.lax.map(lambda pair: nce(pair[0], pair[1], pair[2], tau, **options), (anchors, others, masks)))
 
 
+@checked
 def dccf_loss(
     model: DCCF,
     contrasted: tuple[View, ...] = Variant().contrasted,
     *,
-    ssl: float = 0.1,
-    embedding_reg: float = 2.5e-5,
-    prototype_reg: float = 5e-3,
-    tau: float = 1.0,
+    ssl: NonNegative = 0.1,
+    embedding_reg: NonNegative = 2.5e-5,
+    prototype_reg: NonNegative = 5e-3,
+    tau: Positive = 1.0,
     **options,
 ):
     """L = L_bpr + lambda_2 L_emb + lambda_3 L_cen + lambda_1 L_ssl.
@@ -184,7 +195,12 @@ def dccf_loss(
       prototype_reg: lambda_3.
       tau: temperature of the contrast.
       **options: of :func:`rec.contrastive.nce`.
+
+    Raises:
+      ConfigError: where a view is contrasted that the model does not add up.
     """
+    if missing := set(contrasted) - set(model.views):
+        raise ConfigError(f"dccf_loss: contrasted has {', '.join(sorted(missing))}, which the model does not add up")
 
     def loss(params: Params, key, batch: Batch):
         encoded: Any = model.apply(params, batch.graph, method=DCCF.encode)
@@ -206,13 +222,14 @@ def squared_prototypes(params: Params) -> Float[Array, ""]:
     return sum((jnp.sum(jnp.square(leaf)) for leaf in prototypes), jnp.zeros(()))
 
 
+@checked
 def dccf_learner(
     *,
-    dim: int = 32,
-    layers: int = 2,
-    intents: int = 128,
-    batch_size: int = 10240,
-    learning_rate: float = 1e-3,
+    dim: Count = 32,
+    layers: Natural = 2,
+    intents: Count = 128,
+    batch_size: Count = 10240,
+    learning_rate: Positive = 1e-3,
     variant: Variant = VARIANTS["DCCF"],
     **loss_options,
 ) -> Learner:

@@ -15,6 +15,8 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from core.checks import Count, NonNegative, Positive, checked
+from core.errors import ConfigError
 from core.learner import Learner
 from core.sparse import Graph, row_sums, sddmm, spmm
 from rec.bpr import bpr, bpr_learner, embedding_table, embeddings, readout, squared_rows
@@ -34,17 +36,20 @@ class Scores(NamedTuple):
     """In the order of ``user_item.T``."""
 
 
+@checked
 class DGCF(nn.Module):
     """Readout embeddings of all nodes: the mean over layers."""
 
-    dim: int = 64
-    layers: int = 1
-    factors: int = 4
-    iterations: int = 2
+    dim: Count = 64
+    layers: Count = 1
+    factors: Count = 4
+    iterations: Count = 2
 
     @nn.compact
     def __call__(self, graph: RecGraph) -> Nodes:
         """Layers of routing; the scores are carried from layer to layer."""
+        if self.dim % self.factors:
+            raise ConfigError(f"DGCF: {self.dim} dimensions do not divide into {self.factors} factors")
         table = embedding_table(self, graph, self.dim, nn.initializers.xavier_uniform())
         nodes: Factors = (_cut(table[0], self.factors), _cut(table[1], self.factors))
         total, pattern = nodes, graph.user_item
@@ -57,7 +62,8 @@ class DGCF(nn.Module):
         return users, items
 
 
-def route(pattern: Graph, nodes: Factors, scores: Scores, iterations: int) -> tuple[Factors, Scores]:
+@checked
+def route(pattern: Graph, nodes: Factors, scores: Scores, iterations: Count) -> tuple[Factors, Scores]:
     """One layer: T rounds of propagation and correction of the scores (eqs. 8 to 11)."""
     old_users, old_items = jax.tree.map(_unit, nodes)
     new = nodes
@@ -71,6 +77,7 @@ def route(pattern: Graph, nodes: Factors, scores: Scores, iterations: int) -> tu
     return new, scores
 
 
+@checked
 def propagate_factors(pattern: Graph, nodes: Factors, scores: Scores) -> Factors:
     """D^-1/2 A^f D^-1/2 x^f for every factor, A^f = softmax over factors of the scores, D its row sums."""
     to_users, to_items = (jax.nn.softmax(part, axis=0) for part in scores)
@@ -86,6 +93,7 @@ def propagate_factors(pattern: Graph, nodes: Factors, scores: Scores) -> Factors
     return jax.vmap(one)(*nodes, to_users, to_items)
 
 
+@checked
 def distance_correlation(x: Float[Array, "n a"], y: Float[Array, "n b"]) -> Float[Array, ""]:
     """dCor(x, y) = dCov(x, y) / sqrt(dVar(x) dVar(y)) of two paired samples; 0 in the limit of independence."""
 
@@ -101,13 +109,15 @@ def distance_correlation(x: Float[Array, "n a"], y: Float[Array, "n b"]) -> Floa
     return covariance(a, b) / (jnp.sqrt(covariance(a, a) * covariance(b, b)) + 1e-10)
 
 
+@checked
 def independence_penalty(factors: Float[Array, "F n d_F"]) -> Float[Array, ""]:
     """The distance correlations of consecutive factors, over F (F + 1) / 2 (eq. 14 as its authors compute it)."""
     count = factors.shape[0]
     return jax.vmap(distance_correlation)(factors[:-1], factors[1:]).sum() / ((count + 1) * count / 2)
 
 
-def dgcf_loss(model: DGCF, reg: float, independence: float, sample: int):
+@checked
+def dgcf_loss(model: DGCF, reg: NonNegative, independence: NonNegative, sample: Count):
     """BPR, the squared rows of E0 and the factors' dependence on a sample of nodes."""
 
     def loss(params, key, batch: Batch):
@@ -125,17 +135,18 @@ def dgcf_loss(model: DGCF, reg: float, independence: float, sample: int):
     return loss
 
 
+@checked
 def dgcf_learner(
     *,
-    dim: int = 64,
-    layers: int = 1,
-    factors: int = 4,
-    iterations: int = 2,
-    batch_size: int = 2048,
-    learning_rate: float = 1e-3,
-    reg: float = 1e-3,
-    independence: float = 0.01,
-    sample: int = 256,
+    dim: Count = 64,
+    layers: Count = 1,
+    factors: Count = 4,
+    iterations: Count = 2,
+    batch_size: Count = 2048,
+    learning_rate: Positive = 1e-3,
+    reg: NonNegative = 1e-3,
+    independence: NonNegative = 0.01,
+    sample: Count = 256,
 ) -> Learner:
     """DGCF with the settings published for Gowalla; ``sample`` users and items enter the independence penalty."""
     model = DGCF(dim, layers, factors, iterations)

@@ -1,15 +1,20 @@
 """What embeddings and learned weights reveal beside accuracy: smoothness, recovered intents, edges told apart."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from core.checks import FINITE, Count, checked, require_indices
+from core.errors import ConfigError
 from rec.graph import Nodes
 
 
-def mean_average_distance(nodes: Nodes, key: Key[Array, ""], pairs: int = 2000) -> Float[Array, ""]:
+@checked
+def mean_average_distance(nodes: Nodes, key: Key[Array, ""], pairs: Count = 2000) -> Float[Array, ""]:
     """MAD: the mean of 1 - cos(x_a, x_b) over random pairs of nodes; 0 where all embeddings point one way.
 
     Chen et al., Measuring and Relieving the Over-smoothing Problem for Graph Neural Networks, AAAI 2020.
@@ -21,22 +26,41 @@ def mean_average_distance(nodes: Nodes, key: Key[Array, ""], pairs: int = 2000) 
     return jnp.mean(1.0 - cosine)
 
 
+@checked
 def purity(clusters: Int[np.ndarray, " n"], classes: Int[np.ndarray, " n"]) -> float:
-    """The share of examples whose class is the commonest in their cluster."""
+    """The share of examples whose class is the commonest in their cluster.
+
+    Raises:
+      ConfigError: for numbers below 0 and where there is no example.
+    """
+    clusters, classes = np.asarray(clusters), np.asarray(classes)
+    if not len(classes):
+        raise ConfigError("purity: there is no example")
+    require_indices("purity: clusters", clusters, clusters.max() + 1, "clusters")
+    require_indices("purity: classes", classes, classes.max() + 1, "classes")
     table = np.zeros((clusters.max() + 1, classes.max() + 1), int)
     np.add.at(table, (clusters, classes), 1)
     return float(table.max(axis=1).sum() / len(classes))
 
 
-def auc(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
-    """The probability that a positive example scores higher than a negative one, ties counted half."""
+@checked
+def auc(scores: Annotated[Float[np.ndarray, " n"], FINITE], positive: Bool[np.ndarray, " n"]) -> float:
+    """The probability that a positive example scores higher than a negative one, ties counted half.
+
+    Raises:
+      ConfigError: for scores that are not finite and where all examples are of one kind.
+    """
+    scores, positive = np.asarray(scores), np.asarray(positive)
+    if positive.all() or not positive.any():
+        raise ConfigError(f"auc: {int(positive.sum())} of {len(positive)} examples are positive; both kinds are needed")
     ranks = scipy.stats.rankdata(scores)
     count, others = int(positive.sum()), int((~positive).sum())
     return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
+@checked
 def by_degree(
-    values: Float[np.ndarray, " users"], degrees: Int[np.ndarray, " users"], buckets: int = 4
+    values: Float[np.ndarray, " users"], degrees: Int[np.ndarray, " users"], buckets: Count = 4
 ) -> dict[str, float]:
     """Means of a per-user metric over groups of about equally many users by number of training items."""
     largest = np.unique(np.quantile(degrees, np.linspace(0, 1, buckets + 1)[1:], method="lower"))

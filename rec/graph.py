@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from core.datasets.interactions import Interactions
+from core.checks import checked
+from core.datasets.interactions import Interactions, validate
 from core.learner import mean_over_devices
 from core.sparse import Graph, row_sums, sddmm, spmm, transpose_weights
 
@@ -42,14 +43,21 @@ class RecGraph(NamedTuple):
         return self.user_item.shape[1]
 
     @classmethod
+    @checked
     def build(cls, interactions: Interactions) -> "RecGraph":
-        """The graph of the training part of a data set."""
+        """The graph of the training part of a data set.
+
+        Raises:
+          DataError: where :func:`core.datasets.interactions.validate` finds something that cannot be.
+        """
+        interactions = validate(interactions, "interactions")
         indptr, items = interactions.train_indptr, interactions.train_items
         users = np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
         pattern = Graph.from_edges(users, items, interactions.shape, shared=True)
         return jax.jit(normalised)(pattern, jnp.ones(pattern.num_edges, jnp.float32))
 
 
+@checked
 def normalised(pattern: Graph, weights: Float[Array, " edges"]) -> RecGraph:
     """The symmetrically normalised graph of edge weights w: w_ui / sqrt(deg_u deg_i), deg = sums of w.
 
@@ -65,6 +73,7 @@ def _inverse_sqrt(degrees: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
     return jnp.where(degrees > 0, 1.0 / jnp.sqrt(jnp.where(degrees > 0, degrees, 1.0)), 0.0)
 
 
+@checked
 def propagate(graph: RecGraph, users: Float[Array, "users d"], items: Float[Array, "items d"]) -> Nodes:
     """One application of Abar to the node table X: (R~ X_items, R~^T X_users) with R~ = D_u^-1/2 R D_i^-1/2."""
     return _symmetric_product(graph.user_item, graph.weights, graph.transposed_weights, users, items)
@@ -94,8 +103,14 @@ class RecData(NamedTuple):
     """Users with at least one training item and at least one item that is not."""
 
     @classmethod
+    @checked
     def build(cls, interactions: Interactions) -> "RecData":
-        """The graph and the users to draw triples of."""
+        """The graph and the users to draw triples of.
+
+        Raises:
+          DataError: where the interactions are not what they should be.
+        """
+        interactions = validate(interactions, "interactions")
         degrees = np.diff(interactions.train_indptr)
         active = np.flatnonzero((degrees > 0) & (degrees < interactions.shape[1]))
         return cls(RecGraph.build(interactions), jnp.asarray(active, jnp.int32))

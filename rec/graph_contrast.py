@@ -6,7 +6,7 @@ SIGIR 2022): the views add uniform noise to every propagated embedding instead.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,17 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import Count, NonNegative, Positive, checked
+from core.kinds import Range
 from core.learner import Learner, Stream, gradient_learner, stream, with_sampler
 from rec.bpr import bpr, bpr_learner, embedding_table, embeddings, readout, squared_rows
 from rec.contrastive import first_occurrence, nce
 from rec.graph import Nodes, RecData, RecGraph, normalised, propagate
 from rec.lightgcn import LightGCN
 from rec.sampling import Batch, Triples, steps_per_epoch, triple_sampler
+
+Drop = Annotated[float, Range(0, below=1)]
+"""A share of edges left out; some must stay."""
 
 
 class TwoViews(NamedTuple):
@@ -33,13 +38,15 @@ class TwoViews(NamedTuple):
 TWO_VIEWS_AXES: Any = TwoViews(None, 0, None)  # type: ignore[arg-type]
 
 
-def drop_edges(graph: RecGraph, key: Key[Array, ""], rate: float) -> RecGraph:
+@checked
+def drop_edges(graph: RecGraph, key: Key[Array, ""], rate: Drop) -> RecGraph:
     """The graph in which every edge is kept with probability 1 - rate, normalised by the degrees that remain."""
     kept = jax.random.bernoulli(key, 1.0 - rate, (graph.user_item.num_edges,))
     return normalised(graph.user_item, kept.astype(jnp.float32))
 
 
-def two_view_sampler(batch_size: int, rate: float) -> Callable[[RecData, Key[Array, ""], Int[Array, ""]], TwoViews]:
+@checked
+def two_view_sampler(batch_size: Count, rate: Drop) -> Callable[[RecData, Key[Array, ""], Int[Array, ""]], TwoViews]:
     """Triples of this step and subgraphs of this epoch, an epoch drawing as many triples as there are interactions."""
     draw = triple_sampler(batch_size)
 
@@ -52,7 +59,8 @@ def two_view_sampler(batch_size: int, rate: float) -> Callable[[RecData, Key[Arr
     return sample
 
 
-def joint_nce(a: Nodes, b: Nodes, triples: Triples, temperature: float) -> Float[Array, ""]:
+@checked
+def joint_nce(a: Nodes, b: Nodes, triples: Triples, temperature: Positive) -> Float[Array, ""]:
     """The NCE between two views of the batch's users and positive items, all nodes negatives of each other."""
 
     def rows(view: Nodes) -> Float[Array, "2B d"]:
@@ -62,18 +70,20 @@ def joint_nce(a: Nodes, b: Nodes, triples: Triples, temperature: float) -> Float
     return nce(rows(a), rows(b), distinct, temperature)
 
 
-def separate_nce(a: Nodes, b: Nodes, triples: Triples, temperature: float) -> Float[Array, ""]:
+@checked
+def separate_nce(a: Nodes, b: Nodes, triples: Triples, temperature: Positive) -> Float[Array, ""]:
     """The NCE between two views of the batch's users plus that of its positive items."""
     sides = zip(a, b, (triples.users, triples.positives), strict=True)
     return sum((nce(x[i], y[i], first_occurrence(i), temperature) for x, y, i in sides), jnp.zeros(()))
 
 
+@checked
 class SimGCL(nn.Module):
     """LightGCN whose readout leaves out layer 0, with optional noise of norm ``noise`` on every layer."""
 
-    dim: int = 64
-    layers: int = 3
-    noise: float = 0.1
+    dim: Count = 64
+    layers: Count = 3
+    noise: NonNegative = 0.1
 
     @nn.compact
     def __call__(self, graph: RecGraph, key: Key[Array, ""] | None = None) -> Nodes:
@@ -90,22 +100,24 @@ class SimGCL(nn.Module):
         return users, items
 
 
-def perturb(x: Float[Array, "n d"], key: Key[Array, ""], norm: float) -> Float[Array, "n d"]:
+@checked
+def perturb(x: Float[Array, "n d"], key: Key[Array, ""], norm: NonNegative) -> Float[Array, "n d"]:
     """X plus a random vector of the given norm in the orthant of x."""
     u = jax.random.uniform(key, x.shape)
     return x + jnp.sign(x) * norm * u / jnp.linalg.norm(u, axis=-1, keepdims=True)
 
 
+@checked
 def simgcl_learner(
     *,
-    dim: int = 64,
-    layers: int = 3,
-    batch_size: int = 2048,
-    learning_rate: float = 1e-3,
-    reg: float = 1e-4,
-    ssl: float = 0.5,
-    temperature: float = 0.2,
-    noise: float = 0.1,
+    dim: Count = 64,
+    layers: Count = 3,
+    batch_size: Count = 2048,
+    learning_rate: Positive = 1e-3,
+    reg: NonNegative = 1e-4,
+    ssl: NonNegative = 0.5,
+    temperature: Positive = 0.2,
+    noise: NonNegative = 0.1,
 ) -> Learner:
     """SimGCL as in SELFRec, with LightGCN's penalty on E0."""
     model = SimGCL(dim, layers, noise)
@@ -119,16 +131,17 @@ def simgcl_learner(
     return bpr_learner(model, loss, batch_size=batch_size, tx=optax.adam(learning_rate))
 
 
+@checked
 def sgl_learner(
     *,
-    dim: int = 64,
-    layers: int = 3,
-    batch_size: int = 2048,
-    learning_rate: float = 1e-3,
-    reg: float = 1e-4,
-    ssl: float = 0.1,
-    temperature: float = 0.2,
-    drop: float = 0.1,
+    dim: Count = 64,
+    layers: Count = 3,
+    batch_size: Count = 2048,
+    learning_rate: Positive = 1e-3,
+    reg: NonNegative = 1e-4,
+    ssl: NonNegative = 0.1,
+    temperature: Positive = 0.2,
+    drop: Drop = 0.1,
 ) -> Learner:
     """SGL with edge dropout as in SELFRec, with LightGCN's penalty on E0."""
     model = LightGCN(dim, layers, nn.initializers.xavier_uniform())

@@ -9,17 +9,19 @@ import optax
 from flax import linen as nn
 from flax.typing import Initializer
 
+from core.checks import Count, Natural, NonNegative, Positive, checked
 from core.learner import Learner
 from rec.bpr import bpr, bpr_learner, embedding_table, embeddings, readout, squared_rows
 from rec.graph import Nodes, RecGraph, propagate
 from rec.sampling import Batch
 
 
+@checked
 class LightGCN(nn.Module):
     """Readout embeddings of all nodes."""
 
-    dim: int = 64
-    layers: int = 3
+    dim: Count = 64
+    layers: Natural = 3
     init_embeddings: Initializer = nn.initializers.normal(0.1)
 
     @nn.compact
@@ -28,7 +30,8 @@ class LightGCN(nn.Module):
         return mean_of_powers(graph, embedding_table(self, graph, self.dim, self.init_embeddings), self.layers)
 
 
-def mean_of_powers(graph: RecGraph, nodes: Nodes, layers: int) -> Nodes:
+@checked
+def mean_of_powers(graph: RecGraph, nodes: Nodes, layers: Natural) -> Nodes:
     """1/(L+1) sum_{l=0..L} Abar^l X."""
     total = nodes
     for _ in range(layers):
@@ -37,7 +40,8 @@ def mean_of_powers(graph: RecGraph, nodes: Nodes, layers: int) -> Nodes:
     return jax.tree.map(lambda leaf: leaf / (layers + 1), total)
 
 
-def lightgcn_loss(model: nn.Module, reg: float):
+@checked
+def lightgcn_loss(model: nn.Module, reg: NonNegative):
     """BPR on the readout plus reg / (2B) times the squared rows of E0 that the batch touches (eq. 15)."""
 
     def loss(params, key, batch: Batch):
@@ -48,8 +52,14 @@ def lightgcn_loss(model: nn.Module, reg: float):
     return loss
 
 
+@checked
 def lightgcn_learner(
-    *, dim: int = 64, layers: int = 3, batch_size: int = 2048, learning_rate: float = 1e-3, reg: float = 1e-4
+    *,
+    dim: Count = 64,
+    layers: Natural = 3,
+    batch_size: Count = 2048,
+    learning_rate: Positive = 1e-3,
+    reg: NonNegative = 1e-4,
 ) -> Learner:
     """LightGCN as its authors train it; with ``layers=0``, BPR-MF."""
     model = LightGCN(dim, layers)

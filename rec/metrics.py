@@ -18,18 +18,23 @@ from types import MappingProxyType
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from core.checks import Count, checked, require_one_of
+from core.errors import ConfigError
+
 Hits = Bool[Array, "*users K"]
 Relevant = Int[Array, "*users"]
 Values = Float[Array, "*users ks"]
 Metric = Callable[[Hits, Relevant, Sequence[int]], Values]
 
 
-def recall(hits: Hits, relevant: Relevant, ks: Sequence[int]) -> Values:
+@checked
+def recall(hits: Hits, relevant: Relevant, ks: Sequence[Count]) -> Values:
     """The share of the relevant items found."""
     return _up_to(_real(hits), ks) / relevant[..., None]
 
 
-def ndcg(hits: Hits, relevant: Relevant, ks: Sequence[int]) -> Values:
+@checked
+def ndcg(hits: Hits, relevant: Relevant, ks: Sequence[Count]) -> Values:
     """The discounted gain as a share of that of the best possible list."""
     ideal = jnp.arange(1, hits.shape[-1] + 1) <= relevant[..., None]
     if max(ks) > hits.shape[-1]:
@@ -37,18 +42,21 @@ def ndcg(hits: Hits, relevant: Relevant, ks: Sequence[int]) -> Values:
     return _up_to(_discounted(hits), ks) / _up_to(_discounted(ideal), ks)
 
 
-def hit_rate(hits: Hits, relevant: Relevant, ks: Sequence[int]) -> Values:
+@checked
+def hit_rate(hits: Hits, relevant: Relevant, ks: Sequence[Count]) -> Values:
     """Whether anything relevant was found."""
     return jnp.minimum(_up_to(_real(hits), ks), 1)
 
 
-def mrr(hits: Hits, relevant: Relevant, ks: Sequence[int]) -> Values:
+@checked
+def mrr(hits: Hits, relevant: Relevant, ks: Sequence[Count]) -> Values:
     """The reciprocal rank of the first relevant item."""
     first = hits & (jnp.cumsum(hits, axis=-1) == 1)
     return _up_to(_real(first) / _ranks(hits), ks)
 
 
-def average_precision(hits: Hits, relevant: Relevant, ks: Sequence[int]) -> Values:
+@checked
+def average_precision(hits: Hits, relevant: Relevant, ks: Sequence[Count]) -> Values:
     """The precision at every hit, averaged over all relevant items (``map_cut`` of trec_eval)."""
     precision = jnp.cumsum(_real(hits), axis=-1) / _ranks(hits)
     return _up_to(jnp.where(hits, precision, 0), ks) / relevant[..., None]
@@ -59,10 +67,19 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 
 
+@checked
 def all_metrics(
-    hits: Hits, relevant: Relevant, ks: Sequence[int], names: Sequence[str] = tuple(METRICS)
+    hits: Hits, relevant: Relevant, ks: Sequence[Count], names: Sequence[str] = tuple(METRICS)
 ) -> dict[str, Float[Array, "*users"]]:
-    """Every metric at every cut-off, as ``{"recall@20": [...], ...}``."""
+    """Every metric at every cut-off, as ``{"recall@20": [...], ...}``.
+
+    Raises:
+      ConfigError: for a name that is no metric, and where there is no cut-off.
+    """
+    for name in names:
+        require_one_of("all_metrics: a name", name, METRICS)
+    if not len(ks):
+        raise ConfigError("all_metrics: ks is empty; name a cut-off, such as 20")
     values = {name: METRICS[name](hits, relevant, ks) for name in names}
     return {f"{name}@{k}": value[..., j] for name, value in values.items() for j, k in enumerate(ks)}
 
@@ -79,7 +96,7 @@ def _discounted(flags: Bool[Array, "..."]) -> Float[Array, "..."]:
     return _real(flags) / jnp.log2(_ranks(flags) + 1)
 
 
-def _up_to(gains: Float[Array, "*users K"], ks: Sequence[int]) -> Values:
+def _up_to(gains: Float[Array, "*users K"], ks: Sequence[Count]) -> Values:
     """The sums of the first k gains, for each k."""
     totals = jnp.cumsum(gains, axis=-1)
     return jnp.stack([totals[..., min(k, gains.shape[-1]) - 1] for k in ks], axis=-1)

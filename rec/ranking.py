@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from core.datasets.interactions import Interactions
+from core.checks import Count, Natural, checked, require_finite
+from core.datasets.interactions import Interactions, validate
+from core.errors import ConfigError
 from rec.graph import Nodes
 from rec.metrics import all_metrics
 
@@ -36,35 +38,53 @@ class HeldOut(NamedTuple):
         return self.test_indptr[self.users + 1] - self.test_indptr[self.users]
 
     @classmethod
+    @checked
     def build(cls, interactions: Interactions) -> "HeldOut":
-        """The users with at least one test item."""
+        """The users with at least one test item.
+
+        Raises:
+          DataError: where the interactions are not what they should be.
+        """
+        interactions = validate(interactions, "interactions")
         users = np.flatnonzero(np.diff(interactions.test_indptr) > 0)
         columns = (users, *interactions[:4])
         return cls(*(jnp.asarray(column, jnp.int32) for column in columns))
 
 
+@checked
 def dot_product(nodes: Nodes, users: Int[Array, " b"]) -> Float[Array, "b items"]:
     """<x_u, x_i> for the given users and all items."""
     return nodes[0][users] @ nodes[1].T
 
 
 class Ranking:
-    """Tests a model on all users with held-out items; compiled once per shape of the model."""
+    """Tests a model on all users with held-out items; compiled once per shape of the model.
 
+    Raises:
+      ConfigError: for cut-offs that are none, and, when a model is tested, where it scores other items than the data
+        have, has other users, or holds NaN.
+      DataError: where the interactions are not what they should be.
+    """
+
+    @checked
     def __init__(
-        self, interactions: Interactions, *, ks: Sequence[int] = (20, 40), block: int = 256, score: Score = dot_product
-    ):
-        self.held_out = HeldOut.build(interactions)
+        self, interactions: Interactions, *, ks: Sequence[Count] = (20, 40), block: Count = 256,
+        score: Score = dot_product,
+    ):  # fmt: skip
+        require_cutoffs("Ranking", ks)
+        self.held_out, self._shape = HeldOut.build(interactions), interactions.shape
         most_seen = int(np.diff(interactions.train_indptr).max(initial=0))
         self._options = {
             "score": score,
             "ks": tuple(ks),
             "block": block,
+            "items": interactions.shape[1],
             "most_seen": 1 << most_seen.bit_length(),  # a power of two: data sets of one shape share one program
         }
 
     def per_user(self, model: Any) -> dict[str, Float[np.ndarray, " tested"]]:
         """Every metric of every tested user, for paired tests and the bootstrap over users."""
+        require_finite("the model", model, "train it with a lower learning rate, or leave out what is not finite")
         return jax.device_get(self.on_device(model, self.held_out))
 
     def on_device(self, model: Any, held_out: HeldOut) -> dict[str, Float[Array, " tested"]]:
@@ -74,6 +94,8 @@ class Ranking:
           model: what the score takes.
           held_out: of the data that this object was made for, or of others with as many training items per user.
         """
+        if self._options["score"] is dot_product and model[0].shape[0] != self._shape[0]:
+            raise ConfigError(f"Ranking: the model has {model[0].shape[0]} users, the data have {self._shape[0]}")
         return _per_user(model, held_out, **self._options)
 
     def means(self, model: Any) -> dict[str, float]:
@@ -81,14 +103,30 @@ class Ranking:
         return {name: float(np.mean(value, dtype=np.float64)) for name, value in self.per_user(model).items()}
 
 
-@partial(jax.jit, static_argnames=("score", "ks", "block", "most_seen"))
-def _per_user(model: Any, held_out: HeldOut, *, score: Score, ks: tuple[int, ...], block: int, most_seen: int):
+def require_cutoffs(of: str, ks: Sequence[int]) -> None:
+    """Refuses an empty list of cut-offs.
+
+    Raises:
+      ConfigError: where there are none.
+    """
+    if not len(ks):
+        raise ConfigError(f"{of}: ks is empty; name a cut-off, such as 20")
+
+
+@partial(jax.jit, static_argnames=("score", "ks", "block", "items", "most_seen"))
+def _per_user(
+    model: Any, held_out: HeldOut, *, score: Score, ks: tuple[int, ...], block: int, items: int, most_seen: int
+):
+    scores = jax.eval_shape(score, model, jax.ShapeDtypeStruct((1,), jnp.int32))
+    if scores.shape[-1] != items:
+        raise ConfigError(f"Ranking: the model scores {scores.shape[-1]} items, the data have {items}")
     hits = top_hits(model, held_out, score=score, k=max(ks), block=block, most_seen=most_seen)
     return all_metrics(hits, held_out.relevant, ks)
 
 
+@checked
 def top_hits(
-    model: Any, held_out: HeldOut, *, score: Score, k: int, block: int, most_seen: int
+    model: Any, held_out: HeldOut, *, score: Score, k: Count, block: Count, most_seen: Natural
 ) -> Bool[Array, "tested K"]:
     """Which of the first ``k`` ranks of each tested user are held-out items; K = min(k, items).
 
@@ -113,8 +151,9 @@ def top_hits(
     return hits.reshape(tested + padding, -1)[:tested]
 
 
+@checked
 def mask_seen(
-    scores: Float[Array, "b items"], held_out: HeldOut, users: Int[Array, " b"], most_seen: int
+    scores: Float[Array, "b items"], held_out: HeldOut, users: Int[Array, " b"], most_seen: Natural
 ) -> Float[Array, "b items"]:
     """The scores with -inf at each user's training items."""
     if not most_seen:
@@ -126,6 +165,7 @@ def mask_seen(
     return scores.at[jnp.arange(users.shape[0])[:, None], items].set(-jnp.inf, mode="drop")
 
 
+@checked
 def contains(
     indptr: Int[Array, " rows_and_1"], values: Int[Array, " n"], rows: Int[Array, " b"], queries: Int[Array, "b K"]
 ) -> Bool[Array, "b K"]:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
+from core.checks import Count, Natural, checked
+from core.errors import ConfigError
 from core.learner import Stream, stream
 from core.sparse import Graph
 from rec.graph import RecData, RecGraph
@@ -31,12 +33,21 @@ BATCH_AXES = Batch(None, 0)  # type: ignore[arg-type]
 """The graph is shared by all replicas, the triples are examples."""
 
 
-def sample_triples(data: RecData, key: Key[Array, ""], batch_size: int) -> Triples:
+@checked
+def sample_triples(data: RecData, key: Key[Array, ""], batch_size: Count) -> Triples:
     """``batch_size`` independent triples: a uniform active user, a uniform item of theirs, a uniform other item.
 
     The negative has the distribution of "draw items until one is not a training item" without the loop: with r
     uniform among the user's I - deg_u other items, the r-th of them is found in the sorted row by bisection.
+
+    Raises:
+      ConfigError: where there is no user to draw.
     """
+    if not data.active_users.shape[0]:
+        raise ConfigError(
+            "sample_triples: no user has both a training item and an item that is not one, so that there is nothing to "
+            "compare; add items or users"
+        )
     pattern = data.graph.user_item
     user_key, positive_key, negative_key = jax.random.split(key, 3)
     index = jax.random.randint(user_key, (batch_size,), 0, data.active_users.shape[0])
@@ -47,6 +58,7 @@ def sample_triples(data: RecData, key: Key[Array, ""], batch_size: int) -> Tripl
     return Triples(users, positives, nth_absent(pattern, users, rank))
 
 
+@checked
 def nth_absent(pattern: Graph, rows: Int[Array, " B"], rank: Int[Array, " B"]) -> Int[Array, " B"]:
     """The column of rank ``rank`` (from 0) among those where the pattern's row is empty.
 
@@ -66,7 +78,8 @@ def nth_absent(pattern: Graph, rows: Int[Array, " B"], rank: Int[Array, " B"]) -
     return rank + low - start
 
 
-def triple_sampler(batch_size: int) -> Callable[[RecData, Key[Array, ""], Int[Array, ""]], Batch]:
+@checked
+def triple_sampler(batch_size: Count) -> Callable[[RecData, Key[Array, ""], Int[Array, ""]], Batch]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`."""
 
     def sample(data: RecData, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
@@ -76,6 +89,7 @@ def triple_sampler(batch_size: int) -> Callable[[RecData, Key[Array, ""], Int[Ar
     return sample
 
 
-def steps_per_epoch(num_interactions: int, batch_size: int) -> int:
+@checked
+def steps_per_epoch(num_interactions: Natural, batch_size: Count) -> int:
     """Steps in which as many triples are drawn as there are training interactions, the last batch a full one."""
     return -(-num_interactions // batch_size)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 import scipy.stats
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
+from core.checks import Count, Natural, Positive, checked, require_indices
 from core.stats import from_error
 
 PRIOR = 1.0
@@ -38,8 +39,9 @@ class Interpreter(NamedTuple):
     """``(concepts, units, items of a row) -> whether the unit should be active``."""
 
 
+@checked
 def lift(
-    k: Float[np.ndarray, "*n"], n: int, K: Float[np.ndarray, "*n"], M: int, prior: float = PRIOR
+    k: Num[np.ndarray, "*n"], n: Count, K: Num[np.ndarray, "*n"], M: Count, prior: Positive = PRIOR
 ) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
     """log(P(a | top) / P(a)) and a lower 97.5 % bound of it.
 
@@ -59,17 +61,19 @@ def lift(
     return value, from_error(value, np.sqrt(np.maximum(1 / have - 1 / total, 0.0))).low
 
 
-def fisher(k: Int[np.ndarray, "*n"], n: int, K: Int[np.ndarray, "*n"], M: int) -> Float[np.ndarray, "*n"]:
+@checked
+def fisher(k: Int[np.ndarray, "*n"], n: Natural, K: Int[np.ndarray, "*n"], M: Count) -> Float[np.ndarray, "*n"]:
     """Fisher's exact p-value, one-sided: k or more of n instances drawn from M of which K have the attribute."""
     return scipy.stats.hypergeom.sf(np.asarray(k) - 1, M, K, n)
 
 
+@checked
 def by_attributes(
     present: Any,
     names: Sequence[str],
     items: Int[np.ndarray, " instances"],
     *,
-    pairs_of: int = 4,
+    pairs_of: Count = 4,
 ) -> Interpreter:
     """Concepts from metadata: the attribute or conjunction of two with the largest lower bound of lift.
 
@@ -81,7 +85,11 @@ def by_attributes(
       names: of the attributes.
       items: the last items of all instances, for the overall shares.
       pairs_of: conjunctions are formed among so many of the best single attributes.
+
+    Raises:
+      ConfigError: for items without attributes.
     """
+    require_indices("by_attributes: items", items, present.shape[0], "items")
     weights = np.bincount(items, minlength=present.shape[0]).astype(float)
     overall, instances = np.asarray(present.T @ weights).ravel(), int(weights.sum())
     table = present.toarray()
@@ -133,6 +141,7 @@ def _name(names: Sequence[str], pair: Int[np.ndarray, "2"]) -> str:
     return " and ".join(names[int(index)] for index in pair if index >= 0)
 
 
+@checked
 def by_language(
     describe: Callable[[Sequence[str]], str],
     judge: Callable[[str, Sequence[str]], Sequence[bool]],

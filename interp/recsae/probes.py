@@ -16,6 +16,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array
 
+from core.checks import checked
 from core.errors import ConfigError
 
 Edit = Callable[[Array], Array]
@@ -32,6 +33,7 @@ class Site(NamedTuple):
     """Which of several arrays, in the order of ``jax.tree.leaves``."""
 
 
+@checked
 def sites(call: Callable, *args: Any) -> dict[Site, jax.ShapeDtypeStruct]:
     """All activations that a probe can be attached to, with shapes; nothing is computed.
 
@@ -59,6 +61,7 @@ def sites(call: Callable, *args: Any) -> dict[Site, jax.ShapeDtypeStruct]:
     return {site: shape for site, shape in found.items() if site[:2] not in repeated}
 
 
+@checked
 def intervene(call: Callable, site: Site, edit: Edit) -> Callable:
     """The same call with the activation at a site replaced by ``edit`` of it.
 
@@ -68,6 +71,7 @@ def intervene(call: Callable, site: Site, edit: Edit) -> Callable:
     return lambda *args: _intercepted(call, site, edit, args)[0]
 
 
+@checked
 def capture(call: Callable, site: Site) -> Callable:
     """The same call, which returns the activation at a site beside its result."""
     return lambda *args: _intercepted(call, site, lambda x: x, args)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from core.checks import OpenFraction, checked, require_indices
+from core.errors import ConfigError
 from core.sparse import combine
 from interp.recsae.probes import Edit
 from interp.sae import Code, Params, Sparse, Variant, encode, reconstruct
@@ -17,6 +19,7 @@ Change = Callable[[Float[Array, " b"]], Float[Array, " b"]]
 """``z_j -> z'_j``."""
 
 
+@checked
 def splice(variant: Variant, params: Params) -> Edit:
     """x_hat in the place of x."""
     return _row_by_row(lambda x: reconstruct(variant, params, x))
@@ -27,16 +30,19 @@ def ablated(z: Float[Array, " b"]) -> Float[Array, " b"]:
     return jnp.zeros_like(z)
 
 
+@checked
 def scaled(factor: Float[Array, ""] | float) -> Change:
     """Z' = c z."""
     return lambda z: factor * z
 
 
+@checked
 def clamped(value: Float[Array, ""] | float) -> Change:
     """Z' = v, active or not."""
     return lambda z: jnp.full_like(z, value)
 
 
+@checked
 def steer(variant: Variant, params: Params, latents: Int[Array, "..."], change: Change) -> Edit:
     """One latent changed: the same in all rows, or one for each row.
 
@@ -45,7 +51,11 @@ def steer(variant: Variant, params: Params, latents: Int[Array, "..."], change: 
       params: of the dictionary.
       latents: the number of a latent, or [rows].
       change: what becomes of its activation.
+
+    Raises:
+      ConfigError: for a latent that the dictionary does not have.
     """
+    require_indices("steer: latents", latents, params["W_d"].shape[0], "latents")
 
     def edit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
         z = of_latents(encode(variant, params, x), latents)
@@ -54,8 +64,15 @@ def steer(variant: Variant, params: Params, latents: Int[Array, "..."], change: 
     return _row_by_row(edit)
 
 
+@checked
 def rescale(variant: Variant, params: Params, factors: Float[Array, " m"]) -> Edit:
-    """All latents multiplied by a factor each: z'_j = c_j z_j."""
+    """All latents multiplied by a factor each: z'_j = c_j z_j.
+
+    Raises:
+      ConfigError: where there is not a factor for every latent.
+    """
+    if factors.shape[0] != params["W_d"].shape[0]:
+        raise ConfigError(f"rescale: {factors.shape[0]} factors for {params['W_d'].shape[0]} latents")
 
     def edit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
         code = encode(variant, params, x)
@@ -68,6 +85,7 @@ def rescale(variant: Variant, params: Params, factors: Float[Array, " m"]) -> Ed
     return _row_by_row(edit)
 
 
+@checked
 def of_latents(code: Code, latents: Int[Array, "..."]) -> Float[Array, " b"]:
     """The activation of one latent in every row: the same latent, or one for each row."""
     if isinstance(code, Sparse):
@@ -91,7 +109,8 @@ def _row_by_row(edit: Callable[[Float[Array, "b d"]], Float[Array, "b d"]]) -> E
     return reshaped
 
 
-def overlap(a: Int[Array, "*n k"], b: Int[Array, "*n k"], p: float = 0.9) -> Float[Array, "*n"]:
+@checked
+def overlap(a: Int[Array, "*n k"], b: Int[Array, "*n k"], p: OpenFraction = 0.9) -> Float[Array, "*n"]:
     """Rank-biased overlap of two lists of the same length, 1 where they are equal.
 
     (1 - p) / (1 - p^k) sum_d p^(d-1) |a_1..d & b_1..d| / d; Webber, Moffat and Zobel, TOIS 2010, cut at k.

@@ -7,7 +7,7 @@ are on average: otherwise dense units would be judged on weak activations.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,14 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
 
+from core.checks import FINITE, Count, Natural, OpenFraction, checked
 from interp.recsae.validation import Activity
 from interp.sae import Sparse
 
 Direction = Literal["neurons", "random directions", "principal components", "independent components"]
+
+Sample = Annotated[Float[np.ndarray, "n d"], FINITE]
+"""Activations of a model."""
 
 
 class Directions(NamedTuple):
@@ -29,7 +33,8 @@ class Directions(NamedTuple):
     threshold: Float[Array, " units"]
 
 
-def directions(kind: Direction, x: Float[np.ndarray, "n d"], density: float, seed: int = 0) -> Directions:
+@checked
+def directions(kind: Direction, x: Sample, density: OpenFraction, seed: Natural = 0) -> Directions:
     """Directions, each with its opposite, at equal density.
 
     Args:
@@ -76,7 +81,8 @@ class Clusters(NamedTuple):
     centres: Float[Array, "units d"]
 
 
-def clusters(x: Float[np.ndarray, "n d"], count: int, seed: int = 0) -> Clusters:
+@checked
+def clusters(x: Sample, count: Count, seed: Natural = 0) -> Clusters:
     """k-means."""
     from sklearn.cluster import MiniBatchKMeans
 
@@ -90,11 +96,13 @@ def clusters(x: Float[np.ndarray, "n d"], count: int, seed: int = 0) -> Clusters
     return Clusters(jnp.asarray(found.cluster_centers_, jnp.float32))
 
 
+@checked
 def of_directions(units: Directions, x: Float[Array, "b d"]) -> Float[Array, "b units"]:
     """How far the projections exceed their thresholds."""
     return jax.nn.relu((x - units.centre) @ units.D.T - units.threshold)
 
 
+@checked
 def of_clusters(units: Clusters, x: Float[Array, "b d"]) -> Float[Array, "b units"]:
     """1 / (1 + distance) at the nearest centre."""
     squares = jnp.sum(x**2, 1, keepdims=True) - 2 * x @ units.centres.T + jnp.sum(units.centres**2, 1)
@@ -102,7 +110,8 @@ def of_clusters(units: Clusters, x: Float[Array, "b d"]) -> Float[Array, "b unit
     return nearest / (1 + jnp.sqrt(jnp.maximum(squares, 0)))
 
 
-def activity(units: Callable[[Any, Array], Any], params: Any, x: Any, block: int = 4096) -> Activity:
+@checked
+def activity(units: Callable[[Any, Array], Any], params: Any, x: Any, block: Count = 4096) -> Activity:
     """Where units are active and how strongly, computed a block at a time: the last one is padded.
 
     Args:
@@ -135,6 +144,7 @@ def _sparse(found: Any, units: int) -> Any:
     return matrix
 
 
+@checked
 def shuffled(matrix: Activity, rng: np.random.Generator) -> Activity:
     """The same activations at instances in random order: what remains is chance."""
     return matrix.tocsr()[rng.permutation(matrix.shape[0])].tocsc()

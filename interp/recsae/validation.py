@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
+from core.checks import Count, checked
 from core.stats import wilson
 from interp.recsae.concepts import Concepts, Interpreter
 
@@ -34,13 +35,15 @@ class Confidence(NamedTuple):
         return self.low > np.maximum(threshold, self.chance)
 
 
-def strongest(activity: Activity, count: int) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, "kept n"]]:
+@checked
+def strongest(activity: Activity, count: Count) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, "kept n"]]:
     """The instances that activate each unit most, strongest first, for the units with at least so many."""
     units, starts, order = _ranked(activity)
     kept = np.flatnonzero(units >= count)
     return kept, activity.indices[order[starts[kept, None] + np.arange(count)]]
 
 
+@checked
 def one_per_item(activity: Activity, items: Int[np.ndarray, " instances"]) -> Activity:
     """For each unit the strongest instance of each item only.
 
@@ -62,7 +65,8 @@ def _ranked(activity: Activity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return counts, activity.indptr[:-1], np.lexsort((activity.indices, -activity.data, owner))
 
 
-def stratified(rng: np.random.Generator, activity: Activity, units: Int[np.ndarray, " u"], count: int):
+@checked
+def stratified(rng: np.random.Generator, activity: Activity, units: Int[np.ndarray, " u"], count: Count):
     """Active instances of each unit, one from each of ``count`` quantiles of activation: rows [u, count].
 
     Units with fewer active instances have all of them, the rest -1.
@@ -75,7 +79,10 @@ def stratified(rng: np.random.Generator, activity: Activity, units: Int[np.ndarr
     return np.where(place < counts, rows, -1)
 
 
-def inactive(rng: np.random.Generator, activity: Activity, units: Int[np.ndarray, " u"], count: int, rows: np.ndarray):
+@checked
+def inactive(
+    rng: np.random.Generator, activity: Activity, units: Int[np.ndarray, " u"], count: Count, rows: np.ndarray
+):
     """Random instances among ``rows`` in which each unit is not active: [u, count], -1 where too few were found."""
     drawn = rng.choice(rows, (len(units), 4 * count))
     owner = np.repeat(np.arange(activity.shape[1]), np.diff(activity.indptr))
@@ -87,6 +94,7 @@ def inactive(rng: np.random.Generator, activity: Activity, units: Int[np.ndarray
     return np.where(np.take_along_axis(free, first, 1), np.take_along_axis(drawn, first, 1), -1)
 
 
+@checked
 def confidence(
     interpreter: Interpreter,
     concepts: Concepts,
@@ -96,7 +104,7 @@ def confidence(
     rows: Int[np.ndarray, " part"],
     rng: np.random.Generator,
     *,
-    count: int = 40,
+    count: Count = 40,
 ) -> Confidence:
     """Checks concept i, of unit ``units[i]``, on active and inactive instances of a part, half and half.
 
@@ -123,6 +131,7 @@ def confidence(
     return scores((says_on & (on >= 0)).sum(1), (says_off & (off >= 0)).sum(1), (on >= 0).sum(1))
 
 
+@checked
 def scores(hits: Int[np.ndarray, " u"], false: Int[np.ndarray, " u"], checked: Int[np.ndarray, " u"]) -> Confidence:
     """Precision, recall and F1 from predictions on ``checked`` active and as many inactive instances.
 
@@ -140,13 +149,15 @@ def _f1(jaccard):
     return 2 * jaccard / (1 + jaccard)
 
 
+@checked
 def coherence(classes: Int[np.ndarray, "units n"]) -> Float[np.ndarray, " units"]:
     """The share of the commonest class among the top instances of each unit."""
     same = classes[:, :, None] == classes[:, None, :]
     return same.sum(axis=2).max(axis=1) / classes.shape[1]
 
 
-def group_f1(activity: Activity, groups: Int[np.ndarray, " instances"], count: int) -> Float[np.ndarray, " groups"]:
+@checked
+def group_f1(activity: Activity, groups: Int[np.ndarray, " instances"], count: Count) -> Float[np.ndarray, " groups"]:
     """For each planted group the largest F1 over units of "active" against "the instance is of the group"."""
     truth: Any = scipy.sparse.csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))), (count, len(groups)))
     both = np.asarray((truth @ (activity > 0).astype(float)).todense())

@@ -5,16 +5,21 @@ The others are functions of all pre-activations.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from core.checks import Count, Positive, checked
 from core.errors import ConfigError
+from core.kinds import Range
 from core.learner import axis_is_bound
 from core.sparse import top_k
 from interp.sae.codes import LATENT_AXIS, Code, Params, Sparse, gathered, over_devices
+
+Active = Annotated[int | Int[Array, ""], Range(1)]
+"""How many latents of an example are active; an array where one program serves many such numbers."""
 
 
 class Encoded(NamedTuple):
@@ -45,7 +50,8 @@ class Activation(NamedTuple):
 Select = Callable[[Float[Array, "b m"]], Sparse]
 
 
-def selection(kind: str, select: Select, limit: int) -> Activation:
+@checked
+def selection(kind: str, select: Select, limit: Count) -> Activation:
     """Z = relu(pre) at the places that ``select`` names, 0 elsewhere."""
 
     def apply(params: Params, encoded: Encoded) -> Sparse:
@@ -60,7 +66,8 @@ def read(params: Params, encoded: Encoded, at: Sparse) -> Sparse:
     return Sparse(jnp.where(at.values > 0, values, 0), at.indices)
 
 
-def largest(pre: Float[Array, "b m"], k: int) -> Sparse:
+@checked
+def largest(pre: Float[Array, "b m"], k: Count) -> Sparse:
     """The k largest, the lower index first among equals; over all devices that hold latents.
 
     Where latents are spread, every holder sends its k best and the k best of those are kept (its own by their values,
@@ -82,19 +89,26 @@ def largest(pre: Float[Array, "b m"], k: int) -> Sparse:
     return Sparse(jnp.where(held, best, 0), jnp.where(held, mine, 0))
 
 
-def among(pre: Float[Array, "b m"], allowed: Bool[Array, " m"], k: int) -> Sparse:
+@checked
+def among(pre: Float[Array, "b m"], allowed: Bool[Array, " m"], k: Count) -> Sparse:
     """The k largest of some latents; fewer where there are fewer."""
     chosen = largest(jnp.where(allowed, pre, -jnp.inf), k)
     return Sparse(jnp.where(jnp.isfinite(chosen.values), chosen.values, 0), chosen.indices)
 
 
-def topk(k: int | Int[Array, ""], k_max: int | None = None) -> Activation:
+@checked
+def topk(k: Active, k_max: Count | None = None) -> Activation:
     """The k largest of relu(pre) (Gao et al. 2024, 2406.04093).
 
     Args:
       k: active latents per example; an array where one program serves many k.
       k_max: the largest k; needed where k is an array.
+
+    Raises:
+      ConfigError: where k is below 1 or above k_max, and in use where it is above the number of latents.
     """
+    if isinstance(k, int) and k_max is not None and k > k_max:
+        raise ConfigError(f"topk: k is {k}, above k_max = {k_max}")
     if k_max is None and not isinstance(k, int):
         raise ConfigError("topk of an array k needs k_max, the largest of them")
     limit = k if isinstance(k, int) and k_max is None else k_max
@@ -107,7 +121,8 @@ def topk(k: int | Int[Array, ""], k_max: int | None = None) -> Activation:
     return selection("topk", select, limit)
 
 
-def groupmax(k: int) -> Activation:
+@checked
+def groupmax(k: Count) -> Activation:
     """The largest of relu(pre) in each of k groups of neighbouring latents: needs no sorting, shards by groups."""
 
     def select(pre):
@@ -123,6 +138,7 @@ def groupmax(k: int) -> Activation:
     return selection("groupmax", select, k)
 
 
+@checked
 def relu() -> Activation:
     """Z = max(pre, 0)."""
 
@@ -132,7 +148,8 @@ def relu() -> Activation:
     return Activation("relu", apply, apply)
 
 
-def batch_topk(k: int | Int[Array, ""]) -> Activation:
+@checked
+def batch_topk(k: Active) -> Activation:
     """The B k largest of relu(pre) over a batch of B (Bussmann et al. 2024, 2412.06410).
 
     All that equal the least kept value are kept. Read by itself, an example keeps what exceeds the running mean of
@@ -141,6 +158,9 @@ def batch_topk(k: int | Int[Array, ""]) -> Activation:
 
     def train(params: Params, encoded: Encoded) -> Array:
         z = jax.nn.relu(encoded.pre)
+        latents = z.shape[-1] * (jax.lax.axis_size(LATENT_AXIS) if axis_is_bound(LATENT_AXIS) else 1)
+        if isinstance(k, int) and k > latents:
+            raise ConfigError(f"batch_topk: k = {k} active latents per example of {latents}; lower k")
         batch = over_devices(jax.lax.psum, jnp.asarray(z.shape[0], jnp.int32), "data")
         return jnp.where(z >= nth_largest(jax.lax.stop_gradient(z), batch * k), z, 0)
 
@@ -155,6 +175,7 @@ def batch_topk(k: int | Int[Array, ""]) -> Activation:
     return Activation("batch_topk", apply, train, lambda latents: {"threshold": jnp.zeros(())}, observe)
 
 
+@checked
 def nth_largest(x: Float[Array, "..."], n: Int[Array, ""]) -> Float[Array, ""]:
     """The n-th largest of non-negative numbers, over all devices: its bits are found from the highest down.
 
@@ -173,7 +194,8 @@ def nth_largest(x: Float[Array, "..."], n: Int[Array, ""]) -> Float[Array, ""]:
     return jax.lax.bitcast_convert_type(found, x.dtype)
 
 
-def jumprelu(theta: float = 1e-3, bandwidth: float = 1e-3) -> Activation:
+@checked
+def jumprelu(theta: Positive = 1e-3, bandwidth: Positive = 1e-3) -> Activation:
     """Z = pre 1[pre > theta_j], thresholds learned (Rajamanoharan et al. 2024, 2407.14435).
 
     Args:
@@ -219,6 +241,7 @@ step.defvjp(
 )
 
 
+@checked
 def gated() -> Activation:
     """Z = 1[pre > 0] relu(exp(r) (pre - b_e) + b_m), one matrix for gate and magnitude (2404.16014)."""
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from core.checks import Count, Natural, NonNegative, checked, require_indices
+from core.errors import ConfigError
 from core.learner import DATA_AXIS, axis_is_bound
 from core.sparse import combine, scatter
 
@@ -26,8 +28,26 @@ class Sparse(NamedTuple):
 Code = Float[Array, "b m"] | Sparse
 
 
-def dense(code: Code, latents: int) -> Float[Array, "b m"]:
-    """The code as one number per latent."""
+def require_latents(of: str, code: Code, latents: int) -> None:
+    """Refuses codes that name, or have, other latents than there are; of traced ones what shapes tell.
+
+    Raises:
+      ConfigError: names the first place.
+    """
+    if isinstance(code, Sparse):
+        require_indices(f"{of}: code.indices", code.indices, latents, "latents")
+    elif code.shape[-1] != latents:
+        raise ConfigError(f"{of}: the code has {code.shape[-1]} latents, the dictionary {latents}")
+
+
+@checked
+def dense(code: Code, latents: Count) -> Float[Array, "b m"]:
+    """The code as one number per latent.
+
+    Raises:
+      ConfigError: for a code of another dictionary.
+    """
+    require_latents("dense", code, latents)
     if not isinstance(code, Sparse):
         return code
     rows = jnp.arange(code.values.shape[0])[:, None]
@@ -39,7 +59,8 @@ def map_values(fn: Callable[[Array], Array], code: Code) -> Code:
     return Sparse(fn(code.values), code.indices) if isinstance(code, Sparse) else fn(code)
 
 
-def first_latents(code: Code, count: int, latents: int) -> Code:
+@checked
+def first_latents(code: Code, count: Natural, latents: Count) -> Code:
     """The code without the latents from ``count`` on, of all ``latents`` that this device holds."""
     start = jax.lax.axis_index(LATENT_AXIS) * latents if axis_is_bound(LATENT_AXIS) else 0
     if isinstance(code, Sparse):
@@ -60,13 +81,15 @@ def norm_weighted(code: Code, norms: Float[Array, " m"]) -> Float[Array, " b"]:
     return _sum_forward(jnp.sum(values * weights, axis=-1))
 
 
+@checked
 def active(code: Code) -> Float[Array, " b"]:
     """The number of active latents of every example (its L0)."""
     values = code.values if isinstance(code, Sparse) else code
     return _sum_forward(jnp.sum(values > 0, axis=-1).astype(values.dtype))
 
 
-def frequencies(code: Code, latents: int, above: float = 0.0) -> Float[Array, " m"]:
+@checked
+def frequencies(code: Code, latents: Count, above: NonNegative = 0.0) -> Float[Array, " m"]:
     """The share of examples in which each latent is active, of those that this device sees."""
     if isinstance(code, Sparse):
         fires = (code.values > above).astype(code.values.dtype)

@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.checks import Count, Positive, checked
 from interp.sae.codes import Params
 from interp.sae.variants import Variant, reconstruct
 
 Centre = Callable[[Float[Array, "n d"]], Float[Array, " d"]]
 
 
+@checked
 def initial_params(
-    variant: Variant, latents: int, key: Any, x: Float[Array, "n d"], y: Float[Array, "n e"], centre: Centre
+    variant: Variant, latents: Count, key: Any, x: Float[Array, "n d"], y: Float[Array, "n e"], centre: Centre
 ) -> Params:
     """Encoder rows uniform in +-1/sqrt(d); decoder rows the same directions at norm 1 (0 in a transcoder).
 
@@ -42,17 +44,20 @@ def initial_params(
     return params | leaves
 
 
+@checked
 def mean(y: Float[Array, "n d"]) -> Float[Array, " d"]:
     """The mean of a sample."""
     return jnp.mean(y, axis=0)
 
 
+@checked
 def zero(y: Float[Array, "n d"]) -> Float[Array, " d"]:
     """The origin."""
     return jnp.zeros(y.shape[-1], y.dtype)
 
 
-def geometric_median(y: Float[Array, "n d"], iterations: int = 200, tolerance: float = 1e-7) -> Float[Array, " d"]:
+@checked
+def geometric_median(y: Float[Array, "n d"], iterations: Count = 200, tolerance: Positive = 1e-7) -> Float[Array, " d"]:
     """The point of least mean distance, by Weiszfeld's iteration from the mean: c = sum_i w_i y_i, w_i ~ 1/||y_i - c||.
 
     Distances below 1e-6 of their mean are raised to it, so that a point of the sample can be approached.
@@ -75,6 +80,7 @@ def geometric_median(y: Float[Array, "n d"], iterations: int = 200, tolerance: f
     return jax.lax.while_loop(moving, closer, (0, mean(y), jnp.asarray(jnp.inf, y.dtype)))[1]
 
 
+@checked
 def scale_encoder(variant: Variant, params: Params, x: Float[Array, "n d"]) -> Params:
     """The encoder scaled so that reconstructions have the norm of what they reconstruct, on average over a sample.
 

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from core.checks import checked
 from core.errors import DataError
+from core.kinds import first_not_finite
 from interp.sae import variants
 from interp.sae.codes import Params
 from interp.sae.variants import Variant
@@ -19,6 +21,7 @@ Layout = Literal["sparsify", "saelens"]
 Tensors = dict[str, np.ndarray]
 
 
+@checked
 def export_weights(layout: Layout, variant: Variant, params: Params) -> tuple[Tensors, dict[str, Any]]:
     """Tensors and ``cfg.json`` in a layout.
 
@@ -28,6 +31,7 @@ def export_weights(layout: Layout, variant: Variant, params: Params) -> tuple[Te
     return {"sparsify": _to_sparsify, "saelens": _to_saelens}[layout](variant, params)
 
 
+@checked
 def import_weights(layout: Layout, tensors: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[Variant, Params]:
     """The variant and its parameters from tensors and ``cfg.json`` in a layout.
 
@@ -49,6 +53,8 @@ def _shaped(tensors: Mapping[str, Any], shapes: Mapping[str, tuple[str, ...]], s
             raise DataError(
                 f"tensor {name!r} has shape {array.shape}, not {expected or letters} ({', '.join(letters)})"
             )
+        if place := first_not_finite(array):
+            raise DataError(f"tensor {name!r} has {place}; a damaged or diverged dictionary?")
         out[name] = array
     return out
 
@@ -61,6 +67,13 @@ def _setting(cfg: Mapping[str, Any], name: str) -> Any:
     if name not in cfg:
         raise DataError(f"cfg.json lacks {name!r}; it has {', '.join(sorted(cfg))}")
     return cfg[name]
+
+
+def _count(cfg: Mapping[str, Any], name: str) -> int:
+    value = _setting(cfg, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise DataError(f"cfg.json: {name} = {value!r} must be an integer of at least 1")
+    return value
 
 
 def _refuse(cfg: Mapping[str, Any], name: str, *accepted: Any) -> None:
@@ -90,12 +103,13 @@ def _to_sparsify(variant: Variant, params: Params) -> tuple[Tensors, dict[str, A
 
 def _from_sparsify(tensors: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[Variant, Params]:
     _refuse(cfg, "activation", "topk", "groupmax")
-    k = _setting(cfg, "k")
+    k = _count(cfg, "k")
     variant = variants.groupmax(k) if cfg.get("activation") == "groupmax" else variants.topk(k)
     if cfg.get("transcode", False):
         variant = variants.skip_transcoder(variant) if cfg.get("skip_connection") else variants.transcoder(variant)
-    d = _setting(cfg, "d_in")
-    m = cfg.get("num_latents") or d * _setting(cfg, "expansion_factor")
+    d = _count(cfg, "d_in")
+    m = _count(cfg, "num_latents") if cfg.get("num_latents") else d * _count(cfg, "expansion_factor")
+    _require_fewer(k, m)
     shapes = {"encoder.weight": ("m", "d"), "encoder.bias": ("m",), "W_dec": ("m", "e"), "b_dec": ("e",)}
     if variant.skip:
         shapes["W_skip"] = ("e", "d")
@@ -137,15 +151,30 @@ def _from_saelens(tensors: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[V
     biases = {"gated": ("b_gate", "r_mag", "b_mag"), "jumprelu": ("b_enc", "threshold")}.get(kind, ("b_enc",))
     shapes: dict[str, tuple[str, ...]] = {"W_enc": ("d", "m"), "W_dec": ("m", "e"), "b_dec": ("e",)}
     shapes |= dict.fromkeys(biases, ("m",))
-    found = _shaped(tensors, shapes, {"d": _setting(cfg, "d_in"), "m": _setting(cfg, "d_sae")})
+    found = _shaped(tensors, shapes, {"d": _count(cfg, "d_in"), "m": _count(cfg, "d_sae")})
     leaves = {"W_e": found["W_enc"].T, "W_d": found["W_dec"], "b_d": found["b_dec"], "b_e": found[biases[0]]}
     match kind:
         case "gated":
             variant, leaves = variants.gated(0.0), leaves | {"r": found["r_mag"], "b_m": found["b_mag"]}
         case "jumprelu":
-            variant, leaves = variants.jumprelu(0.0), leaves | {"log_theta": np.log(found["threshold"])}
+            variant, leaves = variants.jumprelu(0.0), leaves | {"log_theta": _log(found["threshold"])}
         case "topk":
-            variant = variants.topk(_setting(cfg, "k"))
+            _require_fewer(_count(cfg, "k"), _count(cfg, "d_sae"))
+            variant = variants.topk(_count(cfg, "k"))
         case _:
             variant = variants.relu_l1(0.0)
     return variant._replace(centred=bool(cfg.get("apply_b_dec_to_input", True))), _params(**leaves)
+
+
+def _require_fewer(k: int, m: int) -> None:
+    if k > m:
+        raise DataError(f"cfg.json: k = {k} active latents of {m}")
+
+
+def _log(threshold: np.ndarray) -> np.ndarray:
+    """The logarithm of thresholds; that of 0 is minus infinity, whose exponential is 0 again."""
+    if (threshold < 0).any():
+        place = int(np.argmax(threshold < 0))
+        raise DataError(f"tensor 'threshold' has {threshold[place]} at [{place}]; thresholds are at least 0")
+    with np.errstate(divide="ignore"):
+        return np.log(threshold)

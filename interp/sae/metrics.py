@@ -8,6 +8,8 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, Bool, Float, Int
 
+from core.checks import Count, Fraction, checked, require_finite
+from core.errors import ConfigError
 from core.learner import Batch
 from interp.sae.codes import Params, active, dense, frequencies
 from interp.sae.training import pair
@@ -41,7 +43,8 @@ class _Sums(NamedTuple):
     frequency: Array
 
 
-def metrics(variant: Variant, params: Params, batch: Batch, *, block: int = 4096) -> Quality:
+@checked
+def metrics(variant: Variant, params: Params, batch: Batch, *, block: Count = 4096) -> Quality:
     """Quality on all examples of a batch, of any size, block by block; jittable.
 
     Args:
@@ -49,8 +52,14 @@ def metrics(variant: Variant, params: Params, batch: Batch, *, block: int = 4096
       params: its parameters.
       batch: an array [n, d], or ``{"x": inputs, "y": targets}``.
       block: examples that are encoded at a time.
+
+    Raises:
+      ConfigError: where there is no example, or one of another width; for NaN and infinities on the host.
     """
     x, y = pair(batch)
+    if not x.shape[0]:
+        raise ConfigError("metrics: there is no example")
+    require_finite("metrics: batch", batch)
     mean = jnp.mean(y, axis=0)
     size = min(block, x.shape[0])
     whole = x.shape[0] // size * size
@@ -76,6 +85,7 @@ def metrics(variant: Variant, params: Params, batch: Batch, *, block: int = 4096
     )  # fmt: skip
 
 
+@checked
 def cosines(a: Float[Array, "f d"], b: Float[Array, "m d"]) -> Float[Array, "f m"]:
     """Cosines of all pairs of rows; 0 for rows of zeros."""
 
@@ -85,11 +95,13 @@ def cosines(a: Float[Array, "f d"], b: Float[Array, "m d"]) -> Float[Array, "f m
     return unit(a) @ unit(b).T
 
 
+@checked
 def max_cosines(features: Float[Array, "f d"], W_d: Float[Array, "m d"]) -> Float[Array, " f"]:
     """For every feature the largest cosine with a decoder row; its mean over features is the MMCS."""
     return jnp.max(cosines(features, W_d), axis=1)
 
 
+@checked
 def matched(features: Float[Array, "f d"], W_d: Float[Array, "m d"]) -> tuple[np.ndarray, np.ndarray]:
     """The assignment of distinct latents to features of largest total cosine (Hungarian): latents and cosines."""
     table = np.asarray(cosines(features, W_d))
@@ -100,7 +112,8 @@ def matched(features: Float[Array, "f d"], W_d: Float[Array, "m d"]) -> tuple[np
     return latents, found
 
 
-def recovery_f1(features: Float[Array, "f d"], W_d: Float[Array, "m d"], above: float = 0.9) -> float:
+@checked
+def recovery_f1(features: Float[Array, "f d"], W_d: Float[Array, "m d"], above: Fraction = 0.9) -> float:
     """F1 of recovering planted features by distinct latents of cosine ``above``: precision over latents, recall over
     features.
     """
@@ -108,22 +121,32 @@ def recovery_f1(features: Float[Array, "f d"], W_d: Float[Array, "m d"], above: 
     return 2 * hits / (len(features) + len(W_d))
 
 
+@checked
 def loss_recovered(clean: float, spliced: float, zeroed: float) -> float:
-    """(CE_zero - CE_sae) / (CE_zero - CE_clean): 1 where splicing in the reconstruction costs nothing."""
+    """(CE_zero - CE_sae) / (CE_zero - CE_clean): 1 where splicing in the reconstruction costs nothing.
+
+    Raises:
+      ConfigError: where zeros cost nothing, so that there is no share of it.
+    """
+    if zeroed == clean:
+        raise ConfigError(f"loss_recovered: the loss with zeros is that without, {clean:g}")
     return (zeroed - spliced) / (zeroed - clean)
 
 
+@checked
 def divergence(logits: Float[Array, "*batch v"], spliced: Float[Array, "*batch v"]) -> Float[Array, "*batch"]:
     """KL of the model's prediction from its prediction with the reconstruction spliced in."""
     p, q = jax.nn.log_softmax(logits), jax.nn.log_softmax(spliced)
     return jnp.sum(jnp.exp(p) * (p - q), axis=-1)
 
 
-def splits(features: Float[Array, "f d"], W_d: Float[Array, "m d"], above: float = 0.7) -> Int[Array, " f"]:
+@checked
+def splits(features: Float[Array, "f d"], W_d: Float[Array, "m d"], above: Fraction = 0.7) -> Int[Array, " f"]:
     """How many latents point along each feature: above 1 where it is split."""
     return jnp.sum(cosines(features, W_d) > above, axis=1)
 
 
+@checked
 def absorption(
     z: Float[Array, "b m"], present: Bool[Array, "b f"], latents: Int[Array, " f"], parent: Int[Array, " f"]
 ) -> Float[Array, " f"]:
@@ -140,6 +163,7 @@ def absorption(
     return jnp.sum(both & silent, axis=0) / jnp.maximum(jnp.sum(both, axis=0), 1)
 
 
+@checked
 def probe_f1(z: Float[Array, "b m"], label: Bool[Array, " b"]) -> tuple[Int[Array, ""], Float[Array, ""]]:
     """The latent whose activity best tells a label, and its F1."""
     fires = z > 0
@@ -149,11 +173,13 @@ def probe_f1(z: Float[Array, "b m"], label: Bool[Array, " b"]) -> tuple[Int[Arra
     return best, f1[best]
 
 
-def densities(frequency: Float[Array | np.ndarray, " m"], examples: int) -> np.ndarray:
+@checked
+def densities(frequency: Float[Array | np.ndarray, " m"], examples: Count) -> np.ndarray:
     """log10 of the firing frequencies, those of silent latents at half of what one example would give."""
     return np.log10(np.maximum(np.asarray(frequency), 0.5 / examples))
 
 
+@checked
 def as_dense(variant: Variant, params: Params, x: Float[Array, "b d"]) -> Float[Array, "b m"]:
     """The code of every example as one number per latent."""
     return dense(encode(variant, params, x), params["b_e"].shape[0])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from core.checks import Count, NonNegative, check_arguments, checked
+from core.errors import ConfigError
 from core.learner import (
     DATA_AXIS,
     Batch,
@@ -38,10 +40,10 @@ class Aux(NamedTuple):
     decoder rows of dead latents have a derivative.
     """
 
-    weight: float = 1 / 32
-    k: int | None = None
+    weight: NonNegative = 1 / 32
+    k: Count | None = None
     """Half of the input's dimensions if None."""
-    dead_after: int = 10_000_000
+    dead_after: Count = 10_000_000
     """Examples without firing after which a latent counts as dead."""
 
 
@@ -63,19 +65,28 @@ class Step(NamedTuple):
 
 
 def pair(batch: Batch) -> tuple[Float[Array, "b d"], Float[Array, "b e"]]:
-    """Inputs and targets: a batch is an array (its own target) or ``{"x": inputs, "y": targets}``."""
-    return (batch["x"], batch.get("y", batch["x"])) if isinstance(batch, dict) else (batch, batch)
+    """Inputs and targets: a batch is an array (its own target) or ``{"x": inputs, "y": targets}``.
+
+    Raises:
+      ConfigError: for what is no rows of examples.
+    """
+    if isinstance(batch, dict) and "x" not in batch:
+        raise ConfigError(f"a batch must have 'x', and may have 'y', not {', '.join(map(repr, sorted(batch)))}")
+    x, y = (batch["x"], batch.get("y", batch["x"])) if isinstance(batch, dict) else (batch, batch)
+    check_arguments("batch", {"x": Float[Array, "b d"], "y": Float[Array, "b e"]}, {"x": x, "y": y})
+    return x, y
 
 
+@checked
 def sae_learner(
     variant: Variant,
-    latents: int,
+    latents: Count,
     tx: optax.GradientTransformation,
     *,
     aux: Aux | None = None,
     total: Total = total_variance,
     centre: Centre = geometric_median,
-    dead_after: int = 10_000_000,
+    dead_after: Count = 10_000_000,
     start: Callable[[Any, Batch], Params] | None = None,
 ) -> GradientLearner:
     """A learner of one dictionary; batches are arrays [b, d] or ``{"x": [b, d], "y": [b, e]}``.
@@ -92,7 +103,12 @@ def sae_learner(
 
     Returns:
       A gradient learner, to be composed like any other. Its metrics: ``loss``, ``fvu``, ``l0``, ``dead``.
+
+    Raises:
+      ConfigError: for numbers that cannot be, and from the learner for batches that are no rows of examples.
     """
+    if aux is not None:
+        check_arguments("Aux", get_type_hints(Aux, include_extras=True), aux._asdict())
     tx = optax.chain(average_gradients(), tx)
     dead_after = aux.dead_after if aux else dead_after
 
@@ -179,11 +195,13 @@ def running_means(state: State, observed: Params) -> Params:
     return {n: jnp.where(jnp.isfinite(moved[n]), moved[n], old) for n, old in means.items()}
 
 
+@checked
 def merge(a: Idle, b: Idle) -> Idle:
     """The counters of two devices that saw different examples of the same steps."""
     return Idle(jnp.minimum(a.since, b.since))
 
 
+@checked
 def sweep(make: Callable[[Any], LearnerLike], settings: PyTree) -> Learner:
     """Many small runs as one program: one learner per row of the settings.
 
@@ -213,6 +231,7 @@ BY_LATENT = ("W_e", "W_d", "b_e", "log_theta", "r", "b_m", "since")
 """Leaves with one row per latent."""
 
 
+@checked
 def latent_parallel(learner: GradientLearner, mesh: Mesh) -> Learner:
     """The same learner with its latents spread over the mesh's axis "latents" and examples over its axis "data".
 

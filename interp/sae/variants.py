@@ -9,25 +9,35 @@ x in R^d, target y (y = x for an autoencoder), m latents::
 Loss of a batch: (sum of the variant's errors) / (total of the targets) + mean of its penalties.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from core.checks import FINITE, Count, NonNegative, Positive, checked
+from core.errors import ConfigError
+from core.kinds import Range
+from core.learner import axis_is_bound
 from interp.sae import activations
-from interp.sae.activations import Activation, Encoded
+from interp.sae.activations import Activation, Active, Encoded
 from interp.sae.codes import (
+    LATENT_AXIS,
     Code,
     Params,
     first_latents,
     norm_weighted,
     over_devices,
+    require_latents,
     shared_by_latents,
     weighted_sum,
 )
 
+Weight = Annotated[float | Float[Array, ""], Range(0)]
+"""Of a penalty; an array where one program serves many."""
+Factor = Annotated[float | Float[Array, ""], Range(above=0)]
 Normalised = tuple[Float[Array, "b d"], Float[Array, "#b #d"], Float[Array, "#b #d"]]
 """``((x - shift) / scale, shift, scale)``."""
 
@@ -73,19 +83,27 @@ def plain_error(variant: "Variant", params: Params, forward: Forward) -> Float[A
     return jnp.sum((forward.y - forward.y_hat) ** 2, axis=-1)
 
 
+@checked
 def as_is(x: Float[Array, "b d"]) -> Normalised:
     """No normalisation."""
     return x, jnp.zeros((1, 1), x.dtype), jnp.ones((1, 1), x.dtype)
 
 
+@checked
 def layer_normalised(x: Float[Array, "b d"]) -> Normalised:
-    """Every example to mean 0 and deviation 1 over its dimensions; reconstructions are scaled back."""
+    """Every example to mean 0 and deviation 1 over its d dimensions; reconstructions are scaled back.
+
+    The deviation is the population's, sqrt(sum (x - mean)^2 / d), and 1e-5 is added to it. ``x.std`` of PyTorch, by
+    which OpenAI's and SAELens's dictionaries normalise, is the sample's, which divides by d - 1: their inputs are
+    smaller by a factor of about sqrt(1 - 1 / d).
+    """
     shift = jnp.mean(x, axis=-1, keepdims=True)
     scale = jnp.std(x, axis=-1, keepdims=True) + 1e-5
     return (x - shift) / scale, shift, scale
 
 
-def scaled_by(factor: float | Float[Array, ""]) -> Callable[[Float[Array, "b d"]], Normalised]:
+@checked
+def scaled_by(factor: Factor) -> Callable[[Float[Array, "b d"]], Normalised]:
     """All examples times a number, such as sqrt(d) over their mean norm."""
     return lambda x: (x * factor, jnp.zeros((1, 1), x.dtype), jnp.full((1, 1), 1.0 / jnp.asarray(factor), x.dtype))
 
@@ -107,7 +125,8 @@ class Variant(NamedTuple):
     """Whether a matrix leads past the latents."""
 
 
-def relu_l1(l1: float | Float[Array, ""]) -> Variant:
+@checked
+def relu_l1(l1: Weight) -> Variant:
     """ReLU with l1 sum_j z_j ||W_d[j]||: decoder norms stand in the penalty, rows are free (Bricken et al. 2023)."""
 
     def penalty(variant, params: Params, forward: Forward):
@@ -116,22 +135,26 @@ def relu_l1(l1: float | Float[Array, ""]) -> Variant:
     return Variant(activations.relu(), penalties=(penalty,), constraint=free)
 
 
-def topk(k: int | Int[Array, ""], k_max: int | None = None) -> Variant:
+@checked
+def topk(k: Active, k_max: Count | None = None) -> Variant:
     """The k largest latents; see :func:`interp.sae.activations.topk`."""
     return Variant(activations.topk(k, k_max))
 
 
-def batch_topk(k: int | Int[Array, ""]) -> Variant:
+@checked
+def batch_topk(k: Active) -> Variant:
     """The B k largest latents of a batch; see :func:`interp.sae.activations.batch_topk`."""
     return Variant(activations.batch_topk(k))
 
 
-def groupmax(k: int) -> Variant:
+@checked
+def groupmax(k: Count) -> Variant:
     """The largest latent of each of k groups."""
     return Variant(activations.groupmax(k))
 
 
-def jumprelu(sparsity: float | Float[Array, ""], theta: float = 1e-3, bandwidth: float = 1e-3) -> Variant:
+@checked
+def jumprelu(sparsity: Weight, theta: Positive = 1e-3, bandwidth: Positive = 1e-3) -> Variant:
     """Learned thresholds with the penalty sparsity * L0, whose pseudo-derivative reaches the thresholds alone."""
 
     def penalty(variant, params: Params, forward: Forward):
@@ -141,7 +164,8 @@ def jumprelu(sparsity: float | Float[Array, ""], theta: float = 1e-3, bandwidth:
     return Variant(activations.jumprelu(theta, bandwidth), penalties=(penalty,))
 
 
-def gated(l1: float | Float[Array, ""]) -> Variant:
+@checked
+def gated(l1: Weight) -> Variant:
     """Gates and magnitudes; L1 on relu(gate), which must reconstruct too through a frozen decoder (2404.16014)."""
 
     def gate_error(variant: Variant, params: Params, forward: Forward):
@@ -156,10 +180,24 @@ def gated(l1: float | Float[Array, ""]) -> Variant:
     return Variant(activations.gated(), (plain_error, gate_error), (penalty,))
 
 
-def matryoshka(variant: Variant, prefixes: Sequence[int]) -> Variant:
-    """The mean of the errors of nested prefixes m_1 < m_2 < ... of the latents (Bussmann et al. 2025, 2503.17547)."""
+@checked
+def matryoshka(variant: Variant, prefixes: Sequence[Count]) -> Variant:
+    """The mean of the errors of nested prefixes m_1 < m_2 < ... of the latents (Bussmann et al. 2025, 2503.17547).
+
+    Raises:
+      ConfigError: where prefixes do not ascend, and in use where one is longer than there are latents.
+    """
+    if not len(prefixes) or any(a >= b for a, b in itertools.pairwise(prefixes)):
+        raise ConfigError(f"matryoshka: prefixes must ascend, such as (64, 256), not {tuple(prefixes)}")
 
     def nested_error(variant: Variant, params: Params, forward: Forward):
+        holders = jax.lax.axis_size(LATENT_AXIS) if axis_is_bound(LATENT_AXIS) else 1
+        latents = params["W_d"].shape[0] * holders
+        if prefixes[-1] > latents:
+            raise ConfigError(
+                f"matryoshka: a prefix of {prefixes[-1]} latents of {latents}; the last may be all of them"
+            )
+
         def error(count: int):
             part = first_latents(forward.code, count, params["W_d"].shape[0])
             return jnp.sum((forward.y - decoded(variant, params, part, forward.encoded.x)) ** 2, axis=-1)
@@ -170,7 +208,8 @@ def matryoshka(variant: Variant, prefixes: Sequence[int]) -> Variant:
     return variant._replace(errors=(nested_error, *others))
 
 
-def multi_topk(k: int, factor: int = 4, weight: float = 1 / 8) -> Variant:
+@checked
+def multi_topk(k: Count, factor: Count = 4, weight: NonNegative = 1 / 8) -> Variant:
     """TopK whose error with ``factor`` times as many latents counts too, so that it holds for larger k (2406.04093)."""
     wide = activations.topk(factor * k)
 
@@ -181,11 +220,13 @@ def multi_topk(k: int, factor: int = 4, weight: float = 1 / 8) -> Variant:
     return Variant(activations.topk(k), (plain_error, wide_error))
 
 
+@checked
 def transcoder(variant: Variant) -> Variant:
     """The same for targets other than the input: no shift of the input, decoder rows start at 0 and are free."""
     return variant._replace(centred=False, constraint=free)
 
 
+@checked
 def skip_transcoder(variant: Variant) -> Variant:
     """A transcoder with an affine path past the latents (Paulo et al. 2025, 2501.18823)."""
     return transcoder(variant)._replace(skip=True)
@@ -205,13 +246,34 @@ def decoded(variant: Variant, params: Params, code: Code, x: Float[Array, "b d"]
     return out + x @ params["W_skip"].T if variant.skip else out
 
 
-def encode(variant: Variant, params: Params, x: Float[Array, "b d"]) -> Code:
-    """The code of every example: :class:`Sparse` for selections, else one number per latent (see :func:`dense`)."""
+Examples = Annotated[Float[Array, "b d"], FINITE]
+"""One example per row."""
+
+
+def require_width(name: str, x: Float[Array, "b d"], width: int) -> None:
+    """Refuses examples of another width than a dictionary's.
+
+    Raises:
+      ConfigError: names both.
+    """
+    if x.shape[-1] != width:
+        raise ConfigError(f"{name} has {x.shape[-1]} dimensions, the dictionary {width}")
+
+
+@checked
+def encode(variant: Variant, params: Params, x: Examples) -> Code:
+    """The code of every example: :class:`Sparse` for selections, else one number per latent (see :func:`dense`).
+
+    Raises:
+      ConfigError: for examples of another width than the dictionary's, and for NaN and infinities on the host.
+    """
+    require_width("encode: x", x, params["W_e"].shape[1])
     x, _, _ = variant.normalise(x)
     return variant.activation.apply(params, encoded_by(variant, params, x))
 
 
-def decode(variant: Variant, params: Params, code: Code, x: Float[Array, "b d"] | None = None) -> Float[Array, "b e"]:
+@checked
+def decode(variant: Variant, params: Params, code: Code, x: Examples | None = None) -> Float[Array, "b e"]:
     """Outputs for codes.
 
     Args:
@@ -219,20 +281,31 @@ def decode(variant: Variant, params: Params, code: Code, x: Float[Array, "b d"] 
       params: its parameters.
       code: as :func:`encode` gives it.
       x: the inputs, which a skip path and a normalisation by example need; zeros if None.
+
+    Raises:
+      ConfigError: for a code of another dictionary and for inputs of another shape. Indices that are being traced are
+        not known; where one names no latent, outputs are NaN.
     """
+    require_latents("decode", code, params["W_d"].shape[0])
+    rows = jax.tree.leaves(code)[0].shape[0]
+    if x is not None:
+        require_width("decode: x", x, params["W_e"].shape[1])
+        if x.shape[0] != rows:
+            raise ConfigError(f"decode: {x.shape[0]} inputs for {rows} codes")
     if x is None:
-        rows = jax.tree.leaves(code)[0].shape[0]
         x = jnp.zeros((rows, params["W_e"].shape[1]), params["W_e"].dtype)
         return decoded(variant, params, code, x)
     x, shift, scale = variant.normalise(x)
     return decoded(variant, params, code, x) * scale + shift
 
 
-def reconstruct(variant: Variant, params: Params, x: Float[Array, "b d"]) -> Float[Array, "b e"]:
+@checked
+def reconstruct(variant: Variant, params: Params, x: Examples) -> Float[Array, "b e"]:
     """decode(encode(x))."""
     return decode(variant, params, encode(variant, params, x), x)
 
 
+@checked
 def forward(variant: Variant, params: Params, x: Float[Array, "b d"], y: Float[Array, "b e"]) -> Forward:
     """One pass in training, in normalised units."""
     (x, _, _), (y, _, _) = variant.normalise(x), variant.normalise(y)
@@ -241,17 +314,20 @@ def forward(variant: Variant, params: Params, x: Float[Array, "b d"], y: Float[A
     return Forward(encoded, code, y, decoded(variant, params, code, x))
 
 
+@checked
 def total_variance(y: Float[Array, "b e"]) -> Float[Array, ""]:
     """Sum ||y - mean y||^2 over the whole batch: with it a loss is the fraction of variance unexplained (FVU)."""
     mean = over_devices(jax.lax.pmean, jnp.mean(y, axis=0), "data")
     return over_devices(jax.lax.psum, jnp.sum((y - mean) ** 2), "data")
 
 
+@checked
 def second_moment(y: Float[Array, "b e"]) -> Float[Array, ""]:
     """Sum ||y||^2: with it a loss is the normalised mean squared error (NMSE)."""
     return over_devices(jax.lax.psum, jnp.sum(y**2), "data")
 
 
+@checked
 def examples(y: Float[Array, "b e"]) -> Float[Array, ""]:
     """The number of examples: with it a loss is the mean over examples of ||y - y_hat||^2."""
     return over_devices(jax.lax.psum, jnp.asarray(y.shape[0], y.dtype), "data")

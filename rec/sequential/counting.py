@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
+from core.checks import Count, NonNegative, checked
 from core.sparse import Graph, spmm
 from rec.sequential.histories import PAD, Items
 
@@ -23,18 +24,21 @@ class ItemWeights(NamedTuple):
     prior: Float[Array, " items"]
 
 
-def popularity(rows: Sequence[np.ndarray], num_items: int) -> Float[np.ndarray, " items"]:
+@checked
+def popularity(rows: Sequence[np.ndarray], num_items: Count) -> Float[np.ndarray, " items"]:
     """How often each item occurs."""
     return np.bincount(np.concatenate(rows), minlength=num_items).astype(np.float32)
 
 
+@checked
 def popularity_score(model: Float[Array, " items"], histories: Items) -> Float[Array, "b items"]:
     """The same scores for every history."""
     return jnp.broadcast_to(model, (histories.shape[0], model.shape[0]))
 
 
+@checked
 def item_neighbours(
-    rows: Sequence[np.ndarray], num_items: int, *, neighbours: int = 100, shrink: float = 0.0
+    rows: Sequence[np.ndarray], num_items: Count, *, neighbours: Count = 100, shrink: NonNegative = 0.0
 ) -> ItemWeights:
     """Cosines s_ij = |N_i & N_j| / (sqrt(|N_i| |N_j|) + shrink), for each given item those of its nearest neighbours.
 
@@ -59,7 +63,8 @@ def _largest_per_column(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, 
     return order[np.arange(len(order)) - starts[cols[order]] < count]
 
 
-def transitions(rows: Sequence[np.ndarray], num_items: int, *, smoothing: float = 1e-3) -> ItemWeights:
+@checked
+def transitions(rows: Sequence[np.ndarray], num_items: Count, *, smoothing: NonNegative = 1e-3) -> ItemWeights:
     """P(next | last) by counting neighbours in time, with a prior of ``smoothing`` times the share of each item."""
     after = np.concatenate([row[1:] for row in rows])
     before = np.concatenate([row[:-1] for row in rows])
@@ -69,17 +74,19 @@ def transitions(rows: Sequence[np.ndarray], num_items: int, *, smoothing: float 
     return _weights(counts.row, counts.col, counts.data / totals[counts.col], num_items, prior)
 
 
-def _weights(targets, given, values, num_items: int, prior) -> ItemWeights:
+def _weights(targets, given, values, num_items: Count, prior) -> ItemWeights:
     order = np.lexsort((given, targets))
     pattern = Graph.from_edges(targets, given, (num_items, num_items))
     return ItemWeights(pattern, jnp.asarray(values[order], jnp.float32), jnp.asarray(prior, jnp.float32))
 
 
+@checked
 def neighbour_score(model: ItemWeights, histories: Items) -> Float[Array, "b items"]:
     """The sum of the weights from all items of a history."""
     return _spread(model, histories)
 
 
+@checked
 def transition_score(model: ItemWeights, histories: Items) -> Float[Array, "b items"]:
     """The weights from the last item of a history."""
     return _spread(model, histories[:, -1:])

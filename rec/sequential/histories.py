@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from core.datasets.interactions import Sequences
+from core.checks import Count, Natural, checked, require_indices
+from core.datasets.interactions import Sequences, require_pointers, require_range
 from core.errors import DataError
 from core.sparse import Graph
 from rec.ranking import HeldOut
@@ -62,17 +63,27 @@ class Example(NamedTuple):
     targets: np.ndarray
 
 
+@checked
 def user_rows(sequences: Sequences) -> list[np.ndarray]:
-    """Each user's items, oldest first."""
+    """Each user's items, oldest first.
+
+    Raises:
+      DataError: where rows do not begin in ascending order, or items are none of the catalogue.
+    """
+    items = np.asarray(sequences.items)
+    require_pointers(np.asarray(sequences.indptr), len(items), "sequences: field 'indptr'")
+    require_range(items, 0, sequences.shape[1] - 1, "sequences: field 'items'")
     return np.split(np.asarray(sequences.items), np.asarray(sequences.indptr)[1:-1])
 
 
-def training_rows(sequences: Sequences, held: int = 2) -> list[np.ndarray]:
+@checked
+def training_rows(sequences: Sequences, held: Natural = 2) -> list[np.ndarray]:
     """Each user's items but the last ``held``: leave-one-out keeps one for development and one for the test."""
     return [row[: max(0, len(row) - held)] for row in user_rows(sequences)]
 
 
-def next_item_examples(rows: Sequence[np.ndarray], length: int) -> list[Example]:
+@checked
+def next_item_examples(rows: Sequence[np.ndarray], length: Count) -> list[Example]:
     """Histories of at most ``length`` items that together predict every item but each user's first, once.
 
     A longer history is cut from its end, so that only its oldest part may be short.
@@ -85,7 +96,8 @@ def next_item_examples(rows: Sequence[np.ndarray], length: int) -> list[Example]
     return examples
 
 
-def cloze_examples(rows: Sequence[np.ndarray], length: int) -> list[Example]:
+@checked
+def cloze_examples(rows: Sequence[np.ndarray], length: Count) -> list[Example]:
     """Histories of at most ``length`` items that together hold every item once: each is its own target."""
     examples = []
     for user, row in enumerate(rows):
@@ -95,7 +107,8 @@ def cloze_examples(rows: Sequence[np.ndarray], length: int) -> list[Example]:
     return examples
 
 
-def pack(examples: Iterable[Example], length: int) -> Rows:
+@checked
+def pack(examples: Iterable[Example], length: Count) -> Rows:
     """Examples side by side in rows of a length, the longest first, each in the first row where it fits.
 
     Raises:
@@ -138,8 +151,9 @@ def _filled(groups: list[list[Example]], length: int) -> Rows:
     return Rows(*map(jnp.asarray, (items, targets, segments, users)))
 
 
+@checked
 def sequence_data(
-    sequences: Sequences, *, length: int = 20, row_length: int = 32, held: int = 2, cloze: bool = False
+    sequences: Sequences, *, length: Count = 20, row_length: Count = 32, held: Natural = 2, cloze: bool = False
 ) -> SequenceData:
     """The training part of a data set, packed.
 
@@ -155,6 +169,7 @@ def sequence_data(
     return SequenceData(pack(examples, row_length), clicks(rows, sequences.shape))
 
 
+@checked
 def clicks(rows: Sequence[np.ndarray], shape: tuple[int, int]) -> Graph:
     """Which user has which item."""
     users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
@@ -162,7 +177,8 @@ def clicks(rows: Sequence[np.ndarray], shape: tuple[int, int]) -> Graph:
     return Graph.from_edges(pairs[:, 0], pairs[:, 1], shape)
 
 
-def left_padded(rows: Sequence[np.ndarray], length: int) -> Int[np.ndarray, "n length"]:
+@checked
+def left_padded(rows: Sequence[np.ndarray], length: Count) -> Int[np.ndarray, "n length"]:
     """The last ``length`` items of each row, ending in the last column."""
     padded = np.full((len(rows), length), PAD, np.int32)
     for i, row in enumerate(rows):
@@ -171,7 +187,8 @@ def left_padded(rows: Sequence[np.ndarray], length: int) -> Int[np.ndarray, "n l
     return padded
 
 
-def leave_one_out(sequences: Sequences, part: Part = "test", *, length: int = 20) -> NextItems:
+@checked
+def leave_one_out(sequences: Sequences, part: Part = "test", *, length: Count = 20) -> NextItems:
     """The last item of each user ("test") or the last but one ("dev"), after the items before it.
 
     All other items of the user are left out of the ranking; users without an item before the target do not count.
@@ -198,8 +215,14 @@ def exclusions(seen: Sequence[np.ndarray], targets: np.ndarray) -> HeldOut:
     return HeldOut(*(jnp.asarray(column, jnp.int32) for column in columns))
 
 
+@checked
 def of_users(sequences: Sequences, users: np.ndarray) -> Sequences:
-    """The same catalogue with some of the users."""
+    """The same catalogue with some of the users.
+
+    Raises:
+      ConfigError: for numbers that are no users'.
+    """
+    require_indices("of_users: users", users, sequences.shape[0], "users")
     rows = user_rows(sequences)
     chosen = [rows[user] for user in users]
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in chosen])]).astype(np.int32)

@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from core.batches import epoch_sampler
+from core.checks import Count, Fraction, checked
+from core.errors import ConfigError
+from core.kinds import is_traced
 from core.learner import Learner, Stream, gradient_learner, mean_over_devices, stream, with_sampler
 from rec.sampling import nth_absent
 from rec.sequential.histories import PAD, Rows, SequenceData
@@ -42,6 +46,7 @@ class Batch(NamedTuple):
     """Which items are to be predicted from both sides; None where all are from the past."""
 
 
+@checked
 def bpr_max(positive: Float[Array, "*p"], negatives: Float[Array, "*p n"]) -> Float[Array, "*p"]:
     """-log sum_j softmax_j(s-) sigmoid(s+ - s-_j); with one negative, BPR.
 
@@ -52,17 +57,20 @@ def bpr_max(positive: Float[Array, "*p"], negatives: Float[Array, "*p n"]) -> Fl
     )
 
 
+@checked
 def binary(positive: Float[Array, "*p"], negatives: Float[Array, "*p n"]) -> Float[Array, "*p"]:
     """-log sigmoid(s+) - sum_j log sigmoid(-s-_j), the loss of SASRec."""
     return jax.nn.softplus(-positive) + jnp.sum(jax.nn.softplus(negatives), axis=-1)
 
 
+@checked
 def softmax(positive: Float[Array, "*p"], negatives: Float[Array, "*p n"]) -> Float[Array, "*p"]:
     """-log of the target's share in the softmax over it and the negatives; with all items as negatives, exact."""
     return jnp.logaddexp(positive, jax.nn.logsumexp(negatives, axis=-1)) - positive
 
 
-def shared_negatives(count: int) -> Negatives:
+@checked
+def shared_negatives(count: Count) -> Negatives:
     """Uniform items, the same for all places of a batch."""
     return Negatives(lambda data, key, rows: jax.random.randint(key, (count,), 0, data.clicked.shape[1]), None)
 
@@ -72,11 +80,17 @@ EVERY_ITEM = Negatives(lambda data, key, rows: jnp.arange(data.clicked.shape[1])
 SAMPLED = shared_negatives(512)
 
 
-def own_negatives(count: int) -> Negatives:
-    """For each place its own items, uniform among those that the user does not have in training."""
+@checked
+def own_negatives(count: Count) -> Negatives:
+    """For each place its own items, uniform among those that the user does not have in training.
+
+    Raises (when a learner starts):
+      ConfigError: where a user has every item, so that there is none to draw.
+    """
 
     def draw(data: SequenceData, key: Any, rows: Rows) -> Int[Array, "rows length n"]:
         indptr, users = data.clicked.indptr, rows.users.reshape(-1)
+        _require_absent(data)
         absent = data.clicked.shape[1] - (indptr[users + 1] - indptr[users])
         rank = jax.random.randint(key, (count, users.shape[0]), 0, absent)
         found = jax.vmap(lambda r: nth_absent(data.clicked, users, r))(rank)
@@ -85,8 +99,20 @@ def own_negatives(count: int) -> Negatives:
     return Negatives(draw, 0)
 
 
+def _require_absent(data: SequenceData) -> None:
+    """Once, where the data are known: when a learner starts, not when its steps are compiled."""
+    if not is_traced(data.clicked.indptr):
+        full = np.flatnonzero(np.diff(np.asarray(data.clicked.indptr)) >= data.clicked.shape[1])
+        if len(full):
+            raise ConfigError(
+                f"own_negatives: user {full[0]} has every item, so that there is nothing to compare them with; leave "
+                "such users out or compare with EVERY_ITEM"
+            )
+
+
+@checked
 def row_sampler(
-    batch_size: int, negatives: Negatives, hide: float | None = None
+    batch_size: Count, negatives: Negatives, hide: Fraction | None = None
 ) -> Callable[[SequenceData, Any, Int[Array, ""]], Batch]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: shuffled epochs of packed rows.
 
@@ -106,7 +132,8 @@ def row_sampler(
     return sample
 
 
-def hidden_places(key: Any, rows: Rows, rate: float) -> Bool[Array, "rows length"]:
+@checked
+def hidden_places(key: Any, rows: Rows, rate: Fraction) -> Bool[Array, "rows length"]:
     """Each place with probability ``rate``, and half of the last places, for there recommendations are read."""
     chosen, ends = jax.random.uniform(key, (2, *rows.items.shape))
     after = jnp.concatenate([rows.segments[..., 1:], jnp.zeros_like(rows.segments[..., :1])], axis=-1)
@@ -114,6 +141,7 @@ def hidden_places(key: Any, rows: Rows, rate: float) -> Bool[Array, "rows length
     return ((chosen < rate) | (is_last & (ends < 0.5))) & (rows.items != PAD)
 
 
+@checked
 def sequence_loss(module: Sequential, criterion: Criterion):
     """The loss of a module on a :class:`Batch`: the mean of a criterion over all places with a target."""
 
@@ -142,14 +170,15 @@ def compared(states, table, targets, negatives):
     return positive, jnp.where(negatives == targets[..., None], -1e9, negative)
 
 
+@checked
 def sequential_learner(
     module: Sequential,
     *,
     tx: optax.GradientTransformation,
-    batch_size: int = 64,
+    batch_size: Count = 64,
     criterion: Criterion = softmax,
     negatives: Negatives = SAMPLED,
-    hide: float | None = None,
+    hide: Fraction | None = None,
 ) -> Learner:
     """A learner of a sequential recommender, fed with :class:`rec.sequential.SequenceData`.
 

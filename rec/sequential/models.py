@@ -56,7 +56,7 @@ def normalisation(module: Any, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(module.epsilon, module.dtype, name=name)
 
 
-def product(pattern: str, *arrays: Array) -> Array:
+def product(pattern: str, *arrays: Any) -> Array:
     """An einsum whose sums are at least float32."""
     kind = jnp.promote_types(jnp.float32, jnp.result_type(*arrays))
     return jnp.einsum(pattern, *arrays, preferred_element_type=kind)

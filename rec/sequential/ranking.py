@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from core.checks import Count, Natural, checked, require_finite
+from core.errors import ConfigError
 from rec.metrics import all_metrics
-from rec.ranking import HeldOut, mask_seen
+from rec.ranking import HeldOut, mask_seen, require_cutoffs
 from rec.sequential.histories import NextItems
 
 Score = Callable[[Any, Int[Array, "b length"]], Float[Array, "b items"]]
@@ -24,19 +26,43 @@ METRICS = ("hr", "ndcg", "mrr")
 
 
 class NextItemRanking:
-    """Tests models on histories and the items that followed; compiled once per shape of the model."""
+    """Tests models on histories and the items that followed; compiled once per shape of the model.
 
-    def __init__(self, examples: NextItems, *, score: Score, ks: Sequence[int] = CUTOFFS, block: int = 256):
+    Raises:
+      ConfigError: for cut-offs that are none, and, when a model is tested, where it scores fewer items than occur or
+        holds NaN.
+    """
+
+    @checked
+    def __init__(self, examples: NextItems, *, score: Score, ks: Sequence[Count] = CUTOFFS, block: Count = 256):
+        require_cutoffs("NextItemRanking", ks)
         self.examples, self.ks = examples, tuple(ks)
+        self._occurring = 1 + max(_largest(part) for part in (examples.targets, examples.held_out.train_items))
+        self._items: dict[Any, int] = {}
         self._options = {"score": score, "block": block, "most_seen": most_seen(examples.held_out)}
 
     def ranks(self, model: Any) -> Int[np.ndarray, " n"]:
         """The rank of each target, from 1."""
+        self._require_fit(model, 1)
         return jax.device_get(ranks(model, self.examples, **self._options))
 
-    def top(self, model: Any, k: int = 10) -> Int[np.ndarray, "n k"]:
+    @checked
+    def top(self, model: Any, k: Count = 10) -> Int[np.ndarray, "n k"]:
         """The recommended items of each user, best first."""
+        self._require_fit(model, k)
         return jax.device_get(recommended(model, self.examples, k=k, **self._options))
+
+    def _require_fit(self, model: Any, k: int) -> None:
+        """Refuses models that are not of these data; asked once for each shape of a model."""
+        require_finite("the model", model, "train it with a lower learning rate, or leave out what is not finite")
+        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(model))
+        if shapes not in self._items:
+            histories = jax.ShapeDtypeStruct((1, *self.examples.histories.shape[1:]), jnp.int32)
+            self._items[shapes] = jax.eval_shape(self._options["score"], model, histories).shape[-1]
+        items = self._items[shapes]
+        if items < max(self._occurring, k):
+            what = f"{k} are asked for" if k > items else f"items up to number {self._occurring - 1} occur"
+            raise ConfigError(f"NextItemRanking: the model scores {items} items, but {what}")
 
     def per_user(self, model: Any) -> dict[str, Float[np.ndarray, " n"]]:
         """Every metric for every target."""
@@ -47,21 +73,28 @@ class NextItemRanking:
         return {name: float(np.mean(value, dtype=np.float64)) for name, value in self.per_user(model).items()}
 
 
+def _largest(items: Int[Array, " n"]) -> int:
+    return int(np.asarray(items).max(initial=0))
+
+
+@checked
 def most_seen(held_out: HeldOut) -> int:
     """An upper bound of the items left out of a ranking, a power of two so that data sets share programs."""
     return 1 << int(np.diff(np.asarray(held_out.train_indptr)).max(initial=0)).bit_length()
 
 
+@checked
 def metrics_of(
-    ranks: Int[Array, " n"], ks: Sequence[int] = CUTOFFS, names: Sequence[str] = METRICS
+    ranks: Int[Array, " n"], ks: Sequence[Count] = CUTOFFS, names: Sequence[str] = METRICS
 ) -> dict[str, Float[Array, " n"]]:
     """Metrics of single targets by their ranks: HR = [rank <= k], NDCG = 1/log2(rank + 1), MRR = 1/rank, 0 beyond k."""
     hits = jnp.arange(1, max(ks) + 1) == ranks[:, None]
     return all_metrics(hits, jnp.ones_like(ranks), ks, names)
 
 
+@checked
 @partial(jax.jit, static_argnames=("score", "block", "most_seen"))
-def ranks(model: Any, examples: NextItems, *, score: Score, block: int, most_seen: int) -> Int[Array, " n"]:
+def ranks(model: Any, examples: NextItems, *, score: Score, block: Count, most_seen: Natural) -> Int[Array, " n"]:
     """The rank of each target among the items that are not left out."""
 
     def rank(rows, scores):
@@ -71,9 +104,10 @@ def ranks(model: Any, examples: NextItems, *, score: Score, block: int, most_see
     return _by_blocks(rank, model, examples, score, block, most_seen)
 
 
+@checked
 @partial(jax.jit, static_argnames=("k", "score", "block", "most_seen"))
 def recommended(
-    model: Any, examples: NextItems, *, k: int, score: Score, block: int, most_seen: int
+    model: Any, examples: NextItems, *, k: Count, score: Score, block: Count, most_seen: Natural
 ) -> Int[Array, "n k"]:
     """The k items of each row that score highest, without those left out."""
 
@@ -97,13 +131,14 @@ def _by_blocks(measure, model, examples: NextItems, score: Score, block: int, mo
     return found.reshape(count + padding, *found.shape[2:])[:count]
 
 
+@checked
 def ranks_by_item_blocks(
     queries: Float[Array, "n d"],
     table: Float[Array, "items d"],
     examples: NextItems,
     *,
-    item_block: int,
-    most_seen: int,
+    item_block: Count,
+    most_seen: Natural,
 ) -> Int[Array, " n"]:
     """The same ranks for scores <query, E_i> with a block of items at a time: for catalogues larger than memory."""
     items = table.shape[0]

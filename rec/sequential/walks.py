@@ -4,13 +4,14 @@ A user stays in the group of the last item with probability ``stay`` and else ju
 her own, p ~ Dirichlet(concentration); within a group items follow Zipf's law. The truth is the group of the last item.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import Count, Fraction, Natural, NonNegative, Positive, check_arguments, checked
 from core.datasets.interactions import Sequences
 from core.errors import ConfigError
 from rec.sequential.histories import PAD
@@ -19,15 +20,15 @@ from rec.sequential.histories import PAD
 class World(NamedTuple):
     """How sequences come about."""
 
-    users: int = 5000
-    items: int = 1000
-    groups: int = 40
-    stay: float = 0.8
-    concentration: float = 0.1
-    shortest: int = 5
-    more: float = 10.0
+    users: Count = 5000
+    items: Count = 1000
+    groups: Count = 40
+    stay: Fraction = 0.8
+    concentration: Positive = 0.1
+    shortest: Natural = 5
+    more: NonNegative = 10.0
     """Mean of the Poisson number of items beyond the shortest length."""
-    longest: int = 40
+    longest: Count = 40
 
 
 class Walks(NamedTuple):
@@ -40,8 +41,14 @@ class Walks(NamedTuple):
     preferences: Float[Array, "users groups"]
 
 
+@checked
 def draw_walks(key: Key[Array, ""], world: World) -> Walks:
-    """All sequences of a world, as a function of the key."""
+    """All sequences of a world, as a function of the key.
+
+    Raises:
+      ConfigError: for a world that cannot be.
+    """
+    check_arguments("World", get_type_hints(World, include_extras=True), world._asdict())
     if world.items % world.groups:
         raise ConfigError(f"{world.items} items cannot be shared equally by {world.groups} groups; choose a multiple")
     size = world.items // world.groups
@@ -66,7 +73,8 @@ def draw_walks(key: Key[Array, ""], world: World) -> Walks:
     return Walks(jnp.where(there, items.T, PAD), groups, preferences)
 
 
-def as_sequences(items: Int[Array, "users longest"], num_items: int) -> Sequences:
+@checked
+def as_sequences(items: Int[Array, "users longest"], num_items: Count) -> Sequences:
     """Left-padded rows in the form of a data set; all but the last two items of a row are for training."""
     padded = np.asarray(items)
     lengths = (padded != PAD).sum(axis=1)

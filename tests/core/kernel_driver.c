@@ -164,7 +164,7 @@ static bool one(int kind, bool damaged) {
     make(&b[0], whole, axes, batch, 2, n, k);
     make(&b[1], real, axes, batch, 2, n, k);
     make(&b[2], real, axes, batch, 2, n, d);
-  } else make(&b[0], real, axes, batch, 1, 0, k + draw(0, 200));
+  } else make(&b[0], real, axes, batch, 1, 0, damaged && chance(30) ? draw(0, k) : k + draw(0, 200));
   const int64_t last = kind == SDDMM ? edges : kind == TOPK ? k : d;
   for (int i = 0; i < rets; ++i) make(&out[i], i ? whole : real, 0, batch, owns[kind], m, last);
   for (int i = 0; i < rets; ++i) {  // results have all batch axes
