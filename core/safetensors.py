@@ -46,7 +46,8 @@ def load_folder(folder: Path | str, file: str | None = None) -> tuple[dict[str, 
     names = [file] if file else sorted(path.name for path in folder.glob("*.safetensors"))
     if len(names) != 1:
         raise DataError(f"{folder} has {len(names)} safetensors files ({', '.join(names) or 'none'}); name one of them")
-    observed.note(folder / names[0])
+    for name in (names[0], "cfg.json"):
+        observed.note(folder / name)
     try:
         tensors = library.load_file(str(folder / names[0]))
     except Exception as error:  # the library raises an exception of its own, derived from Exception only
