@@ -29,7 +29,7 @@ from core.kinds import Range
 from core.learner import seed_keys, with_sampler
 from experiments.jepa_linear_claims import CLAIMS
 from experiments.jepa_linear_cost import cost
-from experiments.jepa_linear_figures import COLOURS, figures, tables
+from experiments.jepa_linear_figures import COLOURS, STATISTICS, figures, tables
 from experiments.system import Context, System
 from latent.jepa_linear import (
     OBJECTIVES,
@@ -83,7 +83,7 @@ class Config:
     batch_size: Count = 256
     batch_dt: Positive = 0.02
     batch_until: Positive = 600.0
-    """Length of JEPA's simulations with mini-batches, of at most twenty starts; MAE's take a twentieth of it."""
+    """Length of JEPA's simulations with mini-batches; MAE's take a twentieth of it."""
     ema_decay: Fraction = 0.99
     cost_steps: Natural = 10_000
     """Of the program of a thousand configurations that is timed; none is if 0."""
@@ -121,7 +121,7 @@ PAIRS = {
 }
 """A slow and a fast feature, (variance, autocorrelation) each; a strong and a weak one of equal noise."""
 PAIR_DEPTHS, PAIR_EPS, PAIR_SHARE = (1, 2, 3, 4, 5), 0.01, 0.5
-MOST_SLOW_RUNS, MOST_BATCH_RUNS, BATCH_DEPTH = 40, 20, 3
+MOST_SLOW_RUNS, BATCH_DEPTH = 40, 3
 CURVES = ((1.0, 0.9), (1.0, 0.4), (0.5, 0.9), (2.0, 0.3))
 """(lambda, rho) of the learning curves."""
 
@@ -284,10 +284,9 @@ def order_of_learning(config: Config, context: Context, name: str) -> None:
 
 def mini_batches(config: Config, context: Context) -> None:
     """The same starts with fresh mini-batches at every step and without, for as long as the first feature takes."""
-    starts = min(config.replications, MOST_BATCH_RUNS)
     for objective in OBJECTIVES:
         until = config.batch_until / 20 if objective == "MAE" else config.batch_until
-        plan = Simulation(config.eps, config.batch_dt, until, config.batch_dt * 2, starts)
+        plan = Simulation(config.eps, config.batch_dt, until, config.batch_dt * 2, config.replications)
         model = network(objective, BATCH_DEPTH, MIXED.lam.shape[0])
         flow = learner(objective, model, optax.sgd(plan.dt), orthogonal(model, plan.eps))
         sampled = with_sampler(flow, minibatch_sampler(config.batch_size))
@@ -441,6 +440,7 @@ SYSTEM = System(
     presets=PRESETS,
     run=run,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=(),
     tables=tables,
     figures=figures,

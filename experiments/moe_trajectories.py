@@ -25,7 +25,7 @@ import numpy as np
 import latent.moe_trajectories as moe
 from core.datasets import growth
 from core.stats import critical_value, summary
-from experiments.moe_trajectories_claims import CLAIMS
+from experiments.moe_trajectories_claims import CLAIMS, STATISTICS
 from experiments.moe_trajectories_figures import figures, tables
 from experiments.moe_trajectories_published import PUBLISHED
 from experiments.moe_trajectories_replications import Network, replications, simulated
@@ -276,6 +276,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("log L", "accuracy", "entropy", "starts that agree", "-2 log L", "BIC"),
     baseline="finite mixture",
     tables=tables,

@@ -31,7 +31,7 @@ from core.datasets import sachs
 from core.learner import seed_keys
 from experiments import pac_invariance_tasks as tasks
 from experiments.frames import interval, select
-from experiments.pac_invariance_claims import CLAIMS, PUBLISHED
+from experiments.pac_invariance_claims import CLAIMS, GENERALIZATION, PUBLISHED, STATISTICS
 from experiments.pac_invariance_figures import COLOURS, figures
 from experiments.system import Context, System
 
@@ -388,7 +388,7 @@ def by_set(frame: pd.DataFrame) -> pd.DataFrame:
         for panel in chosen["dataset"].unique():
             values = select(chosen, set=name, dataset=panel)["value"].to_numpy()
             if values.size:
-                rows.setdefault(name, {"set": name})[panel] = interval(values, 1)
+                rows.setdefault(name, {"set": name})[panel] = interval(values, 1, GENERALIZATION)
     return pd.DataFrame(list(rows.values())).fillna("–")
 
 
@@ -433,6 +433,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("accepted sets", "median generalization %", "log mean error", "log worst error"),
     baseline="ERM",
     tables=tables,
