@@ -160,9 +160,9 @@ def _called(kind: Any) -> str:
 
 def not_one_of(value: Any, options: Iterable[Any]) -> str:
     """What is possible, and which option may have been meant."""
-    names = [str(option) for option in options]
+    names = {str(option).lower(): str(option) for option in options}
     near = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {names[near[0]]!r}?" if near else ""
     return f"must be one of {', '.join(map(repr, options))}, not {shown(value)}{hint}"
 
 

@@ -12,7 +12,7 @@ a diffusion autoencoder without mechanisms and labels are not.
 """
 
 from experiments.counterfactuals import digits, scores, worlds
-from experiments.counterfactuals.claims import CLAIMS
+from experiments.counterfactuals.claims import CLAIMS, STATISTICS
 from experiments.counterfactuals.config import PRESETS, Config
 from experiments.counterfactuals.figures import COLOURS, figures, tables
 from experiments.system import Context, Published, System
@@ -54,6 +54,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=METRICS,
     baseline="CausalDiffAE",
     tables=tables,

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.frames import curve, groups, interval, select, values
+from experiments.statistics import SHARE
 from experiments.style import Palette, captioned
 
 COLOURS = Palette("naive", "over-prompting", "latent", "patched")
@@ -26,7 +27,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
             row[metric] = _median(values(part, metric=metric))
         for method in ("naive", "over-prompting", "latent", "patched"):
             row[f"11 by {method}"] = _median(values(part, metric="time", method=method))
-        row["final accuracy on 11"] = interval(values(part, metric="final both right"), 2)
+        row["final accuracy on 11"] = interval(values(part, metric="final both right"), 2, SHARE)
         row["turns inside"] = f"{values(part, metric='turn inside').mean():.0%}"
         row["toy model's R2"] = interval(values(part, metric="toy R2"), 2)
         rows.append(row)
@@ -36,7 +37,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for (variant, alpha), part in groups(frame, "variant", "alpha"):
         if variant == "plain":
             continue
-        final = interval(values(part, metric="final both right"), 2)
+        final = interval(values(part, metric="final both right"), 2, SHARE)
         until = _median(values(part, metric="time", method="naive"))
         others.append({"variant": variant, "alpha": alpha, "11 by naive": until, "final accuracy on 11": final})
     if others:

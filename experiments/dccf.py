@@ -19,7 +19,7 @@ from experiments.graph_recommenders.claims import CLAIMS
 from experiments.graph_recommenders.conclusion import conclusion
 from experiments.graph_recommenders.config import BASELINE, DEMO, PAPER, SMALL, SMOKE
 from experiments.graph_recommenders.figures import COLOURS, figures
-from experiments.graph_recommenders.judges import without_coordinates
+from experiments.graph_recommenders.judges import STATISTICS, without_coordinates
 from experiments.graph_recommenders.published import PUBLISHED
 from experiments.graph_recommenders.running import run
 from experiments.system import System
@@ -47,6 +47,7 @@ SYSTEM = System(
     published=PUBLISHED,
     claims=CLAIMS,
     metrics=("recall@20", "recall@40", "ndcg@20", "ndcg@40", "mrr@20", "map@20"),
+    statistics=STATISTICS,
     baseline=BASELINE,
     tables=tables,
     figures=figures,

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from experiments.influence import comparisons, cost, planted
 from experiments.influence.claims import CLAIMS
 from experiments.influence.config import PRESETS, Config
-from experiments.influence.figures import COLOURS, figures, tables
+from experiments.influence.figures import COLOURS, STATISTICS, figures, tables
 from experiments.system import Context, Published, System
 
 PUBLISHED: tuple[Published, ...] = ()
@@ -65,6 +65,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("correlation with PBRF", "correlation with exact", "LDS", "AUC"),
     tables=tables,
     figures=figures,

@@ -24,7 +24,7 @@ from experiments.tables import Entry
 MISSING = "–"
 BELONGING = ("published", "difference", "p", "seeds")
 """Columns that say more about the metric to their left."""
-UNEVEN = 0.1
+UNEVEN = 0.01
 """From which difference of the distances to both limits on, relative to their mean, no ± stands for both."""
 MARKS: Mapping[str, tuple[str, str]] = {
     "paper": ("†", "read in the paper"),
@@ -275,11 +275,12 @@ def _mean(entry: Entry) -> str:
 
 
 def with_interval(found: Summary) -> str:
-    """A number ± half of its interval; [the limits] where they lie unevenly around it, nothing where there are none."""
+    """A number ± half of its interval; [the limits] where ± would say something else, nothing where there are none."""
     value, low, high, half = found.value, found.low, found.high, found.half_width
     if math.isnan(half):
         return number(value)
-    if abs(low + high - 2 * value) > UNEVEN * half:
+    beyond = value - half < 0 <= low or value + half > 1 >= high
+    if beyond or abs(low + high - 2 * value) > UNEVEN * half:
         return f"{number(value)} [{number(low, value)}, {number(high, value)}]"
     return f"{number(value)} ± {number(half, value)}"
 

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 
 from causal import image_cate as ic
 from causal import treatment_effects as te
-from core.stats import rank_correlation
+from core.stats import central, rank_correlation
 from experiments.image_cate_settings import Config
 from experiments.image_cate_worlds import Pictures, Runs, Trainer, cluster_model, only, simulated, trunk
 from experiments.system import Context
@@ -52,7 +52,7 @@ def scores(experiment: ic.Experiment, found: Found) -> dict[str, float]:
         made["largest |mu error|"] = np.abs(found.mu - experiment.mu).max()
         made |= {f"mu {k}": value for k, value in enumerate(found.mu)}
     if found.draws is not None:
-        low, high = np.quantile(found.draws, (0.05, 0.95), axis=0)
+        low, high = central(found.draws, 0.9)
         made["coverage of tau(m), 90 %"] = np.mean((low <= truth) & (truth <= high))
     return made
 

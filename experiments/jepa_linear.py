@@ -6,7 +6,8 @@ Claim: predicting in latent space (JEPA) with a deep encoder learns features wit
 predicting in input space (MAE) those with a large covariance.
 Command: ``relic run jepa_linear --preset small``.
 Cost: no data; smoke ends in under a minute on 2 CPU cores, small in a few minutes.
-Expect: at depth 3 JEPA's first feature is the one with the largest regression coefficient in nearly all runs.
+Expect: at depth 3 MAE learns the feature with the largest covariance first from nearly all random starts and JEPA from
+none; from aligned starts JEPA turns from a fast to a slow feature as it gets deeper, and MAE does not.
 
 The only randomness is that of starts and samples; ``replications`` of them run as one program, whatever ``--seeds`` is.
 """
@@ -14,7 +15,7 @@ The only randomness is that of starts and samples; ``replications`` of them run 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,12 @@ import optax
 import scipy.stats
 
 from core.checks import NonEmpty, OpenFraction, Size, checked
+from core.errors import ConfigError
 from core.kinds import Range
 from core.learner import seed_keys, with_sampler
 from experiments.jepa_linear_claims import CLAIMS
 from experiments.jepa_linear_cost import cost
-from experiments.jepa_linear_figures import COLOURS, figures, tables
+from experiments.jepa_linear_figures import COLOURS, STATISTICS, figures, tables
 from experiments.settings import ManyOrNone, Share
 from experiments.system import Context, System
 from latent.jepa_linear import (
@@ -52,6 +54,9 @@ from latent.jepa_linear import (
     trajectory,
 )
 
+Step = Annotated[float, Range(above=0, most=1)]
+Until = Annotated[float, Range(1, 1e7)]
+
 
 @checked
 @dataclasses.dataclass(frozen=True)
@@ -62,30 +67,45 @@ class Config:
     simulated_depths: NonEmpty[Annotated[int, Range(1, 16)]] = (1, 3)
     replications: Annotated[int, Range(1, 1_000_000)] = 100
     """Random starts of each simulated setting."""
-    eps: Annotated[float, Range(above=0, most=10)] = 0.05
+    eps: OpenFraction = 0.05
     """Scale of the encoder at random starts."""
-    dt: Annotated[float, Range(above=0, most=1)] = 0.08
-    until: Annotated[float, Range(1, 1e7)] = 2000.0
+    dt: Step = 0.05
+    until: Until = 4000.0
     """Length of simulations of JEPA from random starts."""
-    until_mae: Annotated[float, Range(1, 1e7)] = 100.0
-    """That of MAE, which learns sooner; times are read off at 500 points of either."""
+    until_mae: Until = 400.0
+    """That of MAE, which learns sooner."""
+    every: Annotated[float, Range(above=0, most=10_000)] = 0.2
+    """Time between two looks at JEPA, and four times that at MAE: below the differences of the times compared."""
+    slow_eps: OpenFraction = 0.01
+    """Scale of the encoder on dynamic and static views: at a larger one fast features lie above what they can learn."""
+    slow_until: Until = 10_000.0
+    """Length of JEPA's simulations there, of at most forty starts; MAE's take a fiftieth of it."""
     share: OpenFraction = 0.5
     """A feature counts as learned at this share of its fixed point."""
     grid: Annotated[int, Range(2, 10_000)] = 13
     """Points along each axis of the phase diagram."""
     batch_size: Size = 256
+    batch_dt: Step = 0.02
+    batch_until: Until = 600.0
+    """Length of JEPA's simulations with mini-batches; MAE's take a twentieth of it."""
     ema_decay: Share = 0.99
     cost_steps: ManyOrNone = 10_000
     """Of the program of a thousand configurations that is timed; none is if 0."""
 
+    def __post_init__(self) -> None:
+        """Refuses settings with which nothing would be simulated."""
+        if min(self.until_mae, self.slow_until / 50, self.batch_until / 20) < 10 * self.dt:
+            raise ConfigError("until_mae, slow_until / 50 and batch_until / 20 must be at least ten steps of dt")
+
 
 PRESETS = {
     "smoke": Config(
-        depths=(1, 3), simulated_depths=(3,), replications=3, until=200.0, until_mae=30.0, eps=0.2, grid=4, cost_steps=0
+        depths=(1, 3), simulated_depths=(3,), replications=3, until=200.0, until_mae=30.0, dt=0.08, eps=0.2, every=0.4,
+        slow_until=1000.0, batch_until=100.0, grid=4, cost_steps=0,
     ),
     "small": Config(),
-    "paper": Config(simulated_depths=(1, 2, 3, 4), replications=400, dt=0.04, until=4000.0, until_mae=200.0, grid=31),
-}
+    "paper": Config(simulated_depths=(1, 2, 3, 4), replications=400, dt=0.04, grid=31),
+}  # fmt: skip
 
 MIXED = Features(jnp.array([1.0, 1.2, 0.6, 0.4]), jnp.array([0.9, 0.4, 0.8, 0.3]))
 """The largest regression coefficient (feature 0) is not the largest covariance (feature 1)."""
@@ -94,6 +114,15 @@ SLOW_AND_FAST = dynamic_features(jnp.array([1.0, 0.6, 3.0, 2.0]), jnp.array([0.9
 SIGNAL_AND_NOISE = static_features(jnp.array([1.2, 0.9, 0.6, 0.4]), jnp.array([0.6, 0.6, 0.6, 0.6]))
 """One latent, equal noise: covariance and regression coefficient have the same order."""
 VIEWS = {"mixed": MIXED, "dynamic": SLOW_AND_FAST, "static": SIGNAL_AND_NOISE}
+PAIRS = {
+    "dynamic: (1, .9), (2.5, .5)": dynamic_features(jnp.array([1.0, 2.5]), jnp.array([0.9, 0.5])),
+    "dynamic: (1, .95), (2, .6)": dynamic_features(jnp.array([1.0, 2.0]), jnp.array([0.95, 0.6])),
+    "dynamic: (1, .9), (4, .3)": dynamic_features(jnp.array([1.0, 4.0]), jnp.array([0.9, 0.3])),
+    "static: 1, .5": static_features(jnp.array([1.0, 0.5]), jnp.array([0.3, 0.3])),
+}
+"""A slow and a fast feature, (variance, autocorrelation) each; a strong and a weak one of equal noise."""
+PAIR_DEPTHS, PAIR_EPS, PAIR_SHARE = (1, 2, 3, 4, 5), 0.01, 0.5
+MOST_SLOW_RUNS, BATCH_DEPTH = 40, 3
 CURVES = ((1.0, 0.9), (1.0, 0.4), (0.5, 0.9), (2.0, 0.3))
 """(lambda, rho) of the learning curves."""
 
@@ -104,7 +133,9 @@ def run(config: Config, context: Context) -> None:
         "curves": learning_curves,
         "critical times": critical_times,
         "phase diagram": phase_diagram,
+        "pairs": pairs_of_features,
         **{f"order {name}": functools.partial(order_of_learning, name=name) for name in VIEWS},
+        "mini-batches": mini_batches,
         "ranks": rank_correlations,
         "bottleneck": bottleneck,
     }
@@ -127,7 +158,7 @@ def learning_curves(config: Config, context: Context) -> None:
         for depth in config.depths[:3]:
             model = network(objective, depth, len(CURVES))
             gd = learner(objective, model, optax.sgd(dt), aligned(model, eps))
-            seen = observe(gd, model, features.moments(), [0], round(until / dt), dots)[0]
+            seen = observe(gd, model, features.moments(), [0], Simulation(eps, dt, until, until / dots, 1))[0]
             for i, (lam, rho) in enumerate(CURVES):
                 target = fixed_point(objective, depth, rho)
                 exact = trajectory(objective, depth, lam, rho, eps, times)
@@ -165,7 +196,7 @@ def phase_diagram(config: Config, context: Context) -> None:
                     note(context, "two features", objective, "ln t_B/t_A", 0, ratio, place)
 
 
-def descended_times(objective, depth, pairs, eps, share, until) -> np.ndarray:
+def descended_times(objective, depth, pairs, eps, share, until, dots: int = 500) -> np.ndarray:
     """Critical times of many features at once: aligned features do not interact, each is a 1 x 1 problem."""
     dt = min(0.2 / (depth * (pairs[:, 0] / pairs[:, 1]).max()), until / 500)
     model, dots = network(objective, depth, 1), 500
@@ -183,48 +214,127 @@ def descended_times(objective, depth, pairs, eps, share, until) -> np.ndarray:
     )
 
 
+def pairs_of_features(config: Config, context: Context) -> None:
+    """Critical times of two features each, by quadrature and by gradient descent from an aligned start."""
+    features = [[float(x) for x in row] for pair in PAIRS.values() for row in zip(pair.lam, pair.rho, strict=True)]
+    names = [(name, feature) for name in PAIRS for feature in ("first", "second")]
+    for objective in OBJECTIVES:
+        for depth in PAIR_DEPTHS:
+            exact = [critical_time(objective, depth, lam, rho, PAIR_EPS, PAIR_SHARE) for lam, rho in features]
+            longest = 1.1 * max(t for t in exact if np.isfinite(t))
+            simulated = descended_times(objective, depth, np.array(features), PAIR_EPS, PAIR_SHARE, longest, dots=4000)
+            for kind, times in (("theory", exact), ("gradient descent", simulated)):
+                for (name, feature), t in zip(names, times, strict=True):
+                    place = {"part": "pairs", "L": depth, "kind": kind, "feature": feature}
+                    note(context, name, objective, "critical time of a pair", 0, t, place)
+
+
+class Simulation(NamedTuple):
+    """How a loss is descended from random starts."""
+
+    eps: float
+    dt: float
+    until: float
+    every: float
+    starts: int
+
+    @property
+    def stride(self) -> int:
+        """Steps between two looks."""
+        return max(1, round(self.every / self.dt))
+
+    @property
+    def steps(self) -> int:
+        """In all."""
+        return max(self.stride, round(self.until / self.dt) // self.stride * self.stride)
+
+    @property
+    def times(self) -> np.ndarray:
+        """Of the looks."""
+        return np.arange(self.steps // self.stride) * self.stride * self.dt
+
+
+def simulation(config: Config, objective: Objective, name: str) -> Simulation:
+    """On the views of a name."""
+    is_mae = objective == "MAE"
+    every = config.every / 4 if is_mae else config.every
+    if name == "mixed":
+        until = config.until_mae if is_mae else config.until
+        return Simulation(config.eps, config.dt, until, every, config.replications)
+    until = config.slow_until / 50 if is_mae else config.slow_until
+    starts = min(config.replications, MOST_SLOW_RUNS)
+    return Simulation(config.slow_eps, config.dt, until, every if is_mae else 10 * every, starts)
+
+
 def order_of_learning(config: Config, context: Context, name: str) -> None:
-    """Whether the first feature learned has the largest rho, or the largest lambda, from random orthogonal starts."""
-    features, seeds = VIEWS[name], range(config.replications)
-    best_rho, best_lam = int(jnp.argmax(features.rho)), int(jnp.argmax(features.lam))
-    variants = ("population", "mini-batches", "averaged target") if name == "mixed" else ("population",)
+    """What is learned first, and how it ends, from random orthogonal starts."""
+    variants = ("population", "averaged target") if name == "mixed" else ("population",)
     for depth in config.simulated_depths:
         for variant in variants:
             for objective in OBJECTIVES if variant != "averaged target" else ("JEPA",):
-                model = network(objective, depth, features.lam.shape[0])
-                gd = variant_learner(config, variant, objective, model)
-                steps = steps_of(config, objective)
-                seen = observe(gd, model, features.moments(), seeds, steps, 500)
-                times = np.arange(500) * max(1, steps // 500) * config.dt
-                targets = fixed_point(objective, depth, np.asarray(features.rho))
-                for seed, curves in zip(seeds, seen, strict=True):
-                    when = learned_at(curves, times, targets, config.share)
-                    first = int(np.argmin(when)) if np.isfinite(when).any() else -1
-                    place = {"part": f"order {name}", "L": depth, "variant": variant}
-                    note(context, name, objective, "first has largest rho", seed, first == best_rho, place)
-                    note(context, name, objective, "first has largest lambda", seed, first == best_lam, place)
-                    is_slow = first >= 0 and features.rho[first] > 0.5
-                    note(context, name, objective, "first is slow", seed, is_slow, place)
-                    note(context, name, objective, "first learned", seed, first, place)
-                    note(context, name, objective, "features learned", seed, np.isfinite(when).sum(), place)
+                plan = simulation(config, objective, name)
+                model = network(objective, depth, VIEWS[name].lam.shape[0])
+                start, tx = orthogonal(model, plan.eps), optax.sgd(plan.dt)
+                gd = (
+                    ema_target_learner(model, tx, config.ema_decay, start)
+                    if variant == "averaged target"
+                    else learner(objective, model, tx, start)
+                )
+                follow(config, context, name, objective, gd, model, plan, {"L": depth, "variant": variant})
 
 
-def variant_learner(
+def mini_batches(config: Config, context: Context) -> None:
+    """The same starts with fresh mini-batches at every step and without, for as long as the first feature takes."""
+    for objective in OBJECTIVES:
+        until = config.batch_until / 20 if objective == "MAE" else config.batch_until
+        plan = Simulation(config.eps, config.batch_dt, until, config.batch_dt * 2, config.replications)
+        model = network(objective, BATCH_DEPTH, MIXED.lam.shape[0])
+        flow = learner(objective, model, optax.sgd(plan.dt), orthogonal(model, plan.eps))
+        sampled = with_sampler(flow, minibatch_sampler(config.batch_size))
+        for variant, gd in (("same starts", flow), ("mini-batches", sampled)):
+            follow(config, context, "mixed", objective, gd, model, plan, {"L": BATCH_DEPTH, "variant": variant})
+
+
+def follow(
     config: Config,
-    variant: Literal["population", "mini-batches", "averaged target"],
+    context: Context,
+    name: str,
     objective: Objective,
+    gd,
     model: DeepLinear,
-):
-    """Population flow, fresh mini-batches at every step, or an averaged target; all from orthogonal starts."""
-    start, tx = orthogonal(model, config.eps, 0.1), optax.sgd(config.dt)
-    gd = learner(objective, model, tx, start)
-    match variant:
-        case "averaged target":
-            return ema_target_learner(model, tx, config.ema_decay, start)
-        case "mini-batches":
-            return with_sampler(gd, minibatch_sampler(config.batch_size))
-        case "population":
-            return gd
+    plan: Simulation,
+    where: dict[str, Any],
+) -> None:
+    """Records of every start: which feature is learned first, when each is, and where it ends.
+
+    A feature of which the share that counts as learned lies at or below the start cannot be learned and is dropped; a
+    start from which none is learned has no first feature and is counted apart.
+    """
+    features = VIEWS[name]
+    rho, targets = np.asarray(features.rho), fixed_point(objective, where["L"], np.asarray(features.rho, float))
+    best = {"first has largest rho": int(np.argmax(rho)), "first has largest lambda": int(np.argmax(features.lam))}
+    seen, place = observe(gd, model, features.moments(), range(plan.starts), plan), {"part": f"order {name}", **where}
+    dropped = config.share * targets <= plan.eps
+    note(context, name, objective, "features dropped", 0, dropped.sum(), place)
+    for seed, curves in enumerate(seen):
+        when = np.where(dropped, np.inf, learned_at(curves, plan.times, targets, config.share))
+        learns = bool(np.isfinite(when).any())
+        note(context, name, objective, "nothing learned", seed, not learns, place)
+        note(context, name, objective, "features learned", seed, np.isfinite(when).sum(), place)
+        for feature, t in enumerate(when) if name == "mixed" else ():
+            of = place | {"feature": feature}
+            note(context, name, objective, "time of a feature", seed, t, of)
+            ends = abs(curves[-1, feature] / targets[feature] - 1) < NEAR
+            note(context, name, objective, "ends at its fixed point", seed, ends, of)
+        if learns:
+            first = int(np.argmin(when))
+            for metric, wanted in best.items():
+                note(context, name, objective, metric, seed, first == wanted, place)
+            note(context, name, objective, "first is slow", seed, rho[first] > 0.5, place)
+
+
+NEAR = 0.05
+"""How near to its fixed point a feature has ended there."""
 
 
 def rank_correlations(config: Config, context: Context) -> None:
@@ -256,8 +366,8 @@ def scaled_masked_views(seed: int, d: int) -> tuple[Moments, jax.Array, np.ndarr
 def passes_half(config: Config, objective: Objective, depth: int, d: int, views, seeds) -> np.ndarray:
     """[seeds, dots, d]: whether each direction's norm has passed half of where it ends."""
     model, dots = network(objective, depth, d), 400
-    every = max(1, steps_of(config, objective) // dots)
-    gd = learner(objective, model, optax.sgd(config.dt), orthogonal(model, config.eps, 0.1))
+    every = max(1, beyond(config, objective) // dots)
+    gd = learner(objective, model, optax.sgd(config.dt), orthogonal(model, config.eps))
 
     @jax.jit
     @jax.vmap
@@ -284,17 +394,19 @@ def bottleneck(config: Config, context: Context) -> None:
     for depth in config.simulated_depths:
         for objective in OBJECTIVES:
             model = DeepLinear(4, depth, width=2, reconstructs=objective == "MAE")
-            gd = learner(objective, model, optax.sgd(config.dt), orthogonal(model, config.eps, 0.1))
-            seen = observe(gd, model, features.moments(), seeds, steps_of(config, objective), 100)
+            gd = learner(objective, model, optax.sgd(config.dt), orthogonal(model, config.eps))
+            until = beyond(config, objective) * config.dt
+            plan = Simulation(config.eps, config.dt, until, until / 100, config.replications)
+            seen = observe(gd, model, features.moments(), seeds, plan)
             for seed, curves in zip(seeds, seen, strict=True):
                 kept = curves[-1] ** 2
                 note(context, "dynamic", objective, "slow share kept", seed, kept[slow].sum() / kept.sum(),
                      {"part": "bottleneck", "L": depth})  # fmt: skip
 
 
-def steps_of(config: Config, objective: Objective) -> int:
-    """Steps of a simulation from a random start."""
-    return round((config.until if objective == "JEPA" else config.until_mae) / config.dt)
+def beyond(config: Config, objective: Objective) -> int:
+    """Steps of the simulations beyond the solvable case: masked views and bottlenecks."""
+    return round((config.until / 2 if objective == "JEPA" else config.until_mae / 4) / config.dt)
 
 
 def network(objective: Objective, depth: int, d: int) -> DeepLinear:
@@ -302,14 +414,14 @@ def network(objective: Objective, depth: int, d: int) -> DeepLinear:
     return DeepLinear(d, depth, reconstructs=objective == "MAE")
 
 
-def observe(gd, model: DeepLinear, moments: Moments, seeds, steps: int, dots: int) -> np.ndarray:
-    """[seeds, dots, d]: encoder norms over time of independent runs, one program."""
-    every = max(1, steps // dots)
+def observe(gd, model: DeepLinear, moments: Moments, seeds, plan: Simulation) -> np.ndarray:
+    """[seeds, looks, d]: encoder norms over time of independent runs, one program."""
 
     @jax.jit
     @jax.vmap
     def single(key):
-        return record(gd, encoder_norms(model), every * dots, every)(gd.init(key, moments), moments)[1]
+        run = record(gd, encoder_norms(model), plan.steps, plan.stride)
+        return run(gd.init(key, moments), moments)[1]
 
     return np.asarray(single(seed_keys(list(seeds))))
 
@@ -329,6 +441,7 @@ SYSTEM = System(
     presets=PRESETS,
     run=run,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=(),
     tables=tables,
     figures=figures,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.frames import groups, interval, select
+from experiments.frames import groups, interval, select, values
 from experiments.statistics import Statistic, statistic
 from experiments.style import Palette, captioned, whiskers
 from latent.jepa_linear import OBJECTIVES
@@ -16,9 +16,11 @@ COLOURS = Palette(*OBJECTIVES)
 STATISTICS = (
     Statistic("share", "first has *"),
     Statistic("share", "first is *"),
+    Statistic("share", "nothing learned"),
     Statistic("share", "slow share kept"),
 )
 SHOWN = (
+    "nothing learned",
     "first has largest rho",
     "first has largest lambda",
     "first is slow",
@@ -39,7 +41,22 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         dataset, variant, metric, method, depth = cast(tuple[Any, ...], place)
         cells = rows.setdefault((dataset, variant, metric), {"views": dataset, "run": variant, "quantity": metric})
         cells[f"{method}, L = {depth:g}"] = interval(group["value"].to_numpy(), 2, statistic(STATISTICS, metric=metric))
-    return {"What is learned first, over random starts": pd.DataFrame(list(rows.values())).fillna("–")}
+    made = {
+        "What is learned first, over random starts": pd.DataFrame(list(rows.values())).fillna("–"),
+        "Critical times of two features, by quadrature": pairs(frame),
+    }
+    return {title: table for title, table in made.items() if len(table)}
+
+
+def pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per pair of features and loss: times of the slow (strong) and the fast (weak) one at every depth."""
+    chosen = select(frame, metric="critical time of a pair", kind="theory")
+    rows: dict[tuple[Any, ...], dict[str, str]] = {}
+    for (name, objective, depth), part in groups(chosen, "dataset", "method", "L") if len(chosen) else ():
+        first, second = (values(part, feature=feature)[0] for feature in ("first", "second"))
+        row = rows.setdefault((name, objective), {"features": name, "loss": objective})
+        row[f"L = {depth:g}"] = " / ".join(f"{t:.4g}" if np.isfinite(t) else "none" for t in (first, second))
+    return pd.DataFrame(list(rows.values()))
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Figure]:

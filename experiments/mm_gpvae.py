@@ -28,7 +28,7 @@ from core.datasets import monkey_reach
 from core.learner import seed_keys
 from experiments import mm_gpvae_training as training
 from experiments.frames import interval, select
-from experiments.mm_gpvae_claims import CLAIMS
+from experiments.mm_gpvae_claims import CLAIMS, STATISTICS
 from experiments.mm_gpvae_figures import COLOURS, figures
 from experiments.mm_gpvae_training import Config
 from experiments.system import Context, Published, System
@@ -268,6 +268,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("shared R2", "neural R2", "zoom R2", "rate R2", "bits/spike", "image MSE", "velocity R2"),
     baseline="MM-GPVAE",
     tables=tables,

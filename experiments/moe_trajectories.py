@@ -27,7 +27,7 @@ from core.checks import NonEmpty, checked
 from core.datasets import growth
 from core.kinds import Range
 from core.stats import critical_value, summary
-from experiments.moe_trajectories_claims import CLAIMS
+from experiments.moe_trajectories_claims import CLAIMS, STATISTICS
 from experiments.moe_trajectories_figures import figures, tables
 from experiments.moe_trajectories_published import PUBLISHED
 from experiments.moe_trajectories_replications import Network, replications, simulated
@@ -279,6 +279,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("log L", "accuracy", "entropy", "starts that agree", "-2 log L", "BIC"),
     baseline="finite mixture",
     tables=tables,

@@ -9,10 +9,14 @@ import pandas as pd
 from core.stats import all_of, critical_value, from_error, paired, share, summary, within
 from experiments.frames import groups, select, values
 from experiments.moe_trajectories_published import LOG_L, ONE_CLASS, OPENMX, TWO_CLASSES
+from experiments.statistics import SHARE, Statistic
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
 ENOUGH = 50
 """Replications below which no share or bias is judged."""
+
+
+STATISTICS = tuple(Statistic("share", metric) for metric in ("accuracy", "entropy", "starts that agree"))
 
 
 def open_unless(inside: bool, outside: Sized) -> bool | None:
@@ -157,7 +161,7 @@ def judge_classification(frame: pd.DataFrame) -> Verdict:
     accuracy, entropy = (values(frame, metric=m, **at) for m in ("accuracy", "entropy"))
     if min(len(accuracy), len(entropy)) < ENOUGH:
         return Verdict(None)
-    a, e = summary(accuracy), summary(entropy)
+    a, e = SHARE.of(accuracy), SHARE.of(entropy)
     met = all_of(within(mean.interval, true - 0.005, true + 0.005) for mean, true in ((a, 0.890), (e, 0.692)))
     return Verdict(met, f"accuracy {a.value:.3f}, entropy {e.value:.3f} over {a.n} data sets", a.interval)
 

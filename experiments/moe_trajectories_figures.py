@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 
 from core.stats import critical_value, from_error
 from experiments.frames import groups, interval, select, values
+from experiments.moe_trajectories_claims import STATISTICS
+from experiments.statistics import statistic
 from experiments.style import Palette, captioned
 
 CLASSES = Palette(1, 2, 3)
@@ -81,7 +83,8 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
             "gx2 on class": {"metric": "gating", "covariate": "gx2"},
         }.items():
             found = values(part, **where)
-            row[title] = interval(found) if len(found) else "–"
+            kind = statistic(STATISTICS, metric=where["metric"])
+            row[title] = interval(found, kind=kind) if len(found) else "–"
         if len(part):
             rows.append(row)
     return pd.DataFrame(rows)

@@ -33,7 +33,7 @@ from core.kinds import Range
 from core.learner import seed_keys
 from experiments import pac_invariance_tasks as tasks
 from experiments.frames import interval, select
-from experiments.pac_invariance_claims import CLAIMS, PUBLISHED
+from experiments.pac_invariance_claims import CLAIMS, GENERALIZATION, PUBLISHED, STATISTICS
 from experiments.pac_invariance_figures import COLOURS, figures
 from experiments.settings import Many, Weight
 from experiments.system import Context, System
@@ -395,7 +395,7 @@ def by_set(frame: pd.DataFrame) -> pd.DataFrame:
         for panel in chosen["dataset"].unique():
             values = select(chosen, set=name, dataset=panel)["value"].to_numpy()
             if values.size:
-                rows.setdefault(name, {"set": name})[panel] = interval(values, 1)
+                rows.setdefault(name, {"set": name})[panel] = interval(values, 1, GENERALIZATION)
     return pd.DataFrame(list(rows.values())).fillna("–")
 
 
@@ -440,6 +440,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("accepted sets", "median generalization %", "log mean error", "log worst error"),
     baseline="ERM",
     tables=tables,

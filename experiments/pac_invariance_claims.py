@@ -5,12 +5,17 @@ import pandas as pd
 
 from core.stats import all_of, rank_correlation, share, summary, within
 from experiments.frames import groups, select, values
+from experiments.statistics import Statistic
 from experiments.system import Claim, Published, ShownByRecords, ShownByTest, Verdict
 
 N, M = 45_000, 11
 REPEATS = 10
 """With fewer nothing is judged."""
 MEDIAN = "median generalization %"
+
+GENERALIZATION = Statistic("share", "*generalization*%", whole=100, trials=100)
+"""Shares of a hundred fresh environments, in per cent."""
+STATISTICS = (GENERALIZATION,)
 
 NOTEBOOK: dict[tuple[str, int], tuple[int, ...]] = {
     ("hard + hard", 10_000): (100, 92, 99, 92),
@@ -50,7 +55,7 @@ def judge_soft(frame: pd.DataFrame) -> Verdict:
     share, count = (over_repeats(frame, "soft + soft", metric, N) for metric in (MEDIAN, "accepted sets"))
     if share is None or count is None:
         return Verdict(None)
-    a, b = summary(share), summary(count)
+    a, b = GENERALIZATION.of(share), summary(count)
     met = all_of([within(a.interval, 97), within(b.interval, 11.5, 12.5)])
     text = f"median {a.value:.1f} % [{a.low:.1f}, {a.high:.1f}], {b.value:.2f} sets [{b.low:.2f}, {b.high:.2f}]"
     return Verdict(met, text, a.interval)
@@ -78,7 +83,7 @@ def judge_split(frame: pd.DataFrame) -> Verdict:
     found = sets(frame, "hard + rademacher")
     if found is None:
         return Verdict(None)
-    spans = {name: summary(shares) for name, shares in found.items()}
+    spans = {name: GENERALIZATION.of(shares) for name, shares in found.items()}
     none = [name for name, span in spans.items() if span.value == 0]
     all_ = [name for name, span in spans.items() if span.low >= 95]
     text = "; ".join(f"{name} {span.value:.1f} %" for name, span in spans.items())
@@ -88,7 +93,7 @@ def judge_split(frame: pd.DataFrame) -> Verdict:
 def judge_child(frame: pd.DataFrame) -> Verdict:
     """Item 8d: each set with node 6 holds in 20 to 35 % of flipped environments (intervals inside)."""
     found = sets(frame, "soft + rademacher")
-    chosen = {name: summary(shares) for name, shares in (found or {}).items() if "6" in name}
+    chosen = {name: GENERALIZATION.of(shares) for name, shares in (found or {}).items() if "6" in name}
     if len(chosen) < 4:
         return Verdict(None)
     met = all_of(within(span.interval, 20, 35) for span in chosen.values())
@@ -103,7 +108,7 @@ def judge_erm(frame: pd.DataFrame) -> Verdict:
         shares = over_repeats(frame, "hard + hard", MEDIAN, n, "ERM")
         if shares is None:
             return Verdict(None)
-        spans.append(summary(shares))
+        spans.append(GENERALIZATION.of(shares))
     text = "at N = 10,000 to 45,000: " + ", ".join(f"{span.value:.2f} %" for span in spans)
     return Verdict(all_of(within(span.interval, most=2) for span in spans), text, spans[-1].interval)
 

@@ -19,6 +19,7 @@ from core.records import Scalar
 from experiments.recsae_claims import CLAIMS, PUBLISHED
 from experiments.recsae_config import MAIN_K, PRESETS, SUBJECT, WALKS, Config
 from experiments.recsae_figures import figures, tables
+from experiments.recsae_judges import STATISTICS
 from experiments.recsae_pages import write_browser
 from experiments.recsae_steering import debiasing, steering
 from experiments.recsae_study import concepts, in_place, learned, recovery
@@ -87,6 +88,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("hr@5", "hr@10", "hr@20", "ndcg@10", "ndcg@20", "mrr@10"),
     baseline=SUBJECT,
     tables=tables,

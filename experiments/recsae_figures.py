@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from experiments.frames import curve, groups, interval, select
 from experiments.recsae_config import SUBJECT
+from experiments.recsae_judges import STATISTICS
+from experiments.statistics import statistic
 from experiments.style import Palette, captioned
 
 KINDS = Palette("latents", "neurons", "others", "ranking")
@@ -47,13 +49,18 @@ def along_k(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(k=[float(name.split("k = ")[1].split()[0]) for name in frame["method"]])
 
 
+def shown(metric: str, numbers: np.ndarray) -> str:
+    """A metric over seeds with the interval that is declared for it."""
+    return interval(numbers, kind=statistic(STATISTICS, metric=metric))
+
+
 def wide(frame: pd.DataFrame, rows: tuple[str, ...], metrics: tuple[str, ...]) -> pd.DataFrame:
     """A row per method, a column per metric."""
     cells: dict[Any, dict[str, str]] = {}
     for (*place, metric), part in groups(frame, *rows, "metric"):
         if metric in metrics:
             numbers = part["value"].to_numpy()
-            text = f"{numbers.mean():,.0f}" if metric.startswith("units") else interval(numbers)
+            text = f"{numbers.mean():,.0f}" if metric.startswith("units") else shown(metric, numbers)
             cells.setdefault(tuple(place), dict(zip(rows, place, strict=True)))[metric] = text
     order = [*rows, *metrics]
     table = pd.DataFrame(list(cells.values())).astype(object).fillna("–")
@@ -68,7 +75,7 @@ def long(frame: pd.DataFrame, coordinates: tuple[str, ...]) -> pd.DataFrame:
     for (dataset, method, metric, *at), part in groups(told, "dataset", "method", "metric", *known):
         place = ", ".join(f"{name} {value}" for name, value in zip(known, at, strict=True) if value != "")
         row = {"method": method, "measured": metric, "at": place or "–"}
-        cells.setdefault((method, metric, place), row)[dataset] = interval(part["value"].to_numpy())
+        cells.setdefault((method, metric, place), row)[dataset] = shown(metric, part["value"].to_numpy())
     return pd.DataFrame(list(cells.values())).astype(object).fillna("–")
 
 

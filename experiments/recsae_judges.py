@@ -1,17 +1,29 @@
 """Judgements of RecSAE's claims from records."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from core.stats import all_of, summary, within
+from core.stats import Summary, all_of, summary, within
 from experiments import frames
 from experiments.frames import select
 from experiments.recsae_config import MAIN_K, PAPER_K, SUBJECT, WALKS
+from experiments.statistics import Statistic, statistic
 from experiments.system import Verdict
 
+STATISTICS = (
+    *(Statistic("deterministic", method=name, dataset="amazon_beauty") for name in ("Popularity", "Item-kNN")),
+    *(
+        Statistic("share", metric)
+        for metric in (
+            *("hr@?", "hr@??", "ndcg@*", "mrr@*", "dead", "coherence*", "interpretable", "f1", "precision", "recall"),
+            *("significant", "groups recovered", "share of *", "latents whose *", "sign test *"),
+        )
+    ),
+)
 Judge = Callable[[pd.DataFrame], Verdict]
 BEAUTY = "amazon_beauty"
 LEAST_SEEDS = 3
@@ -29,6 +41,11 @@ def by_seed(frame: pd.DataFrame, **where) -> pd.Series:
         if coordinate in frame and coordinate not in where:
             frame = frame.loc[frame[coordinate].isna()]
     return frames.by_seed(frame, **where)
+
+
+def of(metric: str, values: pd.Series, trials: int = 1) -> Summary:
+    """A metric over seeds with the interval that is declared for it."""
+    return dataclasses.replace(statistic(STATISTICS, metric=metric), trials=trials).of(values.to_numpy())
 
 
 def compared(frame: pd.DataFrame, better: str, worse: str, *, least: float = 0.0, **where) -> Verdict:
@@ -52,7 +69,7 @@ def judge_accuracy(frame: pd.DataFrame) -> Verdict:
     values = by_seed(frame, dataset=BEAUTY, method=SUBJECT, metric="hr@10")
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
-    found = summary(values.to_numpy())
+    found = of("hr@10", values)
     words = f"HR@10 {found.value:.4f} ({found.n} seeds)"
     return Verdict(within(found.interval, 0.06, 0.09), words, found.interval)
 
@@ -123,7 +140,8 @@ def judge_shuffled(frame: pd.DataFrame) -> Verdict:
     values = by_seed(frame, dataset=BEAUTY, method="latents, shuffled", metric="interpretable", part="concepts")
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
-    found = summary(values.to_numpy())
+    units = by_seed(frame, dataset=BEAUTY, method="latents, shuffled", metric="units judged", part="concepts")
+    found = of("interpretable", values, trials=int(units.min()) if len(units) else 1)
     return Verdict(within(found.interval, most=0.05), f"{found.value:.1%} of shuffled latents", found.interval)
 
 
@@ -172,6 +190,6 @@ def judge_recovery(frame: pd.DataFrame) -> Verdict:
     values = by_seed(frame, dataset=WALKS, method=latents(RECOVERY_K), metric="groups recovered", part="recovery")
     if len(values) < LEAST_SEEDS:
         return Verdict(None)
-    found = summary(values.to_numpy())
+    found = of("groups recovered", values)
     words = f"{found.value:.1%} of the groups ({found.n} seeds)"
     return Verdict(within(found.interval, 0.8), words, found.interval)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from experiments import rep4ex_extrapolation as extrapolation
 from experiments import rep4ex_identification as identification
 from experiments import rep4ex_robustness as robustness
-from experiments.rep4ex_claims import CLAIMS
+from experiments.rep4ex_claims import CLAIMS, STATISTICS
 from experiments.rep4ex_confirmation import confirmation
 from experiments.rep4ex_cost import cost
 from experiments.rep4ex_figures import COLOURS, figures, tables
@@ -51,6 +51,7 @@ SYSTEM = System(
     presets=PRESETS,
     run=run,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=("R^2", "MCC", "MSE of E[Y|do(a)]", "MSE of E[Y|X,do(a)]"),
     baseline="AE-Vanilla",
     tables=tables,

@@ -11,8 +11,10 @@ from core.stats import Summary, paired, share, within
 from experiments import judging
 from experiments.frames import by_seed, select, values
 from experiments.judging import Quantity
+from experiments.statistics import Statistic
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
+STATISTICS = (Statistic("share", "MCC"),)
 SEEDS = 5
 """With fewer nothing is judged; of medians with fewer than six."""
 LEVEL = 0.95

@@ -5,8 +5,10 @@ import pandas as pd
 
 from core.stats import all_of, summary, within
 from experiments.frames import by_seed, groups, select, values
+from experiments.statistics import Statistic
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
+STATISTICS = tuple(Statistic("share", metric) for metric in ("features above .9", "dead"))
 SEEDS = 2
 """Fewest seeds from which anything is judged."""
 

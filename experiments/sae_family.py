@@ -19,7 +19,7 @@ import pandas as pd
 
 from core.datasets import shakespeare
 from experiments.frames import groups, interval, select
-from experiments.sae_claims import CLAIMS
+from experiments.sae_claims import CLAIMS, STATISTICS
 from experiments.sae_config import PRESETS, Config
 from experiments.sae_cost import cost
 from experiments.sae_decoder import language_model
@@ -32,6 +32,7 @@ from experiments.sae_planted import (
     sweep_methods,
     sweep_part,
 )
+from experiments.statistics import statistic
 from experiments.system import Context, Published, System
 
 Part = Callable[[Config, Context, list[int]], None]
@@ -92,7 +93,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
             for metric, digits in TABLE.items():
                 numbers = select(part, metric=metric)["value"].to_numpy()
                 if len(numbers):
-                    cells[metric] = interval(numbers, digits)
+                    cells[metric] = interval(numbers, digits, statistic(STATISTICS, metric=metric))
             rows.append(cells)
         if rows:
             out[title] = pd.DataFrame(rows).astype(object).fillna("–")
@@ -112,6 +113,7 @@ SYSTEM = System(
     run=run,
     published=PUBLISHED,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=(),
     tables=tables,
     figures=figures,

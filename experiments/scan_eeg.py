@@ -26,7 +26,7 @@ from core.bench import first_call
 from core.learner import with_sampler
 from core.loop import runs_at_once, scan_steps
 from experiments import scan_eeg_real as real
-from experiments.scan_eeg_claims import CLAIMS
+from experiments.scan_eeg_claims import CLAIMS, STATISTICS
 from experiments.scan_eeg_classification import classification
 from experiments.scan_eeg_concepts import concepts
 from experiments.scan_eeg_denoising import denoising
@@ -114,6 +114,7 @@ SYSTEM = System(
     presets=PRESETS,
     run=run,
     claims=CLAIMS,
+    statistics=STATISTICS,
     metrics=(*eeg.LABELS, "balanced accuracy"),
     baseline="LPP difference + LR",
     tables=tables,

@@ -11,8 +11,20 @@ from core.stats import within
 from experiments import judging
 from experiments.frames import groups, select, values
 from experiments.judging import Quantity
+from experiments.statistics import SHARE, Statistic, statistic
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
+from latent.scan_eeg import LABELS
 
+UCI, SMNI, STOP = "UCI ERPs", "SMNI trials", "stop-signal ERPs"
+STATISTICS = (
+    Statistic("balanced share", "balanced accuracy", dataset=UCI, over="person"),
+    *(Statistic("share", "balanced accuracy", dataset=name, over="person") for name in (SMNI, STOP)),
+    *(Statistic("share", label) for label in (*LABELS, "balanced accuracy")),
+    *(Statistic("share", metric) for metric in ("marker is carrier*", "carrier in top two*", "mean accuracy")),
+    Statistic("mean", "correlation with other trials", over="person"),
+)
+PEOPLE = 20
+"""With fewer nothing is judged of recordings."""
 SEEDS = 3
 """At fewer seeds nothing is judged."""
 REFERENCE = 8.0
@@ -45,7 +57,7 @@ def judge_equals_lpp(frame: pd.DataFrame) -> Verdict:
 def judge_chance(frame: pd.DataFrame) -> Verdict:
     """Item 5c: a label that nothing depends on."""
     found = values(frame, dataset="simulated", method="beta-VAE + LR", metric="random")
-    return decided(Quantity("random label", found, 0.43, 0.57))
+    return decided(Quantity("random label", found, 0.43, 0.57, SHARE))
 
 
 def denoised(frame: pd.DataFrame, source: str, form: str) -> np.ndarray:
@@ -101,7 +113,8 @@ def judge_udr_of_betas(frame: pd.DataFrame) -> Verdict:
 def judge_markers(frame: pd.DataFrame) -> Verdict:
     """Item 8a: in most models the marker is the carrier (shares over models, intervals over seeds)."""
     return decided(*[
-        Quantity(f"{label}: share of models", by_beta(frame, f"marker is carrier: {label}", REFERENCE, "markers"), 0.5)
+        Quantity(f"{label}: share of models", by_beta(frame, f"marker is carrier: {label}", REFERENCE, "markers"), 0.5,
+                 statistic=SHARE)
         for label in ("depression", "sex")
     ])  # fmt: skip
 
@@ -136,22 +149,13 @@ def judge_new_label(frame: pd.DataFrame) -> Verdict:
 
 def judge_uci(frame: pd.DataFrame) -> Verdict:
     """Item 11: repeated cross-validation; the interval is over people, whom the repetitions share."""
-    rows = select(frame, dataset="UCI ERPs", metric="balanced accuracy")
+    rows = select(frame, dataset=UCI, metric="balanced accuracy")
     rows = rows.loc[rows["method"].str.startswith("beta-VAE-10")] if len(rows) else rows
-    if len(rows) < 10:
+    if "class" not in rows or len(rows) < PEOPLE:
         return Verdict(None)
-    hits = select(frame, dataset="UCI ERPs", metric="share of hits")
-    hits = hits.loc[hits["method"].str.startswith("beta-VAE-10")] if len(hits) else hits
-    if not len(hits):
-        return Verdict(None)
-    mean = float(rows["value"].to_numpy(float).mean())
-    half = (
-        1.96
-        / 2
-        * sum(part["value"].to_numpy(float).var(ddof=1) / len(part) for _, part in groups(hits, "group")) ** 0.5
-    )
-    interval = mean - half, mean + half
-    return Verdict(within(interval, 0.6), f"balanced accuracy {mean:.3f} over {len(rows)} repetitions", interval)
+    found = statistic(STATISTICS, UCI, metric="balanced accuracy").of(rows["value"].to_numpy(), list(rows["class"]))
+    text = f"balanced accuracy {found.value:.3f} over {found.n} people"
+    return Verdict(within(found.interval, 0.6), text, found.interval)
 
 
 def judge_one_program(frame: pd.DataFrame) -> Verdict:

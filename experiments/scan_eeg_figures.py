@@ -9,8 +9,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.stats import summary
 from experiments.frames import groups, interval, select, values
+from experiments.scan_eeg_claims import STATISTICS
+from experiments.statistics import statistic
 from experiments.style import Palette, captioned, whiskers
 from latent.scan_eeg import CONDITIONS, FACTORS, LABELS, OPERATORS
 
@@ -55,17 +56,19 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {title: table for title, table in made.items() if len(table)}
 
 
-def _seed_means(frame: pd.DataFrame) -> str:
+def _shown(frame: pd.DataFrame) -> str:
+    """A metric with the interval that is declared for it, over means of each seed or person."""
     if not len(frame):
         return "–"
-    return interval(np.array([part["value"].mean() for _, part in groups(frame, "seed")]))
+    kind = statistic(STATISTICS, metric=str(frame["metric"].iloc[0]))
+    return interval(np.array([part["value"].mean() for _, part in groups(frame, kind.over)]), kind=kind)
 
 
 def by_beta(frame: pd.DataFrame) -> pd.DataFrame:
     """What becomes of the models as beta grows."""
     pool = select(frame, part="pool")
     return pd.DataFrame([
-        {"beta": f"{beta:g}", **{metric: _seed_means(select(rows, metric=metric)) for metric in BY_BETA}}
+        {"beta": f"{beta:g}", **{metric: _shown(select(rows, metric=metric)) for metric in BY_BETA}}
         for (beta,), rows in (groups(pool, "beta") if len(pool) else ())
     ])  # fmt: skip
 
@@ -79,7 +82,7 @@ def denoising(frame: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(source=rows["dataset"] + ": " + sources)
     return pd.DataFrame([
         {"of": source, "method": method,
-         **{form: _seed_means(select(part, form=form)) for form in ("whole", "less grand mean")}}
+         **{form: _shown(select(part, form=form)) for form in ("whole", "less grand mean")}}
         for (source, method), part in groups(rows, "source", "method")
     ])  # fmt: skip
 
@@ -89,7 +92,7 @@ def markers(frame: pd.DataFrame) -> pd.DataFrame:
     rows = select(frame, part="markers", beta=REFERENCE)
     return pd.DataFrame([
         {"label": label, **{
-            words: _seed_means(select(rows, metric=f"{words}: {label}"))
+            words: _shown(select(rows, metric=f"{words}: {label}"))
             for words in ("marker is carrier", "carrier in top two")
         }}
         for label in (LABELS if len(rows) else ()) if label != "random"
@@ -101,7 +104,7 @@ def recombination(frame: pd.DataFrame) -> pd.DataFrame:
     rows = select(frame, part="recombination")
     return pd.DataFrame([
         {"operator": operator, "method": method,
-         **{metric: _seed_means(select(rows, operator=operator, method=method, metric=metric))
+         **{metric: _shown(select(rows, operator=operator, method=method, metric=metric))
             for metric in ("divergence from concept", "RMS from mean ERP")}}
         for operator in (OPERATORS if len(rows) else ())
         for method in ("recombination", "first concept", "SCAN's concept")
@@ -146,7 +149,7 @@ def accuracies(frame: pd.DataFrame) -> Figure:
             colour = COLOURS[_family(method)]
             axis.plot(numbers, np.full(len(numbers), place), ".", color=colour, alpha=0.5)
             if len(numbers) > 1:
-                s = summary(numbers)
+                s = statistic(STATISTICS, metric=label).of(numbers)
                 axis.errorbar(s.value, place, xerr=whiskers(s), color=colour, marker="s", markersize=4, capsize=2)
         axis.axvline(0.5, color="black", linewidth=0.6, linestyle=":")
         axis.set_xlim(0.35, 1.0)

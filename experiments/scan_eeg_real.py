@@ -1,13 +1,14 @@
 """The public recordings of ``scan_eeg``: people, conditions and single trials, always with held-out people."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
@@ -16,6 +17,7 @@ from core.fit import fit
 from core.learner import Params, replicate_seeds, with_sampler
 from core.loop import runs_at_once
 from experiments import scan_eeg_baselines as baselines
+from experiments.scan_eeg_claims import SMNI, STOP, UCI
 from experiments.scan_eeg_settings import Config
 from experiments.scan_eeg_worlds import reconstructed
 from experiments.system import Context
@@ -26,7 +28,6 @@ CHANNELS = ("FZ", "PZ", "OZ")
 WINDOWS = ((8, 16), (16, 24), (24, 40), (40, 64))
 """In bins of 15.6 ms."""
 FOLDS = 5
-UCI, SMNI, STOP = "UCI ERPs", "SMNI trials", "stop-signal ERPs"
 
 
 def parts(context: Context) -> dict[str, Any]:
@@ -108,16 +109,32 @@ def people(config: Config, context: Context) -> None:
         hits = np.zeros((config.repetitions, len(y)))
         for k, (_, test) in enumerate(splits):
             hits[k // FOLDS, test] = found[k] == y[test]
-        for repetition, row in enumerate(hits):
-            value = float(np.mean([row[y == 0].mean(), row[y == 1].mean()]))
-            context.record(dataset=UCI, method=name, metric="balanced accuracy", seed=repetition, value=value)
-        for person, share in enumerate(hits.mean(0)):
-            context.record(dataset=UCI, method=name, metric="share of hits", seed=0, value=float(share), part="people",
-                           person=person, group=int(y[person]))  # fmt: skip
+        note_people(context, UCI, name, "balanced accuracy", dict(enumerate(hits.mean(0))), y)
+
+
+def note_people(
+    context: Context,
+    dataset: str,
+    method: str,
+    metric: str,
+    by_person: Mapping[int, float],
+    classes: Any = None,
+    **place: str,
+) -> None:
+    """A number of each held-out person: people are repeated, not folds nor repetitions of a cross-validation."""
+    for person, value in by_person.items():
+        place_of = place if classes is None else {**place, "class": int(classes[person])}
+        context.record(dataset=dataset, method=method, metric=metric, seed=0, value=float(value), person=int(person),
+                       **place_of)  # fmt: skip
+
+
+def means_by_person(values: Num[np.ndarray, " n"], person: Int[np.ndarray, " n"]) -> dict[int, float]:
+    """The mean of each person's values."""
+    return {int(one): float(np.mean(values[person == one])) for one in np.unique(person)}
 
 
 def conditions(config: Config, context: Context) -> None:
-    """Failed or successful stop, from one average each of held-out people."""
+    """Failed or successful stop, from one average each of held-out people, so that a person's accuracy is balanced."""
     data = erp.stop_signal(context.data_dir)
     count = len(data.erp)
     wanted, measured = np.linspace(0, 1000, 256), np.linspace(0, 1000, 501)
@@ -132,8 +149,8 @@ def conditions(config: Config, context: Context) -> None:
             "beta-VAE-10 + LR": (z[k][train], z[k][test]),
             "PCA-5 + LR": baselines.pca(flat[train], flat[test], 5),
         }.items():
-            value = baselines.accuracy("LR", a, y[train], b, y[test])
-            context.record(dataset=STOP, method=name, metric="balanced accuracy", seed=k, value=value)
+            hits = baselines.predicted("LR", a, y[train], b) == y[test]
+            note_people(context, STOP, name, "balanced accuracy", means_by_person(hits, person[test]))
 
 
 def trials(config: Config, context: Context) -> None:
@@ -157,10 +174,10 @@ def trials(config: Config, context: Context) -> None:
         for (name, y), (form, mean) in (
             (m, f) for m in methods.items() for f in (("whole", 0), ("less grand mean", grand))
         ):
-            value = float(eeg.waveform_correlation(jnp.asarray(y - mean), jnp.asarray(others - mean)).mean())
-            context.record(dataset=SMNI, method=name, metric="correlation with other trials", seed=k, value=value,
-                           part="denoising", form=form)  # fmt: skip
-        decode_match(context, vae, model, x, groups, train, test, k)
+            found = np.asarray(eeg.waveform_correlation(jnp.asarray(y - mean), jnp.asarray(others - mean)))
+            by_person = means_by_person(found, np.repeat(groups[test, 0], x.shape[1]))
+            note_people(context, SMNI, name, "correlation with other trials", by_person, part="denoising", form=form)
+        decode_match(context, vae, model, x, groups, train, test)
 
 
 def by_person_and_condition(
@@ -195,20 +212,20 @@ def _means(vae: eeg.BetaVae, params: Params, x):
     return posterior.mean
 
 
-def decode_match(
-    context: Context, vae, model: Params, x: np.ndarray, groups: np.ndarray, train, test, fold: int
-) -> None:
+def decode_match(context: Context, vae, model: Params, x: np.ndarray, groups: np.ndarray, train, test) -> None:
     """Whether the second picture matched the first, from single trials of held-out people."""
 
     def rows(chosen):
         chosen = chosen[groups[chosen, 1] > 0]
-        return x[chosen].reshape(-1, *x.shape[2:]), np.repeat(groups[chosen, 1] - 1, x.shape[1])
+        labels, people = np.repeat(groups[chosen, 1] - 1, x.shape[1]), np.repeat(groups[chosen, 0], x.shape[1])
+        return x[chosen].reshape(-1, *x.shape[2:]), labels, people
 
-    (a, y), (b, truth) = rows(train), rows(test)
+    (a, y, _), (b, truth, person) = rows(train), rows(test)
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     for name, (one, other) in {
         "beta-VAE-10 + LR": (np.asarray(_means(vae, model, a), float), np.asarray(_means(vae, model, b), float)),
         "PCA-30 + LR": baselines.pca(flat_a, flat_b, min(30, len(flat_a))),
     }.items():
-        value = balanced_accuracy_score(truth, baselines.predicted("LR", one, y, other))
-        context.record(dataset=SMNI, method=name, metric="balanced accuracy", seed=fold, value=float(value))
+        guess = baselines.predicted("LR", one, y, other)
+        found = {p: balanced_accuracy_score(truth[person == p], guess[person == p]) for p in np.unique(person).tolist()}
+        note_people(context, SMNI, name, "balanced accuracy", found)

@@ -146,7 +146,8 @@ def mean_share(
 
     Where all are 0 or 1 they are trials, see :func:`share`. Else Clopper and Pearson's limits at the effective number
     of trials, mean (1 - mean) / variance of the mean, with the correction for its own degrees of freedom (Korn and
-    Graubard, Survey Methodology 1998). Where all are equal, as many trials as there were, at least one for each share.
+    Graubard, Survey Methodology 1998). Where all are 0 or all are the whole, as many trials as there were, at least one
+    for each share; for other equal numbers see :func:`of_equal_values`.
 
     Args:
       values: a share per repetition.
@@ -169,6 +170,9 @@ def mean_share(
         return found._replace(value=found.value * whole, low=found.low * whole, high=found.high * whole)
     if x.size == 1:
         return unknown(float(x[0]) * whole, 1, level, kind)
+    if np.ptp(x) <= TOLERANCE and 0 < x[0] < 1:
+        found = of_equal_values(float(x[0]), x.size, level, kind)
+        return found._replace(value=found.value * whole, low=found.low * whole, high=found.high * whole)
     p, error = float(np.mean(x)), float(np.std(x, ddof=1)) / math.sqrt(x.size)
     low, high = limits_of_share(p, error, x.size * trials, x.size - 1, level)
     return Summary(p * whole, low * whole, high * whole, x.size, level, f"{kind}, effective trials", error * whole)

@@ -10,8 +10,10 @@ from experiments.counterfactuals import digits
 from experiments.counterfactuals.scores import DATASET
 from experiments.counterfactuals.strokes import DIFFAE, LABELS, MAIN, PROPAGATED, WEAK_GAMMA
 from experiments.frames import interval, select, values
+from experiments.statistics import Statistic
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
+STATISTICS = tuple(Statistic("share", metric) for metric in ("digits kept*", "accuracy"))
 SEEDS = 3
 """At fewer seeds nothing is judged of strokes."""
 

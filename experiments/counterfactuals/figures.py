@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.counterfactuals import digits
-from experiments.counterfactuals.claims import unguided
+from experiments.counterfactuals.claims import STATISTICS, unguided
 from experiments.counterfactuals.scores import DATASET, VARIABLES
 from experiments.counterfactuals.strokes import MAIN, WEAK_GAMMA
 from experiments.frames import groups, interval, select, values
+from experiments.statistics import statistic
 from experiments.style import Palette, captioned
 
 WORLDS = ("pendulum", "circuit")
@@ -65,7 +66,7 @@ def real(frame: pd.DataFrame) -> pd.DataFrame:
     part = select(frame, dataset=digits.DATASET)
     part = part.loc[part["metric"] != "picture"]
     rows = [
-        {"method": method, "metric": metric, "value": interval(values(each))}
+        {"method": method, "metric": metric, "value": interval(values(each), kind=statistic(STATISTICS, metric=metric))}
         for (method, metric), each in groups(part, "method", "metric")
     ]
     return pd.DataFrame(rows)

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.stats import summary
 from experiments.frames import select
 from experiments.graph_recommenders.config import (
     BASELINE,
@@ -20,7 +19,8 @@ from experiments.graph_recommenders.config import (
     VALIDATED,
     noisy,
 )
-from experiments.graph_recommenders.judges import curve, finals
+from experiments.graph_recommenders.judges import STATISTICS, curve, finals
+from experiments.statistics import MEAN, SHARE, Statistic, statistic
 from experiments.style import Palette, captioned, plain_log, whiskers
 
 LABELS = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
@@ -67,7 +67,7 @@ def validated(frame: pd.DataFrame, dataset: str) -> Figure | None:
     left.legend(fontsize=8, frameon=False)
     for place, name in enumerate(names):
         values = finals(frame, dataset, name, VALIDATED).to_numpy()
-        found, colour = summary(values), COLOURS[name]
+        found, colour = statistic(STATISTICS, dataset, name, VALIDATED).of(values), COLOURS[name]
         right.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
         right.errorbar(found.value, place, xerr=whiskers(found), fmt="s", ms=4, color=colour, capsize=3)
     right.set_yticks(range(len(names)), names)
@@ -111,7 +111,7 @@ def ablation(frame: pd.DataFrame) -> Figure | None:
         return None
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    _bars(axes, values)
+    _bars(axes, values, SHARE)
     axes.set(xlabel="NDCG@20", title="Ablation on simulated intents")
     return figure
 
@@ -152,9 +152,9 @@ def by_degree(frame: pd.DataFrame, dataset: str) -> Figure | None:
     return figure
 
 
-def _bars(axes: Axes, values: Mapping[str, Iterable[float]]) -> None:
+def _bars(axes: Axes, values: Mapping[str, Iterable[float]], kind: Statistic = MEAN) -> None:
     """Horizontal bars of means with intervals, the first on top."""
-    found = [summary(np.asarray(list(v))) for v in values.values()]
+    found = [kind.of(list(v)) for v in values.values()]
     colours = [COLOURS[name] for name in values]
     axes.barh(
         range(len(found)), [f.value for f in found], xerr=whiskers(*found), color=colours, ecolor="0.2", capsize=3

@@ -7,7 +7,7 @@ import pandas as pd
 from core.stats import all_of, paired, summary, within
 from experiments.frames import by_seed
 from experiments.influence.figures import COST as COST_RECORDS
-from experiments.influence.figures import DECODERS
+from experiments.influence.figures import DECODERS, of
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 
 PARITY = "tests/interp/test_ekfac_parity.py::"
@@ -99,7 +99,7 @@ def judge_mislabelled(frame: pd.DataFrame) -> Verdict:
     found = difference(frame, "mislabelled digits", "AUC", "EK-FAC", "loss", 5)
     if found is None:
         return Verdict(None)
-    auc = summary(by_seed(frame, dataset="mislabelled digits", metric="AUC", method="EK-FAC").to_numpy())
+    auc = of("AUC", by_seed(frame, dataset="mislabelled digits", metric="AUC", method="EK-FAC").to_numpy())
     text = f"AUC {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]; minus that of the loss {found.value:+.3f}"
     return Verdict(all_of([auc.value > 0.85, within(found.interval, 0)]), text, found.interval)
 
@@ -114,7 +114,7 @@ def of_largest(frame: pd.DataFrame, metric: str, least: int = 3):
     """Summary of a metric of the largest decoder, or None."""
     names = decoders(frame)
     values = by_seed(frame, dataset=DECODERS, method=names[-1] if names else "", metric=metric)
-    return summary(values.to_numpy()) if len(values) >= least else None
+    return of(metric, values.to_numpy()) if len(values) >= least else None
 
 
 def judge_recall(frame: pd.DataFrame) -> Verdict:

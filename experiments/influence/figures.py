@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from core.stats import summary
+from core.stats import Summary, summary
 from experiments.frames import by_seed, select
+from experiments.statistics import Statistic, statistic
 from experiments.style import Palette, captioned, whiskers
 
 METHODS = (
@@ -21,10 +22,25 @@ COLOURS = Palette(*COSTLY, *(name for name in METHODS if name not in COSTLY))
 ORDERS = Palette("token overlap of the top", "recall of same-order statements")
 
 
-def cell(values: np.ndarray) -> str:
-    """A mean with its interval."""
-    found = summary(values)
-    return f"{found.value:.3g}" if found.n < 2 else f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+STATISTICS = tuple(
+    Statistic("share", metric)
+    for metric in (
+        *("AUC", "recall of *", "filter's recall *", "share of *", "token overlap *"),
+        *("attribution on the object", "attribution on the object, evenly spread"),
+    )
+)
+
+
+def of(metric: str, values: np.ndarray) -> Summary:
+    """A metric over seeds with the interval that is declared for it."""
+    return statistic(STATISTICS, metric=metric).of(values)
+
+
+def cell(metric: str, values: np.ndarray) -> str:
+    """A number with its interval."""
+    found = of(metric, values)
+    text = f"{found.value:.3g}"
+    return f"{text} [{found.low:.3g}, {found.high:.3g}]" if found.high > found.low else text
 
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -51,7 +67,9 @@ def _pivot(frame: pd.DataFrame, rows: str, columns: list[str], order: tuple[str,
     cells: dict[Any, dict[str, str]] = {}
     for place, group in frame.groupby([rows, *columns], sort=False):
         row, *column = cast(tuple[Any, ...], place)
-        cells.setdefault(row, {rows: row})[": ".join(column)] = cell(group["value"].to_numpy())
+        cells.setdefault(row, {rows: row})[": ".join(column)] = cell(
+            str(group["metric"].iloc[0]), group["value"].to_numpy()
+        )
     known = [name for name in order if name in cells] + [name for name in cells if name not in order]
     return pd.DataFrame([cells[name] for name in known]).fillna("–")
 
@@ -164,7 +182,7 @@ def overlap(frame: pd.DataFrame) -> Figure:
     for metric in ORDERS:
         chosen = select(frame, metric=metric)
         widths = sorted(chosen["width"].unique())
-        stats = [summary(chosen.loc[chosen["width"] == width, "value"].to_numpy()) for width in widths]
+        stats = [of(metric, chosen.loc[chosen["width"] == width, "value"].to_numpy()) for width in widths]
         errors = whiskers(*stats)
         axis.errorbar(
             widths, [s.value for s in stats], errors, color=ORDERS[metric], marker="o", label=metric, capsize=2
@@ -181,7 +199,7 @@ def layers(frame: pd.DataFrame) -> Figure:
     """
     chosen = select(frame, metric="share of influence")
     names = sorted(chosen["layer"].unique())
-    stats = [summary(chosen.loc[chosen["layer"] == name, "value"].to_numpy()) for name in names]
+    stats = [of("share of influence", chosen.loc[chosen["layer"] == name, "value"].to_numpy()) for name in names]
     figure = Figure(figsize=(5.4, 3.0), layout="constrained")
     axis = figure.subplots()
     axis.bar(names, [s.value for s in stats], yerr=whiskers(*stats), color=COLOURS["EK-FAC"])

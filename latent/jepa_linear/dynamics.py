@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from core.checks import Count, Fraction, NonNegative, Positive, checked
+from core.errors import ConfigError
 from core.learner import (
     GradientLearner,
     Learner,
@@ -46,6 +48,11 @@ class DeepLinear(nn.Module):
 
     def setup(self):
         """Declares the matrices."""
+        if min(self.d, self.depth) < 1 or not 1 <= (self.width or self.d) <= self.d:
+            raise ConfigError(
+                f"DeepLinear takes d, depth and width of at least 1 and width of at most d, not d = {self.d}, "
+                f"depth = {self.depth}, width = {self.width}"
+            )
         k = self.width or self.d
         shapes = [(self.d, self.d)] * (self.depth - 1) + [(k, self.d)]
         self.layers = [self.param(f"w{i + 1}", self.kernel_init, shape) for i, shape in enumerate(shapes)]
@@ -72,6 +79,7 @@ def reconstruction(w, v, moments: Moments) -> Float[Array, ""]:
 InitParams = Callable[[Any, Moments], Params]
 
 
+@checked
 def learner(
     objective: Objective, model: DeepLinear, tx: optax.GradientTransformation, init_params: InitParams | None = None
 ) -> GradientLearner:
@@ -82,7 +90,14 @@ def learner(
       model: the networks; ``reconstructs`` must fit the objective.
       tx: ``optax.sgd(dt)`` follows the gradient flow in steps of dt.
       init_params: ``(key, moments) -> params``; the model's own if None.
+
+    Raises:
+      ConfigError: where the model does not fit the objective.
     """
+    if model.reconstructs != (objective == "MAE"):
+        raise ConfigError(
+            f"learner: {objective} needs a model with reconstructs={objective == 'MAE'}, not {model.reconstructs}"
+        )
 
     def loss(params, key, moments: Moments):
         w, v = _matrices(model, params)
@@ -96,8 +111,9 @@ def _matrices(model: DeepLinear, params: Params) -> tuple[Float[Array, "k d"], F
     return w, v
 
 
+@checked
 def ema_target_learner(
-    model: DeepLinear, tx: optax.GradientTransformation, decay: float, init_params: InitParams | None = None
+    model: DeepLinear, tx: optax.GradientTransformation, decay: Fraction, init_params: InitParams | None = None
 ) -> Learner:
     """JEPA whose target encoder is the product of averaged layers: bar W_l <- decay bar W_l + (1 - decay) W_l.
 
@@ -122,19 +138,22 @@ def ema_target_learner(
     return Learner(init, update)
 
 
-def minibatch_sampler(size: int) -> Callable[[Moments, Any, Any], Moments]:
+@checked
+def minibatch_sampler(size: Count) -> Callable[[Moments, Any, Any], Moments]:
     """A ``sample(data, key, step)`` for :func:`core.learner.with_sampler`: moments of ``size`` fresh pairs."""
     return lambda moments, key, step: sample_moments(moments, stream(key, Stream.EXAMPLES, step), size)
 
 
-def aligned(model: DeepLinear, eps: float | Array) -> InitParams:
+@checked
+def aligned(model: DeepLinear, eps: Positive) -> InitParams:
     """Every matrix eps^(1/L) I: balanced, aligned with any basis; the encoder starts at eps I."""
     return lambda key, moments: {
         "params": jax.tree.map(lambda leaf: eps ** (1 / model.depth) * jnp.eye(*leaf.shape), _shapes(model))
     }
 
 
-def orthogonal(model: DeepLinear, eps: float | Array, spread: float = 0.0) -> InitParams:
+@checked
+def orthogonal(model: DeepLinear, eps: Positive, spread: NonNegative = 0.0) -> InitParams:
     """Every matrix eps^(1/L) exp(spread n) times a random orthogonal one, n standard normal per matrix.
 
     No spread is balanced, V^T V = W_L W_L^T and so on down, but aligned with no basis.
@@ -148,7 +167,8 @@ def orthogonal(model: DeepLinear, eps: float | Array, spread: float = 0.0) -> In
     return _independent(model, draw)
 
 
-def gaussian(model: DeepLinear, scale: float | Array) -> InitParams:
+@checked
+def gaussian(model: DeepLinear, scale: Positive) -> InitParams:
     """Every entry normal with standard deviation scale / sqrt(d)."""
     return _independent(model, lambda key, shape: scale / model.d**0.5 * jax.random.normal(key, shape))
 
@@ -166,13 +186,19 @@ def _shapes(model: DeepLinear):
     return jax.eval_shape(model.init, jax.random.key(0))["params"]
 
 
+@checked
 def record(
-    learner: LearnerLike, observe: Callable[[Any], Array], steps: int, every: int
+    learner: LearnerLike, observe: Callable[[Any], Array], steps: Count, every: Count
 ) -> Callable[[Any, Any], tuple[Any, Array]]:
     """``(state, batch) -> (state, observations)``: runs ``steps`` updates and observes before each ``every``-th.
 
     Memory does not depend on ``every``.
+
+    Raises:
+      ConfigError: where there are fewer steps than ``every``, so that nothing would be observed.
     """
+    if steps < every:
+        raise ConfigError(f"record: steps is {steps}, fewer than every = {every}: nothing would be observed")
 
     def run(state, batch):
         def leg(state, _):
@@ -184,6 +210,7 @@ def record(
     return run
 
 
+@checked
 def encoder_norms(model: DeepLinear, basis: Float[Array, "d d"] | None = None) -> Callable[[State], Float[Array, " d"]]:
     """|W q_i| for every column q_i of the basis: how strongly each feature is encoded; |w_i| where W is diagonal."""
 

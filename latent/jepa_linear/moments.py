@@ -4,11 +4,14 @@ The losses of linear networks depend on the data through E[x x^T] and E[x y^T] a
 matrices, and a mini-batch is the pair of its sample means.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
+
+from core.checks import Count, NonNegative, checked
+from core.kinds import Range
 
 
 class Moments(NamedTuple):
@@ -34,6 +37,7 @@ class Features(NamedTuple):
         return Moments((q * (self.lam / self.rho)) @ q.T, (q * self.lam) @ q.T)
 
 
+@checked
 def static_features(signal: Float[Array, " d"], noise: Float[Array, " d"]) -> Features:
     """Views x = z + n and y = z + n' of one latent z with variances ``signal`` and independent noise.
 
@@ -42,7 +46,8 @@ def static_features(signal: Float[Array, " d"], noise: Float[Array, " d"]) -> Fe
     return Features(signal, signal / (signal + noise))
 
 
-def dynamic_features(variance: Float[Array, " d"], autocorrelation: Float[Array, " d"], lag: int = 1) -> Features:
+@checked
+def dynamic_features(variance: Float[Array, " d"], autocorrelation: Float[Array, " d"], lag: Count = 1) -> Features:
     """Views x = z_t and y = z_{t+lag} of stationary first-order autoregressions.
 
     lambda = gamma^k g and rho = gamma^k: slow features have a high regression coefficient whatever their variance.
@@ -51,7 +56,10 @@ def dynamic_features(variance: Float[Array, " d"], autocorrelation: Float[Array,
     return Features(variance * rho, rho)
 
 
-def masked_moments(key: Key[Array, ""], d: int, factors: int, noise: float = 0.3) -> Moments:
+@checked
+def masked_moments(
+    key: Key[Array, ""], d: Annotated[int, Range(2)], factors: Count, noise: NonNegative = 0.3
+) -> Moments:
     """Views are a random half of the coordinates of a factor model and the other half, each filled with zeros.
 
     The two covariances do not commute. Averaged over masks, with h = d / 2 coordinates on each side: two coordinates
@@ -66,7 +74,8 @@ def masked_moments(key: Key[Array, ""], d: int, factors: int, noise: float = 0.3
     return Moments(covariance * both, covariance * apart)
 
 
-def sample_moments(moments: Moments, key: Key[Array, ""], n: int) -> Moments:
+@checked
+def sample_moments(moments: Moments, key: Key[Array, ""], n: Count) -> Moments:
     """The sample moments of ``n`` Gaussian pairs whose views share the covariance E[x x^T].
 
     y = B x + e with B = E[y x^T] E[x x^T]^-1 and e of the covariance that is left.
@@ -85,7 +94,8 @@ def _root(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
     return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))) @ vectors.T
 
 
-def random_basis(key: Key[Array, ""], d: int) -> Float[Array, "d d"]:
+@checked
+def random_basis(key: Key[Array, ""], d: Count) -> Float[Array, "d d"]:
     """A uniformly random orthogonal matrix."""
     q, r = jnp.linalg.qr(jax.random.normal(key, (d, d)))
     return q * jnp.sign(jnp.diag(r))

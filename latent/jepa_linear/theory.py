@@ -17,17 +17,29 @@ import numpy as np
 import scipy.integrate
 from jaxtyping import Float
 
+from core.checks import Count, OpenFraction, Positive, checked
+
 Objective = Literal["JEPA", "MAE"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 
-def rate(objective: Objective, depth: int, lam: float, rho: float, w: Any) -> Any:
-    """dw/dt, for a number or an array of any library."""
+@checked
+def rate(objective: Objective, depth: Count, lam: Any, rho: Any, w: Any) -> Any:
+    """dw/dt, for numbers or arrays of any library.
+
+    Raises:
+      ConfigError: for another objective than "JEPA" and "MAE", or a depth below 1.
+    """
+    return _rate(objective, depth, lam, rho, w)
+
+
+def _rate(objective: Objective, depth: int, lam: Any, rho: Any, w: Any) -> Any:
     power = (3.0 if objective == "JEPA" else 2.0) - 1.0 / depth
     return depth * (lam * w**power - lam / rho * w**3)
 
 
-def fixed_point(objective: Objective, depth: int, rho: Any) -> Any:
+@checked
+def fixed_point(objective: Objective, depth: Count, rho: Any) -> Any:
     """Where w ends: rho^L for JEPA, rho^(L / (L + 1)) for MAE."""
     return rho**depth if objective == "JEPA" else rho ** (depth / (depth + 1))
 
@@ -37,10 +49,26 @@ def _exponents(objective: Objective, depth: int) -> tuple[int, int]:
     return (2 * depth, 1) if objective == "JEPA" else (depth, depth + 1)
 
 
-def critical_time(objective: Objective, depth: int, lam: float, rho: float, eps: float, p: float = 0.5) -> float:
-    """When w, started at ``eps``, reaches the share ``p`` of its fixed point; infinite if it starts beyond.
+@checked
+def critical_time(
+    objective: Objective, depth: Count, lam: Positive, rho: Positive, eps: Positive, p: OpenFraction = 0.5
+) -> float:
+    """When w, started at ``eps``, reaches the share ``p`` of its fixed point, by quadrature over log a.
 
-    By quadrature over log a: the integrand spans many orders of magnitude in a.
+    Args:
+      objective: "JEPA" or "MAE".
+      depth: layers of the encoder.
+      lam: covariance of the feature between the views.
+      rho: its regression coefficient.
+      eps: where w starts.
+      p: the share of the fixed point at which the feature counts as learned.
+
+    Returns:
+      The time in gradient flow with unit rate; infinite where the share of the fixed point lies below the start: such a
+      feature has no critical time.
+
+    Raises:
+      ConfigError: for another objective, or a number out of its range.
     """
     k, m = _exponents(objective, depth)
     start, end = eps ** (1 / depth), (p * fixed_point(objective, depth, rho)) ** (1 / depth)
@@ -55,7 +83,8 @@ def critical_time(objective: Objective, depth: int, lam: float, rho: float, eps:
     return value
 
 
-def critical_time_series(objective: Objective, depth: int, lam: float, rho: float, eps: float) -> float:
+@checked
+def critical_time_series(objective: Objective, depth: Count, lam: Positive, rho: Positive, eps: Positive) -> float:
     """The diverging part of :func:`critical_time` as eps goes to 0 (the theorem on critical times, in our unit).
 
     JEPA: (1 / lambda) sum_{n=1}^{2L-1} 1 / (n rho^(2L-n-1) eps^(n/L)), up to a multiple of log eps.
@@ -67,12 +96,17 @@ def critical_time_series(objective: Objective, depth: int, lam: float, rho: floa
     return (np.log(1 / eps) if depth == 1 else eps ** (-(depth - 1) / depth) / (depth - 1)) / lam
 
 
+@checked
 def trajectory(
-    objective: Objective, depth: int, lam: float, rho: float, eps: float, times: Float[np.ndarray, " T"]
+    objective: Objective, depth: Count, lam: Positive, rho: Positive, eps: Positive, times: Float[np.ndarray, " T"]
 ) -> Float[np.ndarray, " T"]:
-    """W at the given times, from w(0) = eps; solved in log w, in which the early growth is not stiff."""
+    """W at the given ascending times, from w(0) = eps; solved in log w, in which the early growth is not stiff.
+
+    Raises:
+      ConfigError: for another objective, or a number out of its range.
+    """
     solution = scipy.integrate.solve_ivp(
-        lambda t, u: rate(objective, depth, lam, rho, np.exp(u)) / np.exp(u),
+        lambda t, u: _rate(objective, depth, lam, rho, np.exp(u)) / np.exp(u),
         (0.0, float(times[-1])),
         [np.log(eps)],
         method="LSODA",
@@ -83,11 +117,12 @@ def trajectory(
     return np.exp(solution.y[0])
 
 
+@checked
 def learned_at(
     values: Float[np.ndarray, "T features"],
     times: Float[np.ndarray, " T"],
     targets: Float[np.ndarray, " features"],
-    p: float = 0.5,
+    p: OpenFraction = 0.5,
 ) -> Float[np.ndarray, " features"]:
     """When each measured curve first reaches the share ``p`` of its target, interpolated; infinite for those never.
 

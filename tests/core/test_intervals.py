@@ -90,9 +90,10 @@ def test_shares_from_three_starts_stay_within_0_and_1():
     assert mean_share([97.0, 99.0, 100.0], whole=100).high <= 100
 
 
-def test_equal_shares_are_as_much_evidence_as_trials():
+def test_shares_of_all_or_nothing_are_as_much_evidence_as_their_trials():
     assert mean_share([1.0, 1.0, 1.0]).low == share(3, 3).low
-    assert mean_share([0.8] * 5).interval == pytest.approx(share(4, 5, method="exact").interval)
+    assert mean_share([100.0] * 10, whole=100, trials=100).low == pytest.approx(100 * 0.025 ** (1 / 1000))
+    assert np.isnan(mean_share([0.8] * 5).interval).all()
 
 
 def test_clusters_cover_where_values_taken_one_by_one_do_not():

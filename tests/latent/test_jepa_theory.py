@@ -1,9 +1,19 @@
 """Critical times: quadrature against its expansion, against direct integration, and their reading."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latent.jepa_linear import critical_time, critical_time_series, fixed_point, learned_at, rate, trajectory
+from latent.jepa_linear import (
+    critical_time,
+    critical_time_series,
+    dynamic_features,
+    fixed_point,
+    learned_at,
+    rate,
+    static_features,
+    trajectory,
+)
 
 A, B = (1.0, 0.9), (1.15, 0.5)
 TABLE = {
@@ -57,6 +67,60 @@ def test_jepa_delays_noisy_features_more_the_deeper_it_is(record_property):
     assert np.all(np.diff(ratios["MAE"]) > 0)
     assert max(ratios["MAE"]) < 1
     record_property("value", "JEPA " + ", ".join(f"{r:.4f}" for r in ratios["JEPA"]) + " for L = 1 to 5; MAE below 1")
+
+
+NEVER = np.inf
+SLOW_AND_FAST = {
+    ((1.0, 0.9), (2.5, 0.5)): {
+        "JEPA": ((114.2, 83.0), (445.2, 371.7), (689.2, 705.0), (861.6, 1081.2), (993.7, 1153.7)),
+        "MAE": ((4.45, 2.97), (9.82, 6.86), (11.4, 8.10), (11.5, 8.17), (11.0, 7.84)),
+    },
+    ((1.0, 0.95), (2.0, 0.6)): {
+        "JEPA": ((108.1, 86.2), (417.5, 367.0), (638.3, 646.7), (786.6, 944.5), (893.3, 1277.0)),
+        "MAE": ((4.24, 3.17), (9.32, 7.22), (10.9, 8.49), (10.9, 8.55), (10.4, 8.18)),
+    },
+    ((1.0, 0.9), (4.0, 0.3)): {
+        "JEPA": ((114.2, 87.1), (445.2, 454.2), (689.2, 574.7), (861.6, NEVER), (993.7, NEVER)),
+    },
+}
+"""Critical times of a slow and a fast feature, (variance, autocorrelation) each, at depths 1 to 5 from eps = 0.01."""
+LAST_DIGIT = 5e-3
+
+
+def slow_and_fast(objective, *features):
+    """Critical times [depths, features] of the dynamic model."""
+    made = dynamic_features(*(jnp.asarray(column) for column in zip(*features, strict=True)))
+    pairs = np.stack([made.lam, made.rho], axis=1).tolist()
+    return np.array([[critical_time(objective, depth, *pair, 0.01, 0.5) for pair in pairs] for depth in range(1, 6)])
+
+
+def test_slow_features_overtake_fast_ones_with_depth_in_jepa_only(record_property):
+    first = {}
+    for features, expected in SLOW_AND_FAST.items():
+        found = {objective: slow_and_fast(objective, *features) for objective in ("JEPA", "MAE")}
+        for objective, table in expected.items():
+            np.testing.assert_allclose(found[objective], table, rtol=LAST_DIGIT)
+        first[features] = {o: ["slow" if a < b else "fast" for a, b in times] for o, times in found.items()}
+        assert first[features]["MAE"] == ["fast"] * 5
+    one, other, third = (orders["JEPA"] for orders in first.values())
+    assert one == other == ["fast", "fast", "slow", "slow", "slow"]
+    assert third[:3] == ["fast", "slow", "fast"]  # no law for every pair; at depths 4 and 5 there is no race
+    record_property("value", "MAE fast first at L = 1 to 5; JEPA fast up to L = 2 and slow from L = 3 on, in two pairs")
+
+
+def test_with_equal_noise_both_losses_learn_the_stronger_feature_first():
+    made = static_features(jnp.array([1.0, 0.5]), jnp.array([0.3, 0.3]))
+    np.testing.assert_allclose(made.rho, [0.769, 0.625], atol=5e-4)
+    pairs = np.stack([made.lam, made.rho], axis=1).tolist()
+    times = {
+        (objective, depth): [critical_time(objective, depth, *pair, 0.01, 0.5) for pair in pairs]
+        for objective in ("JEPA", "MAE")
+        for depth in range(1, 6)
+    }
+    assert all(strong < weak for strong, weak in times.values())
+    for place, expected in {("JEPA", 2): (414.0, 871.2), ("JEPA", 3): (668.7, 1511), ("MAE", 2): (8.77, 17.4),
+                            ("MAE", 3): (10.3, 20.4)}.items():  # fmt: skip
+        np.testing.assert_allclose(times[place], expected, rtol=LAST_DIGIT)
 
 
 @pytest.mark.parametrize("objective", ["JEPA", "MAE"])
