@@ -76,8 +76,7 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def _tell(message: str) -> None:
-    with contextlib.suppress(OSError):  # of a terminal that was closed
-        print(message, file=sys.stderr, flush=True)
+    print(message, file=sys.stderr, flush=True)
 
 
 def _print(*renderables: Any) -> None:
