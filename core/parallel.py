@@ -312,20 +312,16 @@ def initialize(
     if missing and not _in_a_cluster():
         return 1
     if not missing:
-        _require_possible(**explicit)
+        _check_cluster(**explicit)
     jax.distributed.initialize(**({} if missing else explicit))
     return jax.process_count()
 
 
-def _require_possible(coordinator_address: str, num_processes: int, process_id: int) -> None:
-    host, _, port = coordinator_address.rpartition(":")
-    named = re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:.]+\]", host, re.ASCII)
-    if not named or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 0 < int(port) < 65_536:
-        raise ConfigError(f"coordinator_address must be host:port, not {coordinator_address!r}")
+def _check_cluster(coordinator_address: str, num_processes: int, process_id: int) -> None:
+    if not re.fullmatch(r"\S+:\d{1,5}", coordinator_address):
+        raise ConfigError(f"coordinator_address is {coordinator_address!r}; it must be host:port, as 10.0.0.1:1234")
     if not 0 <= process_id < num_processes:
-        raise ConfigError(
-            f"process_id must be one of 0 to the number of processes - 1, not {process_id} of {num_processes}"
-        )
+        raise ConfigError(f"process_id is {process_id}; {num_processes} processes are numbered from 0")
 
 
 def _integer(value: int | None, variable: str) -> int | None:

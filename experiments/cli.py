@@ -76,7 +76,8 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def _tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # of a terminal that was closed
+        print(message, file=sys.stderr, flush=True)
 
 
 def _print(*renderables: Any) -> None:

@@ -25,9 +25,8 @@ def prepared(builder_class: Callable[..., Any], raw: list[Path]) -> Any:
         tfds.disable_progress_bar()
         try:
             builder.download_and_prepare()
-        except RuntimeError as error:  # ArrayRecord's, of a disk that is full
-            remedy = "make room, or name another place in RELIC_CACHE"
-            raise DataError(f"{folder}: the prepared data set cannot be written ({error}); {remedy}") from error
+        except RuntimeError as error:  # of ArrayRecord, where a disk is full
+            raise DataError(f"{folder} cannot be written ({error}); free space or set RELIC_CACHE") from error
     return builder
 
 

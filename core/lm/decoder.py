@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from core.checks import Count, checked, require_indices
+from core.checks import Count, checked
 from core.errors import ConfigError
+from core.kinds import is_traced
 from core.lm.config import DecoderConfig, RopeScaling
 
 
@@ -55,9 +56,7 @@ class Decoder(nn.Module):
           positions: of the tokens; counted from the first real one without them.
 
         Raises:
-          ConfigError: where there are more tokens than learned positions, padding included, unless positions are
-            given; where a position or a token is none of those that the model has. Inside of jit only the number of
-            tokens is known, and what has no embedding has NaN for one.
+          ConfigError: where there are more tokens than learned positions, or a position beyond them is given.
         """
         return self.logits(self.hidden(tokens, mask, positions))
 
@@ -65,9 +64,8 @@ class Decoder(nn.Module):
         """Normed states of the last layer."""
         c = self.config
         real = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
-        require_tokens(c, tokens)
         if c.positions == "learned":
-            require_places(c, tokens.shape[-1] if positions is None else positions)
+            _check_positions(c, tokens, real, positions)
         if positions is None:
             positions = jnp.maximum(jnp.cumsum(real, axis=-1) - 1, 0)
         h = self.embed(tokens)
@@ -82,28 +80,17 @@ class Decoder(nn.Module):
         return hidden @ self.embed.embedding.astype(jnp.float32).T if self.config.tied else self.head(hidden)
 
 
-def require_tokens(config: DecoderConfig, tokens: Int[Array, "*batch s"]) -> None:
-    """Ids that the vocabulary has, where they are not traced.
+def _check_positions(c: DecoderConfig, tokens: Array, real: Array, positions: Array | None) -> None:
+    """Refuses positions that the table does not have.
 
-    Raises:
-      ConfigError: names the first other one.
+    Where their values are not known, in compiled code, there may be no more tokens than positions, whatever the mask.
     """
-    require_indices("tokens", tokens, config.vocab_size, "ids in the vocabulary")
-
-
-def require_places(config: DecoderConfig, places: Int[Array, "*batch s"] | int) -> None:
-    """Learned positions, or a number of tokens, that the model has; positions that are traced are not known.
-
-    Raises:
-      ConfigError: where there are too many tokens, or a position is beyond the last.
-    """
-    if not isinstance(places, int):
-        require_indices("positions", places, config.max_length, "learned positions (max_length)")
-    elif places > config.max_length:
-        raise ConfigError(
-            f"{places} tokens, padding included, but the model has {config.max_length} positions (max_length); cut or "
-            "split the text, or pad to fewer"
-        )
+    if positions is None:
+        last = tokens.shape[-1] if is_traced(real) else int(jnp.max(jnp.sum(real, axis=-1), initial=0))
+    else:
+        last = 0 if is_traced(positions) else 1 + int(jnp.max(positions, initial=-1))
+    if last > c.max_length:
+        raise ConfigError(f"{last} tokens, but the model has {c.max_length} positions (max_length)")
 
 
 class Layer(nn.Module):
@@ -214,12 +201,7 @@ def token_losses(
       targets: the ids that follow.
       mask: which tokens are real.
       chunk: compute logits for so many positions at a time, so that [..., s, vocab] never exists, backwards neither.
-
-    Raises:
-      ConfigError: where a token or a target is not in the vocabulary, or there are too many tokens; see
-        :class:`Decoder`.
     """
-    require_indices("targets", targets, model.config.vocab_size, "ids in the vocabulary")
     bound = model.bind({"params": params})
     hidden = bound.hidden(tokens, mask)
 

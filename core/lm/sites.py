@@ -6,22 +6,19 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from core.checks import Natural, checked
 from core.errors import ConfigError
-from core.lm.decoder import Decoder, Layer, layer_angles, require_places, require_tokens, visible
+from core.lm.decoder import Decoder, Layer, layer_angles, visible
 
 
 @checked
 def residual(
     model: Decoder, params: PyTree, tokens: Int[Array, "*batch s"], layer: Natural
 ) -> Float[Array, "*batch s width"]:
-    """The residual stream after ``layer`` layers (0: the embeddings), of sequences without padding.
-
-    Raises:
-      ConfigError: where the model has fewer layers or positions, or a token is not in its vocabulary.
-    """
+    """The residual stream after ``layer`` layers (0: the embeddings), of sequences without padding."""
     _require_layer(model, layer)
-    require_tokens(model.config, tokens)
-    if model.config.positions == "learned":
-        require_places(model.config, tokens.shape[-1])
+    if model.config.positions == "learned" and tokens.shape[-1] > model.config.max_length:
+        raise ConfigError(
+            f"{tokens.shape[-1]} tokens, but the model has {model.config.max_length} positions (max_length)"
+        )
     h = model.bind({"params": params}).embed(tokens)
     if model.config.positions == "learned":
         h = h + params["positions"]["embedding"][: tokens.shape[-1]].astype(h.dtype)
@@ -32,21 +29,15 @@ def residual(
 def logits_from(
     model: Decoder, params: PyTree, h: Float[Array, "*batch s width"], layer: Natural
 ) -> Float[Array, "*batch s vocab"]:
-    """Logits where the residual stream after ``layer`` layers is ``h``: what splicing something in does to a model.
-
-    Raises:
-      ConfigError: where the model has fewer layers, or streams of another width.
-    """
+    """Logits where the residual stream after ``layer`` layers is ``h``: what splicing something in does to a model."""
     _require_layer(model, layer)
-    if h.shape[-1] != model.config.width:
-        raise ConfigError(f"logits_from: h has shape {h.shape}, but the model's width is {model.config.width}")
     bound = model.bind({"params": params})
     return bound.logits(bound.norm(_through(model, params, h, layer, model.config.layers)))
 
 
 def _require_layer(model: Decoder, layer: int) -> None:
     if layer > model.config.layers:
-        raise ConfigError(f"layer is {layer}, but the model has {model.config.layers} layers: 0 to that many")
+        raise ConfigError(f"layer is {layer}; the model has {model.config.layers}")
 
 
 def _through(model: Decoder, params: PyTree, h: Array, first: int, last: int) -> Array:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from core.checks import checked
 from core.datasets import observed
 from core.errors import ConfigError, DataError
 
@@ -38,7 +37,6 @@ class ByteTokenizer:
     pad, bos, eos = 256, 257, 258
     vocab_size = 256 + len(SPECIALS)
 
-    @checked
     def encode(self, text: str) -> list[int]:
         """Bytes of the text."""
         return list(text.encode())
@@ -77,7 +75,6 @@ class FileTokenizer:
         """Number of ids, added tokens included."""
         return self._inner.get_vocab_size()
 
-    @checked
     def encode(self, text: str) -> list[int]:
         """Ids of a text, no special tokens added.
 
