@@ -151,8 +151,8 @@ MESHES = {
     "no mesh": (lambda: data_parallel(LEARNER, None), "data_parallel: mesh must be a Mesh"),
     "model 0": (lambda: data_mesh(model=0), "model must be"),
     "replicas": (lambda: pmap_parallel(None), "pmap_parallel: learner must be"),
-    "address": (lambda: initialize("nowhere", 2, 0), "coordinator_address is 'nowhere'"),
-    "process 2 of 2": (lambda: initialize("a:1", 2, 2), "process_id is 2"),
+    "address": (lambda: initialize("nowhere", 2, 0), "coordinator_address .*'nowhere'"),
+    "process 2 of 2": (lambda: initialize("a:1", 2, 2), "process_id .*2"),
     "no processes": (lambda: initialize("a:1", 0, 0), "num_processes must be"),
 }
 ALL = {**FIT, **LEARNERS, **BATCHES, **MESHES}
