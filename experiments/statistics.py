@@ -11,7 +11,7 @@ from core import stats
 from core.checks import Count, Positive, checked
 from core.stats import Summary
 
-Kind = Literal["mean", "share", "balanced share", "median", "geometric mean", "deterministic"]
+Kind = Literal["mean", "share", "balanced share", "median", "geometric mean", "splits", "deterministic"]
 Unit = Literal["seed", "person", "fold"]
 COORDINATES: dict[Unit, frozenset[str]] = {
     "seed": frozenset(),
@@ -31,7 +31,8 @@ class Statistic:
 
     kind: Kind = "mean"
     """"share": a number in 0..``whole`` from each repetition. "balanced share": the same by class, records with the
-    coordinate ``class``. "deterministic": no randomness on this data set, whatever the seed."""
+    coordinate ``class``. "splits": seeds are other folds of the same people, which give no interval for others.
+    "deterministic": no randomness on this data set, whatever the seed."""
     metric: str = "*"
     method: str = "*"
     dataset: str = "*"
@@ -66,8 +67,8 @@ class Statistic:
             return stats.balanced_share(x, np.unique(classes, return_inverse=True)[1], unit=unit)
         if self.kind == "share":
             return stats.mean_share(x, unit=unit, whole=self.whole, trials=self.trials)
-        if self.kind == "deterministic":
-            return stats.exact(x)
+        if self.kind in ("deterministic", "splits"):
+            return stats.exact(x) if self.kind == "deterministic" else stats.same_people(x)
         return {"mean": stats.summary, "median": stats.median, "geometric mean": stats.geometric_mean}[self.kind](
             x, unit=unit
         )
