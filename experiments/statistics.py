@@ -13,6 +13,7 @@ from core.stats import Summary
 
 Kind = Literal["mean", "share", "balanced share", "median", "geometric mean", "splits", "deterministic"]
 Unit = Literal["seed", "person", "fold"]
+ROUNDING = 1e-9
 COORDINATES: dict[Unit, frozenset[str]] = {
     "seed": frozenset(),
     "person": frozenset({"person"}),
@@ -54,13 +55,16 @@ class Statistic:
         return COORDINATES[self.over] | ({"class"} if self.kind == "balanced share" else frozenset())
 
     def of(self, values: Sequence[float] | np.ndarray, classes: Sequence[Any] = ()) -> Summary:
-        """The number and its interval, from one value per repetition.
+        """The number and its interval, from one value per repetition; none where a share lies outside of its range.
 
         Args:
           values: of seeds or people; over folds [repetitions, folds].
           classes: of the people, for a balanced share.
         """
         x, unit = np.asarray(values, float), {"seed": "seeds", "person": "people", "fold": "folds"}[self.over]
+        if "share" in self.kind and not np.all(np.isnan(x) | ((x >= -ROUNDING) & (x <= self.whole * (1 + ROUNDING)))):
+            kind = f"mean over {len(x)} {unit}, no shares between 0 and {self.whole:g}, no interval"
+            return Summary(float(np.mean(x)), np.nan, np.nan, len(x), 0.95, kind)
         if self.over == "fold":
             return stats.cross_validated(x)
         if self.kind == "balanced share":

@@ -174,6 +174,13 @@ def test_splits_of_the_same_people_show_no_interval_and_are_not_tested():
             assert math.isnan(entry.p_holm)
 
 
+def test_a_record_that_is_no_share_gets_no_interval_and_does_not_end_the_table():
+    system = registry.load("dccf").system
+    found = tables.repeated(system, two_seeds(system, "any data", "a method", "recall@20", (0.5, 1.3)))
+    (entry,) = (e for e in tables.entries(system, found) if e.reproduced)
+    assert grids.with_interval(entry.reproduced) == "0.9000"
+
+
 def test_cross_validated_recordings_have_people_as_their_unit():
     system = registry.load("scan_eeg").system
     people = [(0.5, 0.9, 1.0, 0.7, 0.6, 0.8)[i % 6] for i in range(60)]
