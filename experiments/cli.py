@@ -226,7 +226,7 @@ def table(
     settings: Settings = (),
     workdir: Folder = Path("runs"),
 ) -> None:
-    """Published beside reproduced: mean ± 95 % interval over seeds, paired tests against the baseline.
+    """Published beside reproduced: numbers with 95 % intervals over seeds or people, tests against the baseline.
 
     For example:
       relic table dccf

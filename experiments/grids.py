@@ -24,6 +24,7 @@ from experiments.tables import Entry
 MISSING = "–"
 BELONGING = ("published", "difference", "p", "seeds")
 """Columns that say more about the metric to their left."""
+LEVEL = 0.95
 UNEVEN = 0.01
 """From which difference of the distances to both limits on, relative to their mean, no ± stands for both."""
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -103,7 +104,8 @@ def notes(found: Sequence[Entry], baseline: str | None) -> list[str]:
 
 
 def _without_counts(found: Summary) -> str:
-    return re.sub(r"\b\d+ (x \d+ )?", "", found.kind)
+    level = "" if found.level == LEVEL or math.isnan(found.low) else f" ({found.level:.1%})"
+    return re.sub(r"\b\d+ (x \d+ )?", "", found.kind) + level
 
 
 def _sources(found: Sequence[Published]) -> list[str]:

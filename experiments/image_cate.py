@@ -17,7 +17,7 @@ from pathlib import Path
 
 from core.datasets import ihdp, uganda
 from core.records import Scalar
-from experiments.image_cate_claims import CLAIMS
+from experiments.image_cate_claims import CLAIMS, STATISTICS
 from experiments.image_cate_cost import cost
 from experiments.image_cate_coverage import coverage
 from experiments.image_cate_figures import COLOURS, figures, tables
@@ -80,6 +80,7 @@ SYSTEM = System(
     run=run,
     claims=CLAIMS,
     metrics=("PEHE", "corr(tau)", "corr(p)", "largest |mu error|", "ATE error", "AUTOC", "Qini", "ATE", "root PEHE"),
+    statistics=STATISTICS,
     baseline="TARNet",
     tables=tables,
     figures=figures,

@@ -11,6 +11,7 @@ from core.stats import all_of, critical_value, mean_share, paired, share, within
 from experiments import judging
 from experiments.frames import by_seed, groups, select, values
 from experiments.judging import Quantity
+from experiments.statistics import Statistic
 from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
 
 OURS = "effect clusters"
@@ -122,6 +123,11 @@ def judge_ensemble(frame: pd.DataFrame) -> Verdict:
 
 
 TRIAL = "Uganda YOP"
+STATISTICS = (
+    Statistic("deterministic", method="difference in means", dataset=TRIAL),
+    Statistic("splits", dataset=TRIAL),
+)
+"""Seeds of the trial are other folds of the same people; its table of estimates shows their standard errors."""
 
 
 COMMON = "effect clusters, common noise"

@@ -11,8 +11,9 @@ from core import stats
 from core.checks import Count, Positive, checked
 from core.stats import Summary
 
-Kind = Literal["mean", "share", "balanced share", "median", "geometric mean", "deterministic"]
+Kind = Literal["mean", "share", "balanced share", "median", "geometric mean", "splits", "deterministic"]
 Unit = Literal["seed", "person", "fold"]
+ROUNDING = 1e-9
 COORDINATES: dict[Unit, frozenset[str]] = {
     "seed": frozenset(),
     "person": frozenset({"person"}),
@@ -31,7 +32,8 @@ class Statistic:
 
     kind: Kind = "mean"
     """"share": a number in 0..``whole`` from each repetition. "balanced share": the same by class, records with the
-    coordinate ``class``. "deterministic": no randomness on this data set, whatever the seed."""
+    coordinate ``class``. "splits": seeds are other folds of the same people, which give no interval for others.
+    "deterministic": no randomness on this data set, whatever the seed."""
     metric: str = "*"
     method: str = "*"
     dataset: str = "*"
@@ -53,21 +55,24 @@ class Statistic:
         return COORDINATES[self.over] | ({"class"} if self.kind == "balanced share" else frozenset())
 
     def of(self, values: Sequence[float] | np.ndarray, classes: Sequence[Any] = ()) -> Summary:
-        """The number and its interval, from one value per repetition.
+        """The number and its interval, from one value per repetition; none where a share lies outside of its range.
 
         Args:
           values: of seeds or people; over folds [repetitions, folds].
           classes: of the people, for a balanced share.
         """
         x, unit = np.asarray(values, float), {"seed": "seeds", "person": "people", "fold": "folds"}[self.over]
+        if "share" in self.kind and not np.all(np.isnan(x) | ((x >= -ROUNDING) & (x <= self.whole * (1 + ROUNDING)))):
+            kind = f"mean over {len(x)} {unit}, no shares between 0 and {self.whole:g}, no interval"
+            return Summary(float(np.mean(x)), np.nan, np.nan, len(x), 0.95, kind)
         if self.over == "fold":
             return stats.cross_validated(x)
         if self.kind == "balanced share":
             return stats.balanced_share(x, np.unique(classes, return_inverse=True)[1], unit=unit)
         if self.kind == "share":
             return stats.mean_share(x, unit=unit, whole=self.whole, trials=self.trials)
-        if self.kind == "deterministic":
-            return stats.exact(x)
+        if self.kind in ("deterministic", "splits"):
+            return stats.exact(x) if self.kind == "deterministic" else stats.same_people(x)
         return {"mean": stats.summary, "median": stats.median, "geometric mean": stats.geometric_mean}[self.kind](
             x, unit=unit
         )

@@ -115,8 +115,8 @@ def _column(baseline, dataset, metric, methods, values, published) -> list[Entry
 
 
 def _compare(own: Repeated | None, base: Repeated | None) -> Paired | None:
-    if own is None or base is None or {own.statistic.kind, base.statistic.kind} == {"deterministic"}:
-        return None
+    if own is None or base is None or {own.statistic.kind, base.statistic.kind} <= {"deterministic", "splits"}:
+        return None  # no independent repetitions to pair
     ours, theirs = own.by_seed, base.by_seed
     seeds = sorted(ours.keys() & theirs.keys(), key=str)
     return stats.paired([ours[s] for s in seeds], [theirs[s] for s in seeds]) if len(seeds) > 1 else None

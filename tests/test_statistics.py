@@ -1,14 +1,18 @@
 """Intervals are made in one place, and every system's tables show them as what they are."""
 
 import ast
+import dataclasses
 import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.records import Record
+from core.stats import cross_validated, summary
 from experiments import grids, registry, tables
+from experiments.statistics import Statistic
 from tests.test_house import ROOT, SOURCES
 
 QUANTILES = (1.2815516, 1.6448536, 1.9599640, 2.5758293)
@@ -154,3 +158,47 @@ def test_methods_without_randomness_show_no_interval(slug):
             (number,) = found.values()
             assert math.isnan(number.summary.half_width)
             assert "±" not in grids.with_interval(number.summary)
+
+
+def test_splits_of_the_same_people_show_no_interval_and_are_not_tested():
+    system = registry.load("image_cate").system
+    records = [
+        record
+        for method, values in (("TARNet", (0.2, 0.25, 0.3)), ("effect clusters", (0.1, 0.2, 0.35)))
+        for record in two_seeds(system, "Uganda YOP", method, "AUTOC", values)
+    ]
+    for entry in tables.entries(system, tables.repeated(system, records)):
+        if entry.reproduced:
+            assert "±" not in grids.with_interval(entry.reproduced)
+            assert entry.against is None
+            assert math.isnan(entry.p_holm)
+
+
+def test_a_record_that_is_no_share_gets_no_interval_and_does_not_end_the_table():
+    system = registry.load("dccf").system
+    found = tables.repeated(system, two_seeds(system, "any data", "a method", "recall@20", (0.5, 1.3)))
+    (entry,) = (e for e in tables.entries(system, found) if e.reproduced)
+    assert grids.with_interval(entry.reproduced) == "0.9000"
+
+
+def test_cross_validated_recordings_have_people_as_their_unit():
+    system = registry.load("scan_eeg").system
+    people = [(0.5, 0.9, 1.0, 0.7, 0.6, 0.8)[i % 6] for i in range(60)]
+    found = tables.repeated(system, two_seeds(system, "UCI ERPs", "LR", "balanced accuracy", people))
+    ((place, number),) = found.items()
+    assert (number.summary.n, place[2]) == (60, "balanced accuracy")
+    assert "people" in number.summary.kind
+    assert not tables.repeated(system, [Record("scan_eeg", "small", "UCI ERPs", "LR", "balanced accuracy", 3, 0.7)])
+
+
+def test_folds_give_the_corrected_interval():
+    rule = Statistic("mean", over="fold")
+    system = dataclasses.replace(registry.load("scan_eeg").system, statistics=(rule,), metrics=("score",))
+    values = [0.6, 0.7, 0.65, 0.8, 0.75, 0.7]
+    records = [
+        Record("scan_eeg", "small", "d", "m", "score", 0, v, {"repetition": i // 3, "fold": i % 3})
+        for i, v in enumerate(values)
+    ]
+    (entry,) = tables.entries(system, tables.repeated(system, records[::-1]))
+    assert entry.reproduced == cross_validated(np.reshape(values, (2, 3)))
+    assert entry.reproduced.half_width > summary(values).half_width

@@ -16,6 +16,7 @@ function                     what is repeated                  interval
 :func:`clustered`            clusters of values                Student's with the sandwich variance, over clusters
 :func:`balanced_share`       people of several classes         as :func:`mean_share`, over people within classes
 :func:`cross_validated`      repeated cross-validation         Student's, variance corrected for shared people
+:func:`same_people`          splits of the same people         none
 :func:`exact`                nothing: there is no randomness   none
 ===========================  ================================  =================================================
 
@@ -26,7 +27,7 @@ error is :func:`from_error`, and one from draws of a posterior or a bootstrap :f
 """
 
 from core.stats.comparisons import Paired, all_of, holm, paired, rank_correlation, within
-from core.stats.grouped import balanced_share, clustered, cross_validated
+from core.stats.grouped import balanced_share, clustered, cross_validated, same_people
 from core.stats.intervals import (
     NO_RANDOMNESS,
     Summary,
@@ -60,6 +61,7 @@ __all__ = [
     "median",
     "paired",
     "rank_correlation",
+    "same_people",
     "share",
     "summary",
     "wilson",

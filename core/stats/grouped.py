@@ -106,3 +106,17 @@ def cross_validated(
     error = spread * math.sqrt(1 / values.size + 1 / (folds - 1))
     low, high = from_error(mean, error, level, values.size - 1)
     return Summary(mean, low, high, folds, level, f"{kind}, Nadeau and Bengio's interval", error)
+
+
+@checked
+def same_people(values: Values) -> Summary:
+    """The mean over repetitions that share all of their people, such as cross-fits with other folds: no interval.
+
+    Their spread says how much the number depends on the split and nothing of other people. What is known of those lies
+    in the standard errors of the single estimates.
+
+    Raises:
+      ConfigError: where there are no values.
+    """
+    x = as_values(values, "same_people")
+    return unknown(float(np.mean(x)), x.size, 0.95, f"mean over {x.size} splits of the same people")

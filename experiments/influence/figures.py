@@ -25,7 +25,7 @@ ORDERS = Palette("token overlap of the top", "recall of same-order statements")
 STATISTICS = tuple(
     Statistic("share", metric)
     for metric in (
-        *("AUC", "recall of *", "filter's recall *", "share of *", "token overlap *"),
+        *("AUC", "recall of *", "filter's recall *", "share of the top *", "token overlap *"),
         *("attribution on the object", "attribution on the object, evenly spread"),
     )
 )

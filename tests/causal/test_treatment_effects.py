@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from causal import treatment_effects as te
+from core.errors import ConfigError
 from core.loop import scan_steps
 
 
@@ -208,3 +209,9 @@ def test_padded_units_do_not_count(trial):
     state = learner.init(jax.random.key(0), few)
     a, b = (learner.update(state, batch)[1]["loss"] for batch in (few, padded))
     np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("level", [95, 0.0, 1.0, -0.5, float("nan")])
+def test_a_level_that_is_no_coverage_is_refused(level):
+    with pytest.raises(ConfigError, match="level must be"):
+        te.Estimate(jnp.zeros(3), jnp.ones(3)).interval(level)

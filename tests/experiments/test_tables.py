@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from core.stats import holm
+from core.stats import holm, median
 from experiments import grids, runs, tables
 from tests.experiments.toy import quick_run
 
@@ -135,3 +135,9 @@ def test_what_two_processes_computed_at_once_counts_once(tmp_path):
     with path.open("a") as opened:
         opened.writelines(json.dumps(record) + "\n" for record in again)
     assert runs.read(folder).records == before
+
+
+def test_medians_are_noted_with_the_coverage_that_they_have():
+    entry = tables.EMPTY._replace(metric="error", method="m", reproduced=median([3.0, 1.0, 2.0, 5.0, 40.0]))
+    assert grids.with_interval(entry.reproduced) == "3.000 [1.000, 40.000]"
+    assert "median of seeds, order statistics (93.8%)" in " ".join(grids.notes([entry], None))
