@@ -166,7 +166,7 @@ def require_indices(name: str, values: Any, count: int, of: str = "entries") -> 
         return
     array = np.asarray(values)
     wrong = np.argwhere((array < 0) | (array >= count))
-    if wrong.size:
+    if len(wrong):
         place = tuple(int(i) for i in wrong[0])
         raise ConfigError(
             f"{name}{at_place(place)} is {array[place]}, but there are {count} {of}, numbered 0 to {count - 1}"

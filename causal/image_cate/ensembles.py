@@ -7,6 +7,7 @@ import scipy.stats
 from jaxtyping import Array, Float
 
 from causal.treatment_effects import Clusters, Units, half_samples
+from core.checks import Count, checked
 
 
 class Ensemble(NamedTuple):
@@ -34,7 +35,8 @@ class Ensemble(NamedTuple):
         return self.value - half, self.value + half
 
 
-def half_sampled(key: Any, units: Units, members: int) -> Units:
+@checked
+def half_sampled(key: Any, units: Units, members: Count) -> Units:
     """Units [runs, images, units] of ``members`` runs for each, [runs * members, ...], on halves of the images.
 
     An image is there with all of its units or with none; weights are doubled, so that they count as many as before.
