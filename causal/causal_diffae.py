@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Key
 
 from causal.mechanisms import Intervention, settled
+from core.checks import Count, Fraction, Natural, checked
 from core.conv import Conv
 from core.learner import GradientLearner, Loss, example_keys, gradient_learner, mean_over_devices, step_key
 from latent import diffusion
@@ -37,14 +38,15 @@ class Code(NamedTuple):
     variance: Float[Array, "b n k"]
 
 
+@checked
 class MlpEncoder(nn.Module):
     """For small images."""
 
-    n: int
+    n: Count
     """Variables."""
-    block: int
+    block: Count
     """k, the width of a variable's block."""
-    widths: Sequence[int] = (128, 128)
+    widths: Sequence[Count] = (128, 128)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Code:
@@ -55,15 +57,16 @@ class MlpEncoder(nn.Module):
         return _code(h, self.n, self.block)
 
 
+@checked
 class ConvEncoder(nn.Module):
     """Stride-two convolutions with GroupNorm, down to a small map."""
 
-    n: int
+    n: Count
     """Variables."""
-    block: int
+    block: Count
     """k, the width of a variable's block."""
-    widths: Sequence[int] = (16, 32, 64, 128)
-    groups: int = 8
+    widths: Sequence[Count] = (16, 32, 64, 128)
+    groups: Count = 8
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Code:
@@ -79,18 +82,19 @@ def _code(h: Array, variables: int, block: int) -> Code:
     return Code(mean, (nn.softplus(nn.Dense(variables * block, name="variance")(h)) + 1e-8).reshape(shape))
 
 
+@checked
 class UNetDenoiser(nn.Module):
     """The U-Net of the paper, told the time and a code; with its defaults the published one for 28 x 28 pixels."""
 
-    out_channels: int = 1
-    channels: Sequence[int] = (128, 256, 256)
-    blocks: int = 3
+    out_channels: Count = 1
+    channels: Sequence[Count] = (128, 256, 256)
+    blocks: Count = 3
     attention: Sequence[int] = (0,)
-    heads: int = 4
-    groups: int = 32
+    heads: Count = 4
+    groups: Count = 32
     middle_attention: bool = True
-    embedding: int = 512
-    frequencies: int = 128
+    embedding: Count = 512
+    frequencies: Count = 128
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], time: Float[Array, " b"], cond: Float[Array, "b d"] | None) -> Array:
@@ -102,6 +106,7 @@ class UNetDenoiser(nn.Module):
         )(x, emb)  # fmt: skip
 
 
+@checked
 class CausalDiffAE(nn.Module):
     """Encoder, mechanisms and denoiser; without mechanisms a diffusion autoencoder (Preechakul et al. 2022)."""
 
@@ -155,22 +160,25 @@ def masked_mean(values: Float[Array, " b"], mask: Bool[Array, " b"]) -> Float[Ar
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(count, 1e-6)
 
 
-def ramp(step: Any, steps: int, largest: Any = 1.0) -> Any:
+@checked
+def ramp(step: Any, steps: Natural, largest: Any = 1.0) -> Any:
     """gamma: from 0 at step 0 linearly to its largest value at ``steps``, constant after that."""
     return largest * jnp.minimum(jnp.asarray(step, jnp.float32) / max(steps, 1), 1.0)
 
 
-def sample_code(key: Key[Array, ""], code: Code, share: float = 1e-3) -> Float[Array, "b n k"]:
+@checked
+def sample_code(key: Key[Array, ""], code: Code, share: Fraction = 1e-3) -> Float[Array, "b n k"]:
     """U ~ N(mean, share x variance)."""
     return code.mean + jnp.sqrt(share * code.variance) * jax.random.normal(key, code.mean.shape)
 
 
+@checked
 def objective(
     model: CausalDiffAE,
     levels: diffusion.Levels,
     *,
-    dropped: float = 0.5,
-    share: float = 1e-3,
+    dropped: Fraction = 0.5,
+    share: Fraction = 1e-3,
 ) -> Loss:
     """|eps - eps^(x_t, t, z)|^2 (or that of v) + gamma (KL(q(u | x) || N(0, I)) + label divergence of z).
 
@@ -210,8 +218,9 @@ def objective(
     return loss
 
 
+@checked
 def learner(
-    model: CausalDiffAE, levels: diffusion.Levels, tx: optax.GradientTransformation, *, dropped: float = 0.5
+    model: CausalDiffAE, levels: diffusion.Levels, tx: optax.GradientTransformation, *, dropped: Fraction = 0.5
 ) -> GradientLearner:
     """Trains on batches of :func:`objective`."""
 
@@ -239,6 +248,7 @@ class Abducted(NamedTuple):
     """x_T."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Decoder:
     """A model as a denoiser of diffusion; equal models are equal, so that compiled programs are found again."""
@@ -260,6 +270,7 @@ class Decoder:
         return denoise(operands, query)
 
 
+@checked
 def abduct(
     model: CausalDiffAE,
     params: Any,
@@ -268,7 +279,7 @@ def abduct(
     mode: Abduction = "ddim_fixed_point",
     *,
     key: Any = None,
-    iterations: int = 3,
+    iterations: Natural = 3,
 ) -> Abducted:
     """Step one: u is the posterior's mean, x_T the noise which the factual code decodes to the image.
 
@@ -286,6 +297,7 @@ def abduct(
     return Abducted(code.mean, noise)
 
 
+@checked
 def predict(
     model: CausalDiffAE,
     params: Any,

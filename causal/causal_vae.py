@@ -17,16 +17,18 @@ import optax
 from jaxtyping import Array, Float
 
 from causal.causal_diffae import Code, kl_to_standard, label_divergence, sample_code
-from causal.mechanisms import CausalLayer, Graph, Intervention, checked, settled
+from causal.mechanisms import CausalLayer, Graph, Intervention, in_order, settled
+from core.checks import Count, Fraction, NonNegative, checked
 from core.learner import GradientLearner, example_keys, gradient_learner, step_key
 
 
+@checked
 class LinearThenMask(nn.Module):
     """CausalVAE's two layers: z = (I - A^T)^{-1} e with A learned, then z_i = g_i(A_i o z) + e_i."""
 
-    n: int
-    block: int
-    hidden: int = 32
+    n: Count
+    block: Count
+    hidden: Count = 32
 
     def setup(self):
         """A and the networks of the mask layer."""
@@ -54,6 +56,7 @@ class LinearThenMask(nn.Module):
         return linear, z if intervention is None else settled(z, intervention, range(self.n))
 
 
+@checked
 class CausalVae(nn.Module):
     """Encoder, causal layer and decoder of images in [-1, 1]; the decoder's logits are of [0, 1]."""
 
@@ -63,7 +66,7 @@ class CausalVae(nn.Module):
     """:class:`LinearThenMask` or :class:`causal.mechanisms.CausalLayer`."""
     shape: Sequence[int]
     """Of an image."""
-    widths: Sequence[int] = (128, 128)
+    widths: Sequence[Count] = (128, 128)
 
     def setup(self):
         """The decoder, a perceptron."""
@@ -105,19 +108,21 @@ def acyclicity(adjacency: Float[Array, "n n"]) -> Float[Array, ""]:
     return jnp.trace(jnp.linalg.matrix_power(jnp.eye(n) + adjacency**2 / n, n)) - n
 
 
+@checked
 def structural_labels(graph: Graph, labels: Float[Array, "b n"]) -> Float[Array, "b n"]:
     """SCM-VAE's prior means: the average of a variable's own and its parents' labels."""
-    weights = np.eye(len(graph)) + checked(graph)
+    weights = np.eye(len(graph)) + in_order(graph)
     return labels @ jnp.asarray(weights / weights.sum(0), labels.dtype)
 
 
+@checked
 def learner(
     model: CausalVae,
     tx: optax.GradientTransformation,
     *,
-    alpha: float = 0.3,
-    beta: float = 1.0,
-    share: float = 1e-3,
+    alpha: NonNegative = 0.3,
+    beta: NonNegative = 1.0,
+    share: Fraction = 1e-3,
 ) -> GradientLearner:
     """Trains on batches ``{"x", "labels"}``.
 

@@ -17,17 +17,19 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from causal.causal_diffae import WEIGHTINGS, Decoder, Prediction
+from core.checks import Count, Fraction, Natural, checked
 from core.learner import GradientLearner, example_keys, gradient_learner, step_key
 from latent import diffusion
 from latent.diffusion import Conditioned
 from latent.unet import sinusoids
 
 
+@checked
 class NoisyRegressor(nn.Module):
     """Labels of a noisy image: p(y | x_t) = N(y(x_t, t), I)."""
 
-    n: int
-    widths: Sequence[int] = (128, 128)
+    n: Count
+    widths: Sequence[Count] = (128, 128)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], time: Float[Array, " b"]) -> Float[Array, "b n"]:
@@ -39,13 +41,14 @@ class NoisyRegressor(nn.Module):
         return nn.Dense(self.n)(nn.silu(h))
 
 
+@checked
 class LabelDiffusion(nn.Module):
     """A denoiser told labels through a perceptron, and the anticausal regressor."""
 
     denoiser: nn.Module
     """``(x, time, cond) -> raw``."""
     regressor: nn.Module
-    widths: Sequence[int] = (256, 512)
+    widths: Sequence[Count] = (256, 512)
     prediction: Prediction = "eps"
     """As in :class:`causal.causal_diffae.CausalDiffAE`."""
 
@@ -74,8 +77,9 @@ def told(labels: Float[Array, "b n"]) -> Float[Array, "b n1"]:
     return jnp.concatenate([labels, jnp.ones((labels.shape[0], 1))], axis=1)
 
 
+@checked
 def learner(
-    model: LabelDiffusion, levels: diffusion.Levels, tx: optax.GradientTransformation, *, dropped: float = 0.2
+    model: LabelDiffusion, levels: diffusion.Levels, tx: optax.GradientTransformation, *, dropped: Fraction = 0.2
 ) -> GradientLearner:
     """Trains on batches ``{"x", "labels"}`` by |eps - eps^(x_t, t, y)|^2 + |y - y^(x_t, t)|^2, dropping labels."""
     losses = diffusion.denoising_loss(
@@ -98,6 +102,7 @@ def learner(
     return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)
 
 
+@checked
 def by_labels(
     decoder: Decoder,
     params: Any,
@@ -106,7 +111,7 @@ def by_labels(
     labels: Float[Array, "b n"],
     new_labels: Float[Array, "b n"],
     *,
-    iterations: int = 2,
+    iterations: Natural = 2,
 ) -> Float[Array, "b h w c"]:
     """Inverted with the factual labels, decoded with the new ones; children follow only if theirs are new too."""
     factual = Conditioned(params, told(labels))
@@ -114,6 +119,7 @@ def by_labels(
     return diffusion.sample(diffusion.ddim(grid), decoder, Conditioned(params, told(new_labels)), noise)
 
 
+@checked
 def by_classifier(
     decoder: Decoder,
     params: Any,
@@ -123,7 +129,7 @@ def by_classifier(
     is_wanted: Bool[Array, " n"],
     scale: Any,
     *,
-    iterations: int = 2,
+    iterations: Natural = 2,
 ) -> Float[Array, "b h w c"]:
     """Diff-SCM: inverted without labels, decoded towards the wanted ones by the regressor's gradient."""
     none, plain = Conditioned(params, jnp.zeros_like(told(target))), Decoder(decoder.model)

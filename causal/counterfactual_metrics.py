@@ -16,6 +16,7 @@ import optax
 import scipy.linalg
 from jaxtyping import Array, Float
 
+from core.checks import Count, checked
 from core.conv import Conv
 from core.learner import GradientLearner, gradient_learner
 
@@ -27,6 +28,7 @@ class Seen(NamedTuple):
     features: Float[Array, "b d"]
 
 
+@checked
 class Predictor(nn.Module):
     """The anticausal model: outputs (labels, or logits of classes) and features from an image.
 
@@ -34,9 +36,9 @@ class Predictor(nn.Module):
     features.
     """
 
-    n: int
-    widths: Sequence[int] = (128, 32)
-    convolutions: Sequence[int] = ()
+    n: Count
+    widths: Sequence[Count] = (128, 32)
+    convolutions: Sequence[Count] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Seen:
@@ -63,7 +65,8 @@ def predictor_learner(
     return gradient_learner(lambda key, batch: model.init(key, batch["x"][:1]), loss, tx, batch_axes=0)
 
 
-def composition(null: Callable[[Any], Any], x: Any, times: Sequence[int] = (1, 10)) -> dict[int, float]:
+@checked
+def composition(null: Callable[[Any], Any], x: Any, times: Sequence[Count] = (1, 10)) -> dict[int, float]:
     """Mean |x - x after m null interventions| for each m: 0 for a model that abducts perfectly."""
     out, now = {}, x
     for done in range(1, max(times) + 1):
@@ -117,12 +120,13 @@ def frechet(a: Any, b: Any) -> float:
     return float(max(((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s) + np.trace(t) - 2 * cross, 0.0))
 
 
+@checked
 def minimality(
     factual: Any,
     counterfactual: Any,
     attribute: Float[np.ndarray, " n"],
     target: Float[np.ndarray, " n"],
-    bins: int = 10,
+    bins: Count = 10,
 ) -> float:
     """Mean over images of log(0.8 exp P(S_cf <= d) + 0.2 exp P(S_f >= d)); lower is more minimal.
 

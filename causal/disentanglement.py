@@ -17,6 +17,8 @@ from jaxtyping import Float
 from scipy.special import xlogy
 from sklearn.ensemble import GradientBoostingRegressor
 
+from core.checks import Natural, OpenFraction, checked
+
 
 class Dci(NamedTuple):
     """The three scores, with what they were computed from."""
@@ -58,12 +60,13 @@ def specificity(importance: Float[np.ndarray, "rows columns"]) -> Float[np.ndarr
     return np.where(sums[:, 0] > 0, 1 - entropy, 0.0)
 
 
+@checked
 def dci(
     codes: Float[np.ndarray, "n codes"],
     labels: Float[np.ndarray, "n factors"],
     *,
-    held: float = 0.25,
-    seed: int = 0,
+    held: OpenFraction = 0.25,
+    seed: Natural = 0,
 ) -> Dci:
     """The DCI scores of codes for labelled factors.
 

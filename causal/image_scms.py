@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from causal.mechanisms import Graph
+from core.checks import Count, checked
 
 # --- thickness and intensity (Pawlowski et al. 2020: the causal model of MorphoMNIST) ---------------------------------
 
@@ -28,7 +29,8 @@ class Strokes(NamedTuple):
     """Style: direction in radians and distance from the centre in pixels."""
 
 
-def thickness_intensity(key: Key[Array, ""], n: int) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+@checked
+def thickness_intensity(key: Key[Array, ""], n: Count) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Draws ``(t, i)``."""
     thickness_key, noise_key = jax.random.split(key)
     t = 0.5 + jax.random.gamma(thickness_key, 10.0, (n,)) / 5
@@ -49,7 +51,8 @@ def counterfactual_intensity(t: Any, i: Any, new_t: Any) -> Any:
     return 64 + 191 * jax.nn.sigmoid(jnp.log(share) - jnp.log1p(-share) + 2 * (new_t - t))
 
 
-def draw_strokes(key: Key[Array, ""], n: int) -> Strokes:
+@checked
+def draw_strokes(key: Key[Array, ""], n: Count) -> Strokes:
     """Strokes with angle ~ U(-0.6, 0.6) and offset ~ U(-2, 2)."""
     keys = jax.random.split(key, 3)
     t, i = thickness_intensity(keys[0], n)
@@ -73,7 +76,8 @@ def stroke_labels(strokes: Strokes) -> Float[Array, "n 2"]:
     return jnp.stack([(strokes.thickness - 2.5) / 0.63, (strokes.intensity - 158) / 48.4], axis=-1)
 
 
-def render_strokes(strokes: Strokes, side: int = 12) -> Float[Array, "n side side 1"]:
+@checked
+def render_strokes(strokes: Strokes, side: Count = 12) -> Float[Array, "n side side 1"]:
     """(i/255) sigmoid(-(|cos th X + sin th Y - o| - t/2) / 0.25), X and Y pixels from the centre."""
     at = jnp.arange(side) - (side - 1) / 2
     x, y = at[None, None, :], at[None, :, None]
@@ -141,7 +145,8 @@ def _shadow_ends(angle: Any, light: Any) -> tuple[Any, Any]:
     return _along_light(10.0, 10.5, light, -0.5), _along_light(*far, light, -0.5)
 
 
-def render_pendulum(labels: Float[Array, "n 4"], side: int = 96) -> Float[Array, "n side side 4"]:
+@checked
+def render_pendulum(labels: Float[Array, "n 4"], side: Count = 96) -> Float[Array, "n side side 4"]:
     """RGBA images: a sun, a ball on a rod, a shadow with the length and position that the labels say.
 
     The labels need not be consistent: an intervention on the shadow moves nothing else.
@@ -184,7 +189,8 @@ class Circuit(NamedTuple):
     """The arm itself, then the lamps' N(0, 0.03^2)."""
 
 
-def draw_circuit(key: Key[Array, ""], n: int) -> Circuit:
+@checked
+def draw_circuit(key: Key[Array, ""], n: Count) -> Circuit:
     """Arm ~ U(0, 1) and lamps caused by it."""
     arm_key, noise_key = jax.random.split(key)
     arm = jax.random.uniform(arm_key, (n, 1))
@@ -192,8 +198,9 @@ def draw_circuit(key: Key[Array, ""], n: int) -> Circuit:
     return Circuit(circuit_labels(noise), noise)
 
 
+@checked
 def circuit_labels(
-    noise: Float[Array, "n 4"], values: Float[Array, "n 4"] | float = 0.0, is_set: Any = (False,) * 4
+    noise: Float[Array, "n 4"], values: Float[Array, "... 4"] | float = 0.0, is_set: Any = (False,) * 4
 ) -> Float[Array, "n 4"]:
     """Labels of exogenous noise under do(label_k = values_k) where ``is_set[k]``; without interventions the factual."""
     values = jnp.broadcast_to(jnp.asarray(values), noise.shape)
@@ -212,7 +219,8 @@ def circuit_labels(
     return jnp.stack([arm, blue, green, red], axis=1)
 
 
-def render_circuit(labels: Float[Array, "n 4"], side: int = 24) -> Float[Array, "n side side 3"]:
+@checked
+def render_circuit(labels: Float[Array, "n 4"], side: Count = 24) -> Float[Array, "n side side 3"]:
     """A bar whose place is the arm, and a blue, a green and a red disc of the lamps' brightness."""
     x, y = ((jnp.arange(side) + 0.5) / side)[None, None, :], ((jnp.arange(side) + 0.5) / side)[None, :, None]
     arm, *lamps = (labels[:, k, None, None] for k in range(4))

@@ -10,11 +10,14 @@ is any pure function ``key -> Sem``, to be vmapped over keys. The ones below are
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from core.checks import Count, Fraction, NonNegative, checked
+from core.kinds import Range
 
 
 class Sem(NamedTuple):
@@ -37,6 +40,7 @@ Family = Callable[[Any], Sem]
 """An intervention drawn from a law: ``key -> Sem``."""
 
 
+@checked
 def linear_sem(B: Float[Array, "d d"], sd: Float[Array, "..."] | float = 1.0) -> Sem:
     """Independent noise of mean zero with the given standard deviations."""
     B = jnp.asarray(B, float)
@@ -55,7 +59,8 @@ def from_pairs(pairs: Callable[[Any], tuple[Array, Array]]) -> Family:
     return draw
 
 
-def environments(family: Family, key: Key[Array, ""], m: int) -> Sem:
+@checked
+def environments(family: Family, key: Key[Array, ""], m: Count) -> Sem:
     """``m`` independent draws, stacked."""
     return jax.vmap(family)(jax.random.split(key, m))
 
@@ -65,7 +70,8 @@ def observational(sem: Sem) -> Family:
     return lambda key: sem
 
 
-def hard(sem: Sem, sites: Bool[Array, " d"], sd: float = 1.0) -> Family:
+@checked
+def hard(sem: Sem, sites: Bool[Array, " d"], sd: NonNegative = 1.0) -> Family:
     """do(X_i = a_i) at every site, a_i ~ N(0, sd^2), constant within the environment."""
     keep = ~sites
 
@@ -76,7 +82,8 @@ def hard(sem: Sem, sites: Bool[Array, " d"], sd: float = 1.0) -> Family:
     return draw
 
 
-def soft(sem: Sem, sites: Bool[Array, " d"], sd: float = 1.0) -> Family:
+@checked
+def soft(sem: Sem, sites: Bool[Array, " d"], sd: NonNegative = 1.0) -> Family:
     """Every weight into a site is multiplied by its own N(0, sd^2) draw."""
 
     def draw(key):
@@ -86,7 +93,8 @@ def soft(sem: Sem, sites: Bool[Array, " d"], sd: float = 1.0) -> Family:
     return draw
 
 
-def rademacher(sem: Sem, target: Int[Array, ""] | int, q: float = 0.5) -> Family:
+@checked
+def rademacher(sem: Sem, target: Int[Array, ""] | int, q: Fraction = 0.5) -> Family:
     """Every weight flips its sign with probability q, but for those into the target, which are made positive."""
     is_target = jnp.arange(sem.B.shape[0]) == target
 
@@ -97,14 +105,16 @@ def rademacher(sem: Sem, target: Int[Array, ""] | int, q: float = 0.5) -> Family
     return draw
 
 
-def shift(sem: Sem, sites: Bool[Array, " d"], sd: float = 1.0) -> Family:
+@checked
+def shift(sem: Sem, sites: Bool[Array, " d"], sd: NonNegative = 1.0) -> Family:
     """The noise of every site is moved by a draw of N(0, sd^2)."""
     return lambda key: sem._replace(
         mean=sem.mean + jnp.where(sites, sd * jax.random.normal(key, sites.shape, sem.B.dtype), 0.0)
     )
 
 
-def noise(sem: Sem, sites: Bool[Array, " d"], low: float = 0.25, high: float = 4.0) -> Family:
+@checked
+def noise(sem: Sem, sites: Bool[Array, " d"], low: NonNegative = 0.25, high: NonNegative = 4.0) -> Family:
     """The noise variance of every site is multiplied by a draw of U(low, high)."""
 
     def draw(key):
@@ -145,6 +155,7 @@ def population(sem: Sem) -> Moments:
     return Moments(A @ sem.W @ A.T, A @ sem.mean, jnp.asarray(jnp.inf, sem.B.dtype))
 
 
+@checked
 def sample_moments(key: Key[Array, ""], sem: Sem, n: Float[Array, ""] | float) -> Moments:
     r"""Moments of ``n`` observations without the observations: exact in distribution, at the cost of d x d matrices.
 
@@ -188,7 +199,8 @@ def _gamma(shape: Float[Array, " d"], normals: Float[Array, "d p"], uniforms: Fl
     return jnp.take_along_axis(scale * v, jnp.argmax(accepted, axis=1)[:, None], axis=1)[:, 0]
 
 
-def sample(key: Key[Array, ""], sem: Sem, n: int) -> Float[Array, "n d"]:
+@checked
+def sample(key: Key[Array, ""], sem: Sem, n: Count) -> Float[Array, "n d"]:
     """``n`` observations."""
     z = jax.random.normal(key, (n, sem.B.shape[-1]), sem.B.dtype)
     return (sem.mean + z @ sem.scale.T) @ total_effects(sem.B).T
@@ -201,7 +213,8 @@ def moments_of(x: Float[Array, "n d"], weights: Float[Array, " n"] | None = None
     return Moments((x * w[:, None]).T @ x / n, w @ x / n, n)
 
 
-def draw_moments(family: Family, key: Key[Array, ""], m: int, n: Float[Array, ""] | float | None = None) -> Moments:
+@checked
+def draw_moments(family: Family, key: Key[Array, ""], m: Count, n: Float[Array, ""] | float | None = None) -> Moments:
     """Moments of ``m`` environments, stacked: of ``n`` observations each, or of the populations."""
     env_key, data_key = jax.random.split(key)
     drawn = environments(family, env_key, m)
@@ -210,10 +223,11 @@ def draw_moments(family: Family, key: Key[Array, ""], m: int, n: Float[Array, ""
     return jax.vmap(sample_moments, in_axes=(0, 0, None))(jax.random.split(data_key, m), drawn, n)
 
 
+@checked
 def random_sem(
     key: Key[Array, ""],
-    d: int,
-    degree: float = 2.0,
+    d: Annotated[int, Range(2)],
+    degree: NonNegative = 2.0,
     weights: tuple[float, float] = (0.5, 1.5),
     variances: tuple[float, float] = (0.3, 1.2),
 ) -> Sem:

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from core.checks import Count, checked, require_indices
+from core.errors import ConfigError
+
 Graph = tuple[tuple[int, ...], ...]
 """Parents: ``graph[j][i]`` is 1 where j causes i; variables are in topological order."""
 
@@ -29,8 +32,14 @@ class Intervention(NamedTuple):
     value: Float[Array, "*#b n"]
 
 
-def do(variables: int, settings: Mapping[int, Any]) -> Intervention:
-    """``do(2, {0: 1.5})``: of two variables the first set to 1.5, or to one value per example."""
+@checked
+def do(variables: Count, settings: Mapping[int, Any]) -> Intervention:
+    """``do(2, {0: 1.5})``: of two variables the first set to 1.5, or to one value per example.
+
+    Raises:
+      ConfigError: where a variable is set that there is not.
+    """
+    require_indices("do: settings", list(settings), variables, "variables")
     values = [jnp.asarray(settings.get(i, 0.0), jnp.float32) for i in range(variables)]
     return Intervention(
         jnp.array([i in settings for i in range(variables)]), jnp.stack(jnp.broadcast_arrays(*values), axis=-1)
@@ -54,28 +63,29 @@ def settled(z: Float[Array, "b n k"], intervention: Intervention, variables: Ite
     return z
 
 
-def checked(graph: Graph) -> Bool[np.ndarray, "n n"]:
+def in_order(graph: Graph) -> Bool[np.ndarray, "n n"]:
     """The graph as a matrix.
 
     Raises:
-      ValueError: where it is not square and upper triangular, that is, variables are not in topological order.
+      ConfigError: where it is not square and upper triangular, that is, variables are not in topological order.
     """
     parents = np.asarray(graph, bool)
     if parents.ndim != 2 or parents.shape[0] != parents.shape[1] or np.tril(parents).any():
-        raise ValueError(
+        raise ConfigError(
             "the graph must be a square matrix with parents before children (upper triangular, no loops): reorder the "
             "variables topologically"
         )
     return parents
 
 
+@checked
 class CausalLayer(nn.Module):
     """f_i(x) = Linear, activation, Linear of every variable, applied along a known graph."""
 
     graph: Graph
-    block: int
+    block: Count
     """k, the width of a variable's block."""
-    hidden: int = 64
+    hidden: Count = 64
     mode: Mode = "paper"
     act: Callable[[Array], Array] = nn.leaky_relu
 
@@ -86,7 +96,7 @@ class CausalLayer(nn.Module):
         Raises:
           ValueError: for a graph that is not in topological order.
         """
-        parents = checked(self.graph)
+        parents = in_order(self.graph)
         n = len(parents)
         inputs = n * self.block if self.mode == "paper" else self.block
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=(0,))

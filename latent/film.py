@@ -6,19 +6,21 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.checks import Count, Positive, checked
 from latent.unet import sinusoids
 
 
+@checked
 class FilmMlp(nn.Module):
     """Residual blocks whose hidden layer is scaled and shifted by time and condition (FiLM, Perez et al. 2018).
 
     The output layer is zero at first.
     """
 
-    width: int = 128
-    blocks: int = 2
-    frequencies: int = 32
-    time_scale: float = 1.0
+    width: Count = 128
+    blocks: Count = 2
+    frequencies: Count = 32
+    time_scale: Positive = 1.0
     """Multiplies the time before the sinusoids, which resolve differences of about 1 / time_scale."""
     act: Callable[[Array], Array] = nn.silu
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.checks import Count, Fraction, Positive, checked
 from core.conv import Conv
 from core.learner import example_keys
 
@@ -23,13 +24,14 @@ def sinusoids(time: Float[Array, " b"], width: int, longest: float = 10_000.0) -
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
+@checked
 class ExampleDropout(nn.Module):
     """Dropout with a key per example, so that no layout over devices changes which entries are dropped.
 
     The key "dropout" is that of the step, the same on every replica, see :func:`core.learner.step_key`.
     """
 
-    rate: float
+    rate: Fraction
 
     @nn.compact
     def __call__(self, x: Float[Array, "b ..."], *, deterministic: bool) -> Float[Array, "b ..."]:
@@ -41,18 +43,19 @@ class ExampleDropout(nn.Module):
         return jnp.where(kept, x / (1 - self.rate), 0)
 
 
+@checked
 class ResidualBlock(nn.Module):
     """norm - act - conv - (condition) - norm - act - dropout - conv, beside a skip.
 
     With ``mode`` "scale_shift" the condition scales and shifts the second norm; with "add" it is added before it.
     """
 
-    features: int
+    features: Count
     mode: Literal["scale_shift", "add"]
     act: Callable[[Array], Array]
-    groups: int
-    epsilon: float
-    dropout: float
+    groups: Count
+    epsilon: Positive
+    dropout: Fraction
     dtype: Any
 
     @nn.compact
@@ -76,12 +79,13 @@ class ResidualBlock(nn.Module):
         return nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype, name=name)
 
 
+@checked
 class Attention(nn.Module):
     """Residual self-attention over all positions, its output projection zero at first."""
 
-    heads: int
-    groups: int
-    epsilon: float
+    heads: Count
+    groups: Count
+    epsilon: Positive
     dtype: Any
 
     @nn.compact
@@ -96,6 +100,7 @@ class Attention(nn.Module):
         return x + h.reshape(x.shape)
 
 
+@checked
 class UNet(nn.Module):
     """The network ``(x, emb) -> image``; embed time and conditions with :class:`TimeEmbedding` or one's own module.
 
@@ -103,20 +108,20 @@ class UNet(nn.Module):
       ValueError: where the image cannot be halved often enough.
     """
 
-    out_channels: int
-    channels: Sequence[int] = (128, 256, 256)
+    out_channels: Count
+    channels: Sequence[Count] = (128, 256, 256)
     """Width of every level."""
-    blocks: int = 3
+    blocks: Count = 3
     """Residual blocks per level on the way down; one more on the way up."""
     attention: Sequence[int] = ()
     """Levels (0 is full resolution) with self-attention after every block; the middle always has it."""
-    heads: int = 4
+    heads: Count = 4
     mode: Literal["scale_shift", "add"] = "scale_shift"
     middle_attention: bool = True
     act: Callable[[Array], Array] = nn.silu
-    groups: int = 32
-    epsilon: float = 1e-5
-    dropout: float = 0.0
+    groups: Count = 32
+    epsilon: Positive = 1e-5
+    dropout: Fraction = 0.0
     remat: bool = False
     """Recompute blocks in the backward pass instead of storing them."""
     dtype: Any = None
@@ -170,11 +175,12 @@ class UNet(nn.Module):
         return Conv(self.out_channels, zero=True, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)
 
 
+@checked
 class TimeEmbedding(nn.Module):
     """Sinusoids of the time through two layers, plus a linear map of each condition."""
 
-    width: int = 512
-    frequencies: int = 128
+    width: Count = 512
+    frequencies: Count = 128
     act: Callable[[Array], Array] = nn.silu
     dtype: Any = None
 

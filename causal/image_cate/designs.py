@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.lib.stride_tricks import sliding_window_view
 
+from core.checks import Natural, checked
+
 Design = Literal["S1", "S2", "S3"]
 EFFECTS: dict[Design, tuple[float, ...]] = {"S1": (0.0, 2.0), "S2": (1.0, 1.0), "S3": (-1.0, 0.5, 2.0)}
 CENTRES = np.array([0.17, 0.5, 0.83])
@@ -57,6 +59,7 @@ def response_rank(x: Float[np.ndarray, "images h w c"]) -> Float[np.ndarray, " i
     return np.argsort(np.argsort(largest, kind="stable"), kind="stable") / len(x)
 
 
+@checked
 def cluster_probabilities(design: Design, q: Float[np.ndarray, " images"]) -> Float[np.ndarray, "images clusters"]:
     """p(z | image)."""
     if design != "S3":
@@ -66,7 +69,8 @@ def cluster_probabilities(design: Design, q: Float[np.ndarray, " images"]) -> Fl
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-def simulate(design: Design, x: Float[np.ndarray, "images h w c"], seed: int) -> Experiment:
+@checked
+def simulate(design: Design, x: Float[np.ndarray, "images h w c"], seed: Natural) -> Experiment:
     """Units with tau = mu_Z + N(0, 0.3^2), Y(0) = 0.5 * mean of band 1 (standardised) + N(0, 0.5^2).
 
     T ~ Bernoulli(0.5). Draws, in this order: uniforms for Z, normals of the effects, normals of Y(0), uniforms for T;

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from causal.treatment_effects import Clusters, Units, half_samples
-from core.checks import OpenFraction, checked
+from core.checks import Count, OpenFraction, checked
 from core.stats import from_error
 
 
@@ -40,7 +40,8 @@ class Ensemble(NamedTuple):
         return low, high
 
 
-def half_sampled(key: Any, units: Units, members: int) -> Units:
+@checked
+def half_sampled(key: Any, units: Units, members: Count) -> Units:
     """Units [runs, images, units] of ``members`` runs for each, [runs * members, ...], on halves of the images.
 
     An image is there with all of its units or with none; weights are doubled, so that they count as many as before.

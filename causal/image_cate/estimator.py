@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from causal.image_cate.ensembles import Ensemble, half_sampled
 from causal.image_cate.intervals import last_layers, sandwich
@@ -23,14 +23,17 @@ from causal.image_cate.posterior import Predicted, Transported, cluster_posterio
 from causal.image_cate.priors import cluster_prior, empirical_prior
 from causal.image_cate.sampling import SHARED_X, by_image, of_units, sample_balanced_keys, sample_images, together
 from causal.treatment_effects import Estimate, Units, inputs
+from core.checks import Count, OpenFraction, Positive, checked
 from core.errors import ConfigError
 from core.fit import fit
+from core.kinds import is_traced
 from core.learner import Params, replicate_seeds, with_sampler
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
 
-def optimiser(learning_rate: float, cluster_rate: float, steps: int) -> optax.GradientTransformation:
+@checked
+def optimiser(learning_rate: Positive, cluster_rate: Positive, steps: Count) -> optax.GradientTransformation:
     """Nadam, its rate falling to zero; the clusters' parameters move faster by a factor."""
 
     def of_clusters(params: Params) -> Any:
@@ -52,16 +55,26 @@ class FittedClusters:
     """Of the outcome, as is ``sd``."""
     sd: Array
 
-    def predict(self, x: Any = None, key: Any = None, draws: int = 20) -> Predicted:
+    @checked
+    def predict(self, x: Any = None, key: Any = None, draws: Count = 20) -> Predicted:
         """See :func:`predict`; of the training's images if x is None, at the posterior means if the key is."""
-        images = None if x is None else jnp.asarray(x)
+        images = None if x is None else self._images(x)
         return predict(self.estimator.model, self.params, self.reference, key, draws, images)
 
-    def effect(self, x: Any = None, key: Any = None, draws: int = 20) -> Float[Array, " images"]:
+    def _images(self, x: Any) -> Array:
+        found = x if is_traced(x) else inputs.finite("x", x)
+        if found.shape[1:] != self.reference.shape[1:]:
+            wanted = ", ".join(map(str, ("images", *self.reference.shape[1:])))
+            raise ConfigError(f"x has shape {found.shape}, but the fit was given [{wanted}]")
+        return jnp.asarray(found)
+
+    @checked
+    def effect(self, x: Any = None, key: Any = None, draws: Count = 20) -> Float[Array, " images"]:
         """tau(m) = sum_z p(z | m) mu_z."""
         return self.sd * self.predict(x, key, draws).effect.mean(0)
 
-    def clusters(self, x: Any = None, key: Any = None, draws: int = 20) -> Float[Array, "images clusters"]:
+    @checked
+    def clusters(self, x: Any = None, key: Any = None, draws: Count = 20) -> Float[Array, "images clusters"]:
         """p(z | m), clusters in ascending order of their effect."""
         return self.predict(x, key, draws).p.mean(0)
 
@@ -77,8 +90,9 @@ class FittedClusters:
         found = sandwich(heads, features, units)
         return Estimate(sd * found.value, sd * found.se)
 
+    @checked
     def transport(
-        self, x: Any, levels: tuple[float, ...] = (0.05, 0.5, 0.95), *, key: Any, draws: int = 20,
+        self, x: Any, levels: tuple[OpenFraction, ...] = (0.05, 0.5, 0.95), *, key: Any, draws: Count = 20,
         individual: bool = True,
     ) -> Transported:  # fmt: skip
         """Distribution of the effect at images without an experiment, see :func:`transport`."""
@@ -86,21 +100,25 @@ class FittedClusters:
         return moved._replace(mean=self.sd * moved.mean, sd=self.sd * moved.sd, quantiles=self.sd * moved.quantiles)
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class EffectClusters:
     """How an effect cluster model is trained."""
 
     model: ClusterModel = dataclasses.field(default_factory=ClusterModel)
-    steps: int = 800
-    batch_images: int = 32
+    steps: Count = 800
+    batch_images: Count = 32
     """Images in a step, each with all of its units."""
-    learning_rate: float = 1e-2
-    cluster_rate: float = 3.0
+    learning_rate: Positive = 1e-2
+    cluster_rate: Positive = 3.0
     """Learning rate of the clusters' parameters, over that of the networks."""
     two_stages: bool = True
     """Whether a second fit has the prior that the first gives; one fit without a prior otherwise."""
 
-    def fit(self, key: Any, x: Any, image: Any, t: Any, y: Any, *, workdir: Path | str | None = None) -> FittedClusters:
+    @checked
+    def fit(
+        self, key: Key[Array, ""], x: Any, image: Any, t: Any, y: Any, *, workdir: Path | str | None = None
+    ) -> FittedClusters:
         """Trains on images and their units.
 
         Args:
@@ -119,8 +137,17 @@ class EffectClusters:
         one = jax.tree.map(lambda leaf: leaf[0], params)
         return FittedClusters(self, one, units.x, jnp.float32(mean), jnp.float32(sd))
 
+    @checked
     def ensemble(
-        self, key: Any, x: Any, image: Any, t: Any, y: Any, *, members: int = 8, workdir: Path | str | None = None
+        self,
+        key: Key[Array, ""],
+        x: Any,
+        image: Any,
+        t: Any,
+        y: Any,
+        *,
+        members: Count = 8,
+        workdir: Path | str | None = None,
     ) -> Ensemble:
         """Effects of the clusters by whole refits to random halves of the images, all as one program.
 

@@ -15,6 +15,7 @@ from causal.image_cate.layers import posteriors
 from causal.image_cate.model import ClusterModel, Effects, draw_effects, mixture_log_density
 from causal.image_cate.network import Outputs
 from causal.treatment_effects import Estimate, Units
+from core.checks import Natural, NonNegative, checked
 from core.learner import Params
 
 
@@ -67,8 +68,9 @@ def head_log_likelihood(heads: Heads, features: Features, units: Units) -> Float
     return (units.weight * mixture_log_density(outputs, effects, units.t, units.y)).sum(1)
 
 
+@checked
 def refit(
-    heads: Heads, features: Features, units: Units, ridge: float = 1e-3, iterations: int = 30
+    heads: Heads, features: Features, units: Units, ridge: NonNegative = 1e-3, iterations: Natural = 30
 ) -> tuple[Heads, Float[Array, "k k"]]:
     """Maximises the penalised likelihood by damped Newton steps; returns the heads and the clustered covariance.
 

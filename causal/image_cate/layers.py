@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from core.checks import Count, Natural, checked
 from core.learner import example_keys
 from core.patches import patches
 
@@ -60,10 +61,11 @@ def total_kl(params: PyTree, prior: dict[tuple[str, ...], Normal]) -> Float[Arra
     return sum((normal_kl(found[path], p).sum() for path, p in prior.items()), jnp.float32(0.0))
 
 
+@checked
 class BayesDense(nn.Module):
     """A variational kernel [inputs, outputs] and the products with it; the bias is a point estimate."""
 
-    features: int
+    features: Count
     estimator: Estimator = "reparam"
 
     @nn.compact
@@ -102,6 +104,7 @@ class BayesDense(nn.Module):
         return drawn.reshape(x.shape[0], *[1] * (x.ndim - 2), width)
 
 
+@checked
 class BayesConv(nn.Module):
     """A "valid" convolution, of images or, as one matrix product, of their patches.
 
@@ -110,11 +113,11 @@ class BayesConv(nn.Module):
     with a convolution. The parameters are those of the convolution.
     """
 
-    features: int
-    size: int
-    stride: int = 1
+    features: Count
+    size: Count
+    stride: Count = 1
     estimator: Estimator = "reparam"
-    channels: int = 3
+    channels: Natural = 3
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch rows columns out"]:

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from causal.image_cate.layers import START, Normal, posteriors, start_rho, total_kl
 from causal.image_cate.network import EffectNetwork, Outputs
 from causal.treatment_effects import Units, initialised
+from core.checks import Count, NonNegative, Positive, checked
 from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key
 
 Likelihood = Literal["mixture", "relaxed"]
@@ -51,17 +52,18 @@ class Training(NamedTuple):
 TRAINING_AXES = Training(Units(0, 0, 0, 0), None, None)
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class ClusterModel:
     """The networks and how they are fitted."""
 
     network: EffectNetwork = dataclasses.field(default_factory=EffectNetwork)
     likelihood: Likelihood = "mixture"
-    draws: int = 1
+    draws: Count = 1
     """Of the weights, in each step."""
-    temperature: float = 0.5
+    temperature: Positive = 0.5
     """Of the relaxed clusters."""
-    spread: float = 0.3
+    spread: NonNegative = 0.3
     """Of the first mu about the difference in means, in deviations of the outcome."""
     common_noise: bool = False
     """Whether sigma0 and sigma1 are the same in all clusters. Controls then say nothing of them, and at the optimum the

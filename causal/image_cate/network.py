@@ -9,23 +9,25 @@ from jaxtyping import Array, Float
 
 from causal.image_cate.layers import BayesConv, BayesDense, Estimator
 from causal.treatment_effects import Standardise
+from core.checks import Count, Natural, checked
 
 
+@checked
 class ConvTrunk(nn.Module):
     """Bayesian convolutions, each with swish; maximum and mean over positions; dense layers.
 
     Between two convolutions: 2 x 2 maxima, batch standardisation, a 1 x 1 projection with swish, standardisation.
     """
 
-    features: int = 12
-    size: int = 7
-    stride: int = 2
-    layers: int = 1
-    projection: int = 3
-    dense: int = 0
-    width: int = 32
+    features: Count = 12
+    size: Count = 7
+    stride: Count = 2
+    layers: Natural = 1
+    projection: Natural = 3
+    dense: Natural = 0
+    width: Count = 32
     estimator: Estimator = "reparam"
-    channels: int = 3
+    channels: Natural = 3
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch width"]:
@@ -54,13 +56,14 @@ class Outputs(NamedTuple):
     """Deviation of each cluster's effect at this image from its mean effect (model 2); None in model 1."""
 
 
+@checked
 class EffectNetwork(nn.Module):
     """A trunk each for the clusters, for the baseline outcome and, in model 2, for every cluster's effect.
 
     Trunks of one shape are computed together, so that their first layers are a single matrix product.
     """
 
-    clusters: int = 2
+    clusters: Count = 2
     trunk: Callable[[], nn.Module] = ConvTrunk
     estimator: Estimator = "reparam"
     shared: bool = False

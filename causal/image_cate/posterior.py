@@ -11,6 +11,7 @@ from causal.image_cate.layers import posteriors
 from causal.image_cate.model import ClusterModel, draw_effects, mixture_log_density
 from causal.image_cate.network import Outputs
 from causal.treatment_effects import Units, with_population
+from core.checks import Count, checked
 from core.learner import Params
 
 
@@ -43,14 +44,15 @@ class Predicted(NamedTuple):
     baseline: Float[Array, "draws images"]
 
 
+@checked
 def predict(
     model: ClusterModel,
     params: Params,
     reference: Array,
     key: Any = None,
-    draws: int = 20,
+    draws: Count = 20,
     x: Array | None = None,
-    chunk: int = 256,
+    chunk: Count = 256,
 ) -> Predicted:
     """The posterior predictive of images.
 
@@ -144,12 +146,13 @@ class Transported(NamedTuple):
     quantiles: Float[Array, "images levels"]
 
 
+@checked
 def transport(
     p: Float[Array, "draws images clusters"],
     found: Posterior,
     levels: tuple[float, ...] = (0.05, 0.5, 0.95),
     individual: bool = True,
-    chunk: int = 1024,
+    chunk: Count = 1024,
 ) -> Transported:
     """The predictive distribution of the effect, sum_z p(z | m) N(m_z, v_z), in chunks of images.
 

@@ -13,10 +13,12 @@ from jaxtyping import Array, Float
 from causal.image_cate.layers import Normal, posteriors
 from causal.image_cate.model import Prior
 from causal.treatment_effects import Units
+from core.checks import Count, checked
 from core.learner import Params
 
 
-def cluster_prior(key: Any, units: Units, batch_size: int, batches: int = 10_000) -> Prior:
+@checked
+def cluster_prior(key: Any, units: Units, batch_size: Count, batches: Count = 10_000) -> Prior:
     """Priors mu ~ N(difference in means, (2 s)^2), rho_t ~ N(softplus^-1(median sd of a batch), (2 s)^2).
 
     The same for all clusters; s is the deviation over random batches, with as many units of each arm.

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from core.checks import Count, NonNegative, checked
+
 
 class Sensitivity(NamedTuple):
     """Maps over an image, smaller than it by the box less one."""
@@ -16,18 +18,20 @@ class Sensitivity(NamedTuple):
     """Positive where brighter pixels make the cluster more probable."""
 
 
-def smoothed_log_odds(p: Float[Array, "..."], clusters: int, smoothing: float = 0.01) -> Float[Array, "..."]:
+@checked
+def smoothed_log_odds(p: Float[Array, "..."], clusters: Count, smoothing: NonNegative = 0.01) -> Float[Array, "..."]:
     """log(pt / (1 - pt)) with pt = (1 - smoothing) p + smoothing / K: finite where p is 0 or 1."""
     pt = (1 - smoothing) * p + smoothing / clusters
     return jnp.log(pt) - jnp.log1p(-pt)
 
 
+@checked
 def sensitivity(
     probability: Callable[[Array], Array],
     image: Float[Array, "h w c"],
-    clusters: int = 2,
-    box: int = 10,
-    smoothing: float = 0.01,
+    clusters: Count = 2,
+    box: Count = 10,
+    smoothing: NonNegative = 0.01,
 ) -> Sensitivity:
     """Gradients of the log odds of a cluster's predictive probability, after the authors' code of 2023.
 
@@ -44,13 +48,15 @@ def sensitivity(
     return Sensitivity(box_mean(jnp.sqrt(jnp.square(G + 1e-7).sum(-1)), box), box_mean(G.mean(-1), box))
 
 
-def box_mean(values: Float[Array, "h w"], size: int) -> Float[Array, "rows columns"]:
+@checked
+def box_mean(values: Float[Array, "h w"], size: Count) -> Float[Array, "rows columns"]:
     """Means over all squares of a side that lie in the image."""
     total = jax.lax.reduce_window(values, 0.0, jax.lax.add, (size, size), (1, 1), "VALID")
     return total / size**2
 
 
-def by_segment(values: Float[Array, "h w"], segment: Int[Array, "h w"], segments: int) -> Float[Array, " segments"]:
+@checked
+def by_segment(values: Float[Array, "h w"], segment: Int[Array, "h w"], segments: Count) -> Float[Array, " segments"]:
     """Means over given segments of the image."""
     total, count = (jax.ops.segment_sum(v.ravel(), segment.ravel(), segments) for v in (values, jnp.ones_like(values)))
     return total / jnp.maximum(count, 1)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from causal.treatment_effects import Target, Units
+from core.checks import Count, checked
 from core.learner import Layout, Learner, LearnerLike, Stream, of_first_run, replicate_seeds, stream, with_sampler
 
 Rows = TypeVar("Rows", Units, Target)
@@ -32,7 +33,8 @@ def by_image(
     return Units(x, *map(jnp.asarray, padded))
 
 
-def sample_images(batch_size: int):
+@checked
+def sample_images(batch_size: Count):
     """``sample(data, key, step)``: images drawn at random, each with all of its units (or targets).
 
     Where outcomes have a leading axis of runs, all runs get the same images: their first layers are then one matrix
@@ -46,7 +48,8 @@ def sample_images(batch_size: int):
     return sample
 
 
-def sample_balanced_keys(batch_size: int):
+@checked
+def sample_balanced_keys(batch_size: Count):
     """``sample(units, key, step)``: as many images with treated units as with controls, one unit of that arm of each.
 
     The authors' sampler, which weights images equally, not units. No image is drawn twice for an arm.
@@ -75,7 +78,8 @@ def of_units(sample: Callable[..., Any]) -> Callable[..., Any]:
     return lambda data, key, step: data._replace(units=sample(data.units, key, step))
 
 
-def together(learner: LearnerLike, sample: Callable[..., Any], runs: int, axes: Any) -> Learner:
+@checked
+def together(learner: LearnerLike, sample: Callable[..., Any], runs: Count, axes: Any) -> Learner:
     """Runs that see the same images at every step, each with its own outcomes, as one program.
 
     Args:

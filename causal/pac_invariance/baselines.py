@@ -9,15 +9,18 @@ from jaxtyping import Array, Bool, Float
 
 from causal.linear_sems import Moments
 from causal.pac_invariance.invariance import Selection, Target, on_subset
+from core.checks import NonNegative, checked
 from core.learner import GradientLearner, gradient_learner
 
 
+@checked
 def pooled(environments: Moments, target: Target, mask: Bool[Array, " d"]) -> Float[Array, " d"]:
     """Least squares on the given features of the pooled data: ERM on all, the oracle on the target's parents."""
     return on_subset(environments.second.mean(axis=0), target, mask).best()
 
 
-def anchor(environments: Moments, target: Target, mask: Bool[Array, " d"], gamma: float) -> Float[Array, " d"]:
+@checked
+def anchor(environments: Moments, target: Target, mask: Bool[Array, " d"], gamma: NonNegative) -> Float[Array, " d"]:
     """Anchor regression with the environments as anchors (Rothenhäusler et al., JRSS B 2021).
 
     argmin E[((1 - P)(Y - X b))^2] + gamma E[(P (Y - X b))^2], P the mean within the environment: gamma = 1 is least
@@ -27,7 +30,8 @@ def anchor(environments: Moments, target: Target, mask: Bool[Array, " d"], gamma
     return on_subset(environments.covariance.mean(axis=0) + gamma * between, target, mask).best()
 
 
-def irm_learner(target: int, penalty: float, tx: optax.GradientTransformation) -> GradientLearner:
+@checked
+def irm_learner(target: int, penalty: NonNegative, tx: optax.GradientTransformation) -> GradientLearner:
     """Invariant risk minimisation over linear predictors v with the IRMv1 penalty (Arjovsky et al. 2019).
 
     mean_e R_e(v) + penalty mean_e (d R_e(s v) / ds at s = 1)^2, with R_e(v) = E(Y - X v)^2 / E Y^2, so that the penalty
@@ -45,8 +49,13 @@ def irm_learner(target: int, penalty: float, tx: optax.GradientTransformation) -
     return gradient_learner(lambda key, M: {"v": jnp.zeros(M.shape[-1], M.dtype)}, loss, tx, batch_axes=0)
 
 
+@checked
 def safest(
-    selection: Selection, M: Float[Array, "env d d"], target: Target, masks: Bool[Array, "subsets d"], radius: float
+    selection: Selection,
+    M: Float[Array, "env d d"],
+    target: Target,
+    masks: Bool[Array, "subsets d"],
+    radius: NonNegative,
 ) -> Float[Array, " d"]:
     """The predictor of least pooled error among the subsets whose spread is below the radius; of least spread if none.
 

@@ -13,8 +13,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from core.checks import Count, Natural, NonNegative, OpenFraction, Positive, checked
 
-def finite_class(hypotheses: int, m: int, z: float) -> float:
+
+@checked
+def finite_class(hypotheses: Count, m: Count, z: OpenFraction) -> float:
     """P(some h of a finite list passes all m environments and V(h) > z) <= |H| (1 - z)^m.
 
     Proof: one with V(h) > z passes a fresh environment with probability below 1 - z, m of them with (1 - z)^m; add up
@@ -24,12 +27,14 @@ def finite_class(hypotheses: int, m: int, z: float) -> float:
     return hypotheses * (1 - z) ** m
 
 
-def environments_finite(hypotheses: int, z: float, delta: float) -> int:
+@checked
+def environments_finite(hypotheses: Count, z: OpenFraction, delta: OpenFraction) -> int:
     """The m = (ln|H| + ln(1/delta)) / z that makes :func:`finite_class` at most delta, by 1 - z <= e^(-z)."""
     return math.ceil((math.log(hypotheses) + math.log(1 / delta)) / z)
 
 
-def vc_soft(in_degrees: Sequence[int]) -> int:
+@checked
+def vc_soft(in_degrees: Sequence[Count]) -> int:
     """VC dimension of interventions by soft multipliers at sites of given in-degrees, whatever d and k are.
 
     Proof: a directed path enters a site at most once, so every entry of A is, per site, of degree <= 1 in its p_i
@@ -40,12 +45,14 @@ def vc_soft(in_degrees: Sequence[int]) -> int:
     return math.prod(math.comb(p + 4, 4) for p in in_degrees)
 
 
-def vc_hard(sites: int) -> int:
+@checked
+def vc_hard(sites: Natural) -> int:
     """VC dimension of hard interventions: M is quadratic in the s values, ||grad||^2 of degree 4: C(s + 4, 4)."""
     return math.comb(sites + 4, 4)
 
 
-def vc_any(k: int, p: int) -> float:
+@checked
+def vc_any(k: Count, p: Count) -> float:
     """VC dimension over (Phi, w) whatever the interventions are: 2 n log2(8 e 6) with n = k p + k.
 
     Proof: ||grad||^2 is a polynomial of degree 6 in the n parameters of (Phi, w); Goldberg and Jerrum (1995) for one
@@ -54,7 +61,8 @@ def vc_any(k: int, p: int) -> float:
     return 2 * (k * p + k) * math.log2(8 * math.e * 6)
 
 
-def environments_vc(vc: float, z: float, delta: float) -> int:
+@checked
+def environments_vc(vc: Positive, z: OpenFraction, delta: OpenFraction) -> int:
     """An m such that, with probability 1 - delta, every h that passes all m has V(h) <= z.
 
     m >= max((4/z) log2(2/delta), (8 vc/z) log2(13/z)): Blumer, Ehrenfeucht, Haussler, Warmuth (1989).
@@ -62,7 +70,8 @@ def environments_vc(vc: float, z: float, delta: float) -> int:
     return math.ceil(max(4 / z * math.log2(2 / delta), 8 * vc / z * math.log2(13 / z)))
 
 
-def expected_error(residual_variance: float, H: Float[np.ndarray, "k k"], n: int) -> float:
+@checked
+def expected_error(residual_variance: NonNegative, H: Float[np.ndarray, "k k"], n: Count) -> float:
     """E||b - w||^2 = sigma^2 tr(H^(-1)) / (n - k - 1), exactly, for least squares on zero-mean Gaussian regressors.
 
     Proof: given the regressors X the error has covariance sigma^2 (X^T X)^(-1), and X^T X is Wishart, whose inverse has
@@ -71,8 +80,9 @@ def expected_error(residual_variance: float, H: Float[np.ndarray, "k k"], n: int
     return residual_variance * float(np.trace(np.linalg.inv(H))) / (n - H.shape[0] - 1)
 
 
+@checked
 def sample_radius(
-    residual_variance: float, H: Float[np.ndarray, "k k"], n: int, delta: float, comparisons: int = 1
+    residual_variance: NonNegative, H: Float[np.ndarray, "k k"], n: Count, delta: OpenFraction, comparisons: Count = 1
 ) -> float:
     """A xi such that ||b - w|| <= xi in all comparisons with probability 1 - delta, for large n.
 
@@ -83,8 +93,13 @@ def sample_radius(
     return math.sqrt(residual_variance * _quantile(H.shape[0], delta, comparisons) / (n * least))
 
 
+@checked
 def required_samples(
-    residual_variance: float, H: Float[np.ndarray, "k k"], xi: float, delta: float, comparisons: int = 1
+    residual_variance: NonNegative,
+    H: Float[np.ndarray, "k k"],
+    xi: Positive,
+    delta: OpenFraction,
+    comparisons: Count = 1,
 ) -> int:
     """The n at which :func:`sample_radius` is xi: O(sigma^2 (k + ln(comparisons/delta)) / (lambda_min xi^2))."""
     least = float(np.linalg.eigvalsh(H)[0])
@@ -105,16 +120,17 @@ class Plan(NamedTuple):
     """What passes in sample within eps violates this with probability at most z in a new environment."""
 
 
+@checked
 def end_to_end(
-    hypotheses: int,
-    residual_variance: float,
+    hypotheses: Count,
+    residual_variance: NonNegative,
     H: Float[np.ndarray, "k k"],
     *,
-    eps: float,
-    xi: float,
-    z: float,
-    delta: float,
-    vc: float = math.inf,
+    eps: NonNegative,
+    xi: Positive,
+    z: OpenFraction,
+    delta: OpenFraction,
+    vc: Positive = math.inf,
 ) -> Plan:
     """Environments and samples such that what passes in sample at eps is approximately invariant at eps + 2 xi.
 

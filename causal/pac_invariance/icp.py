@@ -17,6 +17,8 @@ from sklearn.linear_model import lars_path_gram
 
 from causal.linear_sems import Moments
 from causal.pac_invariance.invariance import on_subset
+from core.checks import Count, OpenFraction, checked, require_indices
+from core.errors import ConfigError
 from core.stats import critical_value
 
 
@@ -28,11 +30,13 @@ class Tests(NamedTuple):
     variance: Float[Array, " subsets"]
     """Of the residuals, pooled."""
 
-    def accepted(self, alpha: float = 0.05) -> Bool[Array, " subsets"]:
+    @checked
+    def accepted(self, alpha: OpenFraction = 0.05) -> Bool[Array, " subsets"]:
         """Sets whose invariance is not rejected."""
         return self.p > alpha
 
-    def causes(self, masks: Bool[Array, "subsets d"], alpha: float = 0.05) -> Bool[Array, " d"]:
+    @checked
+    def causes(self, masks: Bool[Array, "subsets d"], alpha: OpenFraction = 0.05) -> Bool[Array, " d"]:
         """What all accepted sets have in common; nothing where every set is rejected, and then the model is wrong."""
         good = self.accepted(alpha)
         return jnp.all(masks | ~good[:, None], axis=0) & good.any()
@@ -42,8 +46,10 @@ class Tests(NamedTuple):
         return jnp.max(jnp.where(masks, 0.0, self.p[:, None]), axis=0)
 
 
-def every_subset(d: int, target: int, features: Bool[Array, " d"] | None = None) -> Bool[Array, "subsets d"]:
+@checked
+def every_subset(d: Count, target: int, features: Bool[Array, " d"] | None = None) -> Bool[Array, "subsets d"]:
     """All subsets of the features, the empty one first; of some features only where a screening chose them."""
+    require_indices("target", target, d, "variables")
     chosen = [i for i in range(d) if i != target and (features is None or bool(features[i]))]
     codes = np.arange(2 ** len(chosen))
     masks = np.zeros((len(codes), d), bool)
@@ -51,7 +57,8 @@ def every_subset(d: int, target: int, features: Bool[Array, " d"] | None = None)
     return jnp.asarray(masks)
 
 
-def icp(environments: Moments, target: int, masks: Bool[Array, "subsets d"], chunk: int | None = None) -> Tests:
+@checked
+def icp(environments: Moments, target: int, masks: Bool[Array, "subsets d"], chunk: Count | None = None) -> Tests:
     """Tests every subset.
 
     Args:
@@ -61,6 +68,11 @@ def icp(environments: Moments, target: int, masks: Bool[Array, "subsets d"], chu
       chunk: subsets tested at once; all if None.
     """
     n = environments.n
+    require_indices("target", target, environments.mean.shape[-1], "variables")
+    if n.shape[0] < 2:
+        raise ConfigError(
+            f"icp: invariance is judged between environments, and there is {n.shape[0]}; give two or more"
+        )
     mean, covariance = _pooled(environments)
 
     def test(mask):
@@ -82,8 +94,9 @@ def _pooled(environments: Moments) -> tuple[Float[Array, " d"], Float[Array, "d 
     return mean, jnp.einsum("e,eij->ij", share, environments.second) - jnp.outer(mean, mean)
 
 
+@checked
 def intervals(
-    environments: Moments, tests: Tests, masks: Bool[Array, "subsets d"], alpha: float = 0.05
+    environments: Moments, tests: Tests, masks: Bool[Array, "subsets d"], alpha: OpenFraction = 0.05
 ) -> Float[Array, "2 d"]:
     """For each variable the union of its intervals over accepted sets, 0 in sets without it; NaN if none is."""
     covariance = _pooled(environments)[1]
@@ -124,12 +137,14 @@ def f_test(var_a, n_a, var_b, n_b):
     return 2 * jnp.minimum(below, 1 - below)
 
 
-def screen(environments: Moments, target: int, size: int) -> Bool[np.ndarray, " d"]:
+@checked
+def screen(environments: Moments, target: int, size: Count) -> Bool[np.ndarray, " d"]:
     """The first ``size`` features on the lasso path of the pooled, standardised data: for many variables, before ICP.
 
     Not part of the guarantee of ICP unless the true causes pass it.
     """
     covariance = np.asarray(_pooled(environments)[1])
+    require_indices("target", target, len(covariance), "variables")
     sd = np.sqrt(np.diagonal(covariance))
     correlation = covariance / np.outer(sd, sd)
     others = np.delete(np.arange(len(sd)), target)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from core.checks import Count, checked, require_indices
 from core.linalg import minimum_norm
 
 Target = int | Int[Array, ""]
@@ -72,21 +73,25 @@ GAUGES: dict[str, Gauge] = {"coef": coef, "grad": grad, "risk": risk}
 """Ways to measure how far (Phi, w) is from invariant in an environment. The paper's own choice is not known to us."""
 
 
-def feature_masks(d: int, target: int) -> Bool[Array, "subsets d"]:
+@checked
+def feature_masks(d: Count, target: int) -> Bool[Array, "subsets d"]:
     """All non-empty subsets of the features, in binary order of the features."""
-    features = jnp.asarray([i for i in range(d) if i != target])
+    require_indices("target", target, d, "variables")
+    features = jnp.asarray([i for i in range(d) if i != target], int)
     codes = jnp.arange(1, 2 ** (d - 1))
     chosen = (codes[:, None] >> jnp.arange(d - 1)) & 1
     return jnp.zeros((len(codes), d), bool).at[:, features].set(chosen == 1)
 
 
+@checked
 def best_on_subsets(
-    M: Float[Array, "d d"], target: Target, masks: Bool[Array, "subsets d"], chunk: int | None = None
+    M: Float[Array, "d d"], target: Target, masks: Bool[Array, "subsets d"], chunk: Count | None = None
 ) -> Float[Array, "subsets d"]:
     """Least squares on every subset; in chunks of masks one after another where ``chunk`` is given."""
     return jax.lax.map(lambda mask: on_subset(M, target, mask).best(), masks, batch_size=chunk or len(masks))
 
 
+@checked
 def violations(
     w: Float[Array, "subsets d"],
     M: Float[Array, "env d d"],
@@ -121,6 +126,7 @@ class Selection(NamedTuple):
     """The mean distance between environments, relative to the predictor's norm."""
 
 
+@checked
 def train(
     M: Float[Array, "env d d"],
     target: Target,
@@ -141,6 +147,7 @@ def transfer(Phi: Float[Array, "k p"], mixing: Float[Array, "q p"]) -> Float[Arr
     return Phi @ jnp.linalg.pinv(mixing)
 
 
+@checked
 def observe(
     M: Float[Array, "d d"], target: int, mixing: Float[Array, "q p"], noise_variance: Float[Array, ""] | float = 0.0
 ) -> Float[Array, "q1 q1"]:
@@ -151,6 +158,7 @@ def observe(
     variables).
     """
     q, d = mixing.shape[0], M.shape[-1]
-    features = jnp.asarray([i for i in range(d) if i != target])
+    require_indices("target", target, d, "variables")
+    features = jnp.asarray([i for i in range(d) if i != target], int)
     whole = jnp.zeros((q + 1, d), M.dtype).at[:q, features].set(mixing).at[q, target].set(1.0)
     return whole @ M @ whole.T + jnp.diag(jnp.append(jnp.full(q, noise_variance, M.dtype), 0.0))

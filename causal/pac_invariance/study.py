@@ -9,13 +9,15 @@ from jaxtyping import Array, Bool, Float
 
 from causal.linear_sems import Family, Moments, Sem, environments, linear_sem, sample_moments
 from causal.pac_invariance.invariance import on_subset, relative, train, violations
+from core.checks import Count, NonNegative, checked
 
 EDGES = ((0, 1), (0, 2), (1, 3), (2, 3), (1, 4), (3, 4), (2, 5), (3, 5), (4, 6), (5, 6))
 TARGET, SITES = 4, (2, 3, 5)
 """Of the SEM of the paper's figure."""
 
 
-def figure_sem(sd: float = 0.02) -> Sem:
+@checked
+def figure_sem(sd: NonNegative = 0.02) -> Sem:
     """The SEM of the paper's figure: seven nodes, unit weights."""
     B = jnp.zeros((7, 7))
     for parent, child in EDGES:
@@ -42,13 +44,14 @@ class Outcome(NamedTuple):
     """The same for least squares on all features of the pooled training environments."""
 
 
+@checked
 def study(
     families: Mapping[str, Family],
     panels: Sequence[Panel],
-    sizes: Sequence[int],
+    sizes: Sequence[Count],
     target: int,
     masks: Bool[Array, "subsets d"],
-    fresh: int = 100,
+    fresh: Count = 100,
     view: Callable[[Moments], Array] = lambda moments: moments.second,
 ) -> Callable[[Array, Array | float, Array | float], Outcome]:
     """The function ``(key, n, radius) -> Outcome`` for moments of n observations per environment.
@@ -104,6 +107,7 @@ def _moments_of_all(key, drawn: Sequence[tuple[Family, int]], n) -> Moments:
     return jax.vmap(sample_moments, in_axes=(0, 0, None))(sample_keys, together, n)
 
 
+@checked
 def relative_spread(
     M: Float[Array, "env d d"], target: int, masks: Bool[Array, "subsets d"]
 ) -> Float[Array, " subsets"]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from causal.rep4ex.moments import regress
 from causal.rep4ex.networks import Mlp
+from core.checks import Count, checked
 from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key
 
 
@@ -25,7 +26,8 @@ def linear(rows: Rows, inputs: Float[Array, "j p"]) -> Float[Array, " j"]:
     return inputs @ found.M[0] + found.q[0]
 
 
-def regression_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...] = (64, 64)) -> GradientLearner:
+@checked
+def regression_learner(tx: optax.GradientTransformation, hidden: tuple[Count, ...] = (64, 64)) -> GradientLearner:
     """A network which regresses y on the inputs by least squares."""
     net = Mlp(1, hidden)
 
@@ -35,7 +37,8 @@ def regression_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...]
     return gradient_learner(lambda key, batch: net.init(key, batch.inputs[:1]), loss, tx, batch_axes=0)
 
 
-def network(params: Params, inputs: Float[Array, "n p"], hidden: tuple[int, ...] = (64, 64)) -> Float[Array, " n"]:
+@checked
+def network(params: Params, inputs: Float[Array, "n p"], hidden: tuple[Count, ...] = (64, 64)) -> Float[Array, " n"]:
     """What the trained network says."""
     out: Any = Mlp(1, hidden).apply(params, inputs)
     return out[:, 0]
@@ -45,7 +48,8 @@ NOISES = 4
 """Dimensions of the noise that engression adds to the inputs."""
 
 
-def engression_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...] = (64, 64)) -> GradientLearner:
+@checked
+def engression_learner(tx: optax.GradientTransformation, hidden: tuple[Count, ...] = (64, 64)) -> GradientLearner:
     """Engression: Y ~ g(inputs, noise), noise before the nonlinearity, by the energy score (Shen, Meinshausen 2024).
 
     E|Y - g(x, e)| - E|g(x, e) - g(x, e')| / 2, with one pair of draws per row and step.
@@ -65,8 +69,9 @@ def engression_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...]
     return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=0)
 
 
+@checked
 def engression_mean(
-    params: Params, key: Any, inputs: Float[Array, "n p"], draws: int = 512, hidden: tuple[int, ...] = (64, 64)
+    params: Params, key: Any, inputs: Float[Array, "n p"], draws: Count = 512, hidden: tuple[Count, ...] = (64, 64)
 ) -> Float[Array, " n"]:
     """The mean of Y at inputs, over draws of the noise."""
     noise = jax.random.normal(key, (draws, NOISES))
@@ -81,7 +86,8 @@ def _with(inputs: Float[Array, "n p"], noise: Float[Array, "n q"]) -> Float[Arra
     return jnp.concatenate([inputs, noise], axis=1)
 
 
-def principal_components(x: Float[Array, "n m"], d: int) -> Float[Array, "m d"]:
+@checked
+def principal_components(x: Float[Array, "n m"], d: Count) -> Float[Array, "m d"]:
     """Directions of most variance; codes are centred x times these."""
     return jnp.linalg.svd(x - x.mean(axis=0), full_matrices=False)[2][:d].T
 

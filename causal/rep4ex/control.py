@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from causal.rep4ex.moments import Regression, gaussian_kernel, regress
 from causal.rep4ex.networks import Mlp
+from core.checks import Count, NonNegative, Positive, checked
 from core.errors import ConfigError
 from core.learner import GradientLearner, Params, gradient_learner
 
@@ -112,14 +113,16 @@ def fourier_basis(frequencies: Float[Array, "d D"], phases: Float[Array, " D"]) 
     return Basis(features, shifted)
 
 
-def random_fourier(key: Any, d: int, count: int, length: float) -> Basis:
+@checked
+def random_fourier(key: Any, d: Count, count: Count, length: Positive) -> Basis:
     """:func:`fourier_basis` of a kernel with this length-scale."""
     drawn, phase = jax.random.split(key)
     frequencies = jax.random.normal(drawn, (d, count)) / length
     return fourier_basis(frequencies, jax.random.uniform(phase, (count,), maxval=2 * jnp.pi))
 
 
-def polynomial(degree: int) -> Basis:
+@checked
+def polynomial(degree: Count) -> Basis:
     """All monomials of degree 1 to ``degree`` in all coordinates together."""
     if degree < 1:
         raise ConfigError(f"a polynomial needs a degree of at least 1, not {degree}")
@@ -139,8 +142,9 @@ NOTHING = Basis(lambda z: jnp.zeros((len(z), 0), z.dtype), lambda v: lambda t: j
 """For psi: no control function."""
 
 
+@checked
 def additive_ridge(
-    stage: Stage, w: Points, y: Float[Array, " n"], nu: Basis, psi: Basis, ridge: float = 1e-6
+    stage: Stage, w: Points, y: Float[Array, " n"], nu: Basis, psi: Basis, ridge: NonNegative = 1e-6
 ) -> Outcome:
     """Least squares of y on features of codes and of residuals, all centred; ``ridge`` in units of n.
 
@@ -162,7 +166,10 @@ def additive_ridge(
     )
 
 
-def kernel_ridge(stage: Stage, w: Points, y: Float[Array, " n"], length: float = 2.5, ridge: float = 1e-6) -> Outcome:
+@checked
+def kernel_ridge(
+    stage: Stage, w: Points, y: Float[Array, " n"], length: Positive = 2.5, ridge: NonNegative = 1e-6
+) -> Outcome:
     """Kernel additive ridge, K = K_w + K_v with a Gaussian and a linear part each; cubic in n, for a few thousand."""
     z, v = stage.codes(w), stage.noise()
 
@@ -191,7 +198,8 @@ class Additive(NamedTuple):
     """Less its mean."""
 
 
-def networks_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...] = (64, 64)) -> GradientLearner:
+@checked
+def networks_learner(tx: optax.GradientTransformation, hidden: tuple[Count, ...] = (64, 64)) -> GradientLearner:
     """Trains nu and psi as two networks jointly by least squares."""
     net = Mlp(1, hidden)
 
@@ -206,8 +214,9 @@ def networks_learner(tx: optax.GradientTransformation, hidden: tuple[int, ...] =
     return gradient_learner(init, loss, tx, batch_axes=0)
 
 
+@checked
 def network_outcome(
-    params: Params, stage: Stage, w: Points, y: Float[Array, " n"], hidden: tuple[int, ...] = (64, 64)
+    params: Params, stage: Stage, w: Points, y: Float[Array, " n"], hidden: tuple[Count, ...] = (64, 64)
 ) -> Outcome:
     """The outcome of trained networks, centred on the training rows."""
     net, z, v = Mlp(1, hidden), stage.codes(w), stage.noise()

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from causal.rep4ex.control import Stage
 from causal.rep4ex.moments import Actions, Codes, gaussian_kernel, regress
 from causal.treatment_effects import Estimate
+from core.checks import Count, Fraction, checked
 
 WEAK = 10.0
 """The F statistic below which instruments are called weak (Staiger and Stock 1997)."""
@@ -38,7 +39,8 @@ def fourier_energy(psi: Float[Array, "n features"]) -> Energy:
     return lambda r: ((psi.T @ r) ** 2).sum() / len(r)
 
 
-def constraint_test(key: Any, w: Codes, a: Actions, energy: Energy, draws: int = 199) -> ConstraintTest:
+@checked
+def constraint_test(key: Any, w: Codes, a: Actions, energy: Energy, draws: Count = 199) -> ConstraintTest:
     """Tests E[V_phi | A] = 0 by multiplying residuals with random signs.
 
     The residuals of every draw are regressed on (1, A) again, which is what makes the size right: the regression is
@@ -81,8 +83,9 @@ def strength(stage: Stage, a: Actions) -> Strength:
     return Strength(relative, noise, jnp.linalg.svd(M, compute_uv=False), least**2 * (n - k - 1) / k)
 
 
+@checked
 def outside_support(
-    stage: Stage, w: Codes, actions: Float[Array, "j k"], quantile: float = 0.99, most: int = 1000
+    stage: Stage, w: Codes, actions: Float[Array, "j k"], quantile: Fraction = 0.99, most: Count = 1000
 ) -> Float[Array, " j"]:
     """The share of M a + q + v_i that lies farther from its nearest training code than codes do among themselves.
 
@@ -99,7 +102,10 @@ def outside_support(
     return jax.lax.map(lambda t: (nearest(t + v, own=False) > limit).mean(), stage.shifts(actions))
 
 
-def bootstrap(key: Any, statistic: Callable[..., Float[Array, " j"]], rows: tuple[Array, ...], draws: int) -> Estimate:
+@checked
+def bootstrap(
+    key: Any, statistic: Callable[..., Float[Array, " j"]], rows: tuple[Array, ...], draws: Count
+) -> Estimate:
     """``statistic(*rows)``, with its spread over rows drawn with replacement.
 
     Draws follow one another in one program: each holds n x p numbers, and LAPACK calls stay single.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Real
 
 from causal.rep4ex.moments import Moments, Scale, v_statistic, whitened
 from causal.rep4ex.networks import Coder, encode
@@ -28,13 +28,14 @@ from causal.rep4ex.representation import (
 )
 from causal.rep4ex.second_step import Answers, Ridge, SecondStep
 from causal.treatment_effects import Estimate
+from core.checks import Count, NonNegative, OpenFraction, Positive, checked
 from core.errors import ConfigError
 from core.fit import fit
 from core.learner import Params, stream
 from core.loop import runs_at_once
 
-Matrix = Float[np.ndarray, "n p"]
-Vector = Float[np.ndarray, " n"]
+Matrix = Real[np.ndarray, "n _"]
+Vector = Real[np.ndarray, " n"]
 
 
 class Data(NamedTuple):
@@ -48,6 +49,7 @@ class Data(NamedTuple):
     held: Int[np.ndarray, " h"]
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Rep4Ex:
     """How both steps are done.
@@ -59,36 +61,39 @@ class Rep4Ex:
 
     coder: Coder
     """Its code has as many coordinates as there are latents, every one of which actions must move."""
-    lam: float = 10.0
-    restarts: int = 4
+    lam: NonNegative = 10.0
+    restarts: Count = 4
     """Encoders, of which the one of least loss on held-out rows is kept."""
-    steps: int = 2_000
-    batch: int = 512
-    learning_rate: float = 1e-3
-    held_out: float = 0.1
+    steps: Count = 2_000
+    batch: Count = 512
+    learning_rate: Positive = 1e-3
+    held_out: OpenFraction = 0.1
     """Share of the rows by which restarts are chosen; step 2 is given them too."""
     moments: Moments = v_statistic
     scale: Scale = whitened
     second: Ridge = dataclasses.field(default_factory=Ridge)
 
+    @checked
     def fit(self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector, **where: Any) -> "Fitted":
         """The estimate from all rows."""
-        data = self.checked(key, x, a, y)
+        data = self.prepared(key, x, a, y)
         return self._fit(key, data, data.train[None], np.concatenate([data.train, data.held])[None], **where)[0]
 
-    def refit(self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector, draws: int, **where: Any) -> list["Fitted"]:
+    @checked
+    def refit(self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector, draws: Count, **where: Any) -> list["Fitted"]:
         """Both steps on rows drawn with replacement, for :func:`refit_interval`; no row both trains and chooses."""
-        data = self.checked(key, x, a, y)
+        data = self.prepared(key, x, a, y)
         rng = _generator(stream(key, "rows of refits"))
         seen = rng.choice(data.train, (draws, len(data.train)))
         drawn = rng.choice(data.held, (draws, len(data.held)))
         return self._fit(key, data, seen, np.concatenate([seen, drawn], axis=1), **where)
 
+    @checked
     def cross_fit(
-        self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector, folds: int = 2, **where: Any
+        self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector, folds: Count = 2, **where: Any
     ) -> list["Fitted"]:
         """For every fold the encoder of the other folds with step 2 on its own rows, for :func:`cross_fitted`."""
-        data = self.checked(key, x, a, y)
+        data = self.prepared(key, x, a, y)
         size = len(data.train) // max(folds, 1)
         if folds < 2 or size <= 2 * self.second.features or size * (folds - 1) < self.batch:
             raise ConfigError(
@@ -99,7 +104,7 @@ class Rep4Ex:
         others = np.stack([np.delete(own, fold, axis=0).ravel() for fold in range(folds)])
         return self._fit(key, data, others, own, **where)
 
-    def checked(self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector) -> Data:
+    def prepared(self, key: Key[Array, ""], x: Matrix, a: Matrix, y: Vector) -> Data:
         """The rows after all checks, and how they are split."""
         rows = standardise(x, a)
         y = np.asarray(y, float)
@@ -174,8 +179,9 @@ def cross_fitted(fits: Sequence[Fitted], actions: Float[np.ndarray, "j k"]) -> A
     return np.mean([each.effect(actions) for each in fits], axis=0)
 
 
+@checked
 def refit_interval(
-    estimate: Answers, refits: Sequence[Fitted], actions: Float[np.ndarray, "j k"], level: float = 0.95
+    estimate: Answers, refits: Sequence[Fitted], actions: Float[np.ndarray, "j k"], level: OpenFraction = 0.95
 ) -> tuple[Answers, Answers]:
     """Limits of E[Y | do(A = a)] about an estimate by the bootstrap of both steps.
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from core.checks import Count, Natural, Positive, checked
 from core.errors import ConfigError
 
 Law = Literal["normal", "laplace", "bounded"]
@@ -72,7 +73,8 @@ class Sample(NamedTuple):
     x: Float[np.ndarray, "n m"]
 
 
-def gen1(seed: int, n: int, design: Design) -> tuple[World, Sample]:
+@checked
+def gen1(seed: Natural, n: Count, design: Design) -> tuple[World, Sample]:
     """A world whose g0 is an injective network of three layers, and ``n`` rows of it.
 
     Draws, in order: a block that is discarded, the two orthogonal factors of M0 and its singular values, the factor of
@@ -91,7 +93,8 @@ def gen1(seed: int, n: int, design: Design) -> tuple[World, Sample]:
     return world, draw(world, rng, n)
 
 
-def gen3(seed: int, n: int, design: Design) -> tuple[World, Sample]:
+@checked
+def gen3(seed: Natural, n: Count, design: Design) -> tuple[World, Sample]:
     """The same latents in two dimensions, seen as the place of a Gaussian bump in an image of 32 x 32, flattened."""
     if design.d != 2:
         raise ConfigError(f"an image shows the place of one bump, so d must be 2, not {design.d}")
@@ -117,7 +120,8 @@ def _layer(rng: np.random.Generator, inputs: int, outputs: int) -> Float[np.ndar
     return left * rng.uniform(0.7, 1.3, min(inputs, outputs)) @ right
 
 
-def draw(world: World, rng: np.random.Generator, n: int, a: Float[np.ndarray, "n k"] | None = None) -> Sample:
+@checked
+def draw(world: World, rng: np.random.Generator, n: Count, a: Float[np.ndarray, "n k"] | None = None) -> Sample:
     """``n`` rows; A uniform on its support where it is not given."""
     design = world.design
     if a is None:
@@ -148,7 +152,8 @@ def observed(world: World, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 
     return x
 
 
-def bumps(z: Float[np.ndarray, "n 2"], size: int = 32, scale: float = 1.8, width: float = 3.0):
+@checked
+def bumps(z: Float[np.ndarray, "n 2"], size: Count = 32, scale: Positive = 1.8, width: Positive = 3.0):
     """[n, size, size]: a Gaussian bump at the middle + scale z, in pixels."""
     grid = np.arange(size) - (size - 1) / 2
     rows, columns = (np.exp(-((grid - scale * z[:, j, None]) ** 2) / (2 * width**2)) for j in range(2))
@@ -189,7 +194,8 @@ class Outcomes(NamedTuple):
         through = np.array([self.structural(mean + v).mean() for mean in world.mean(a)])
         return through + self._beside(world, a)
 
-    def draw(self, world: World, sample: Sample, seed: int) -> Float[np.ndarray, " n"]:
+    @checked
+    def draw(self, world: World, sample: Sample, seed: Natural) -> Float[np.ndarray, " n"]:
         """Y; its own noise comes from ``default_rng(seed + 999)``."""
         own = 0.3 * np.random.default_rng(seed + 999).standard_normal(len(sample.z))
         return self.structural(sample.z) + self._beside(world, sample.a) + confounder(world, sample) + own
@@ -203,15 +209,17 @@ def confounder(world: World, sample: Sample) -> Float[np.ndarray, " n"]:
 DEFAULT = Outcomes()
 
 
+@checked
 def gen2(
-    seed: int, n: int, design: Design, outcomes: Outcomes = DEFAULT
+    seed: Natural, n: Count, design: Design, outcomes: Outcomes = DEFAULT
 ) -> tuple[World, Sample, Float[np.ndarray, " n"]]:
     """:func:`gen1` with a confounded outcome."""
     world, sample = gen1(seed, n, design)
     return world, sample, outcomes.draw(world, sample, seed)
 
 
-def outside(seed: int, count: int, k: int, inner: float, outer: float) -> Float[np.ndarray, "kept k"]:
+@checked
+def outside(seed: Natural, count: Count, k: Count, inner: float, outer: float) -> Float[np.ndarray, "kept k"]:
     """Actions uniform on [-outer, outer]^k, those of [-inner, inner]^k left out."""
     drawn = np.random.default_rng(seed).uniform(-outer, outer, (count, k))
     return drawn[np.abs(drawn).max(axis=1) > inner]

@@ -9,10 +9,12 @@ from jaxtyping import Array, Float
 
 from causal.rep4ex.control import Outcome, Points, Stage, polynomial
 from causal.rep4ex.moments import Actions
+from core.checks import Count, checked
 from core.errors import ConfigError
 
 
-def two_stage(stage: Stage, w: Points, a: Actions, y: Float[Array, " n"], degree: int = 1) -> Outcome:
+@checked
+def two_stage(stage: Stage, w: Points, a: Actions, y: Float[Array, " n"], degree: Count = 1) -> Outcome:
     """Two-stage least squares of Y on polynomials of the codes, with those of the actions as instruments."""
     if a.shape[1] < w.shape[1]:
         raise ConfigError(f"{a.shape[1]} actions cannot be instruments of {w.shape[1]} codes")
@@ -39,8 +41,9 @@ class Overidentification(NamedTuple):
     p: Float[Array, ""]
 
 
+@checked
 def overidentification(
-    stage: Stage, w: Points, a: Actions, y: Float[Array, " n"], degree: int = 1
+    stage: Stage, w: Points, a: Actions, y: Float[Array, " n"], degree: Count = 1
 ) -> Overidentification:
     """Tests whether Y - l(W) has the same mean given any action, l a polynomial, with more actions than codes.
 

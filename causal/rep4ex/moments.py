@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.checks import Count, NonNegative, checked
 from core.errors import ConfigError
 from core.learner import DATA_AXIS, axis_is_bound, mean_over_devices
 from core.linalg import small_inverse
@@ -51,7 +52,8 @@ def gaussian_kernel(a: Actions, b: Float[Array, "j k"], bandwidth: Float[Array, 
     return jnp.exp(-jnp.maximum(squares, 0.0) / (2 * bandwidth**2))
 
 
-def median_bandwidth(a: Float[np.ndarray, "n k"], most: int = 500) -> float:
+@checked
+def median_bandwidth(a: Float[np.ndarray, "n k"], most: Count = 500) -> float:
     """The h with h^2 half the median of the squared distances between the first 500 actions.
 
     Raises:
@@ -112,7 +114,8 @@ def raw(r: Codes, w: Codes, G: Float[Array, "d d"]) -> Float[Array, ""]:
     return jnp.trace(G)
 
 
-def whitened(r: Codes, w: Codes, G: Float[Array, "d d"], ridge: float = 1e-4) -> Float[Array, ""]:
+@checked
+def whitened(r: Codes, w: Codes, G: Float[Array, "d d"], ridge: NonNegative = 1e-4) -> Float[Array, ""]:
     """tr(S^-1 G) with S = Cov(r) + ridge Cov(w), both of which follow phi -> H phi + c."""
     centred = w - mean_over_devices(w.mean(axis=0))
     residual, code = mean_over_devices((r.T @ r / len(r), centred.T @ centred / len(w)))

@@ -7,15 +7,17 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from core.checks import Count, checked
 from core.learner import Params
 from core.patches import patches, unpatched
 
 
+@checked
 class Mlp(nn.Module):
     """Dense layers with leaky ReLU between them."""
 
     outputs: int
-    hidden: Sequence[int] = (64, 64)
+    hidden: Sequence[Count] = (64, 64)
 
     @nn.compact
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
@@ -25,13 +27,14 @@ class Mlp(nn.Module):
         return nn.Dense(self.outputs, name="head")(x)
 
 
+@checked
 class PatchEncoder(nn.Module):
     """Two convolutions over patches that do not overlap, as matrix products, and a dense layer; for square images."""
 
     outputs: int
-    size: int = 32
-    features: Sequence[int] = (16, 32)
-    hidden: int = 64
+    size: Count = 32
+    features: Sequence[Count] = (16, 32)
+    hidden: Count = 64
 
     @nn.compact
     def __call__(self, x: Float[Array, "n pixels"]) -> Float[Array, "n outputs"]:
@@ -43,12 +46,13 @@ class PatchEncoder(nn.Module):
         return nn.Dense(self.outputs, name="head")(x)
 
 
+@checked
 class PatchDecoder(nn.Module):
     """The encoder mirrored."""
 
-    size: int = 32
-    features: Sequence[int] = (16, 32)
-    hidden: int = 64
+    size: Count = 32
+    features: Sequence[Count] = (16, 32)
+    hidden: Count = 64
 
     @nn.compact
     def __call__(self, z: Float[Array, "n d"]) -> Float[Array, "n pixels"]:
@@ -73,12 +77,13 @@ class Coded(NamedTuple):
     """Mean KL(q(z|x) || p(z)), 0 without a posterior."""
 
 
+@checked
 class Autoencoder(nn.Module):
     """phi and eta: R^m -> R^d -> R^m."""
 
-    d: int
-    m: int
-    hidden: Sequence[int] = (64, 64)
+    d: Count
+    m: Count
+    hidden: Sequence[Count] = (64, 64)
 
     @nn.compact
     def __call__(self, x: Float[Array, "n m"], a: Float[Array, "n k"], noise: Float[Array, "n d"]) -> Coded:
@@ -87,10 +92,11 @@ class Autoencoder(nn.Module):
         return Coded(code, Mlp(self.m, self.hidden, name="decoder")(code), jnp.zeros((), x.dtype))
 
 
+@checked
 class ImageAutoencoder(nn.Module):
     """The same for flattened images of 32 x 32."""
 
-    d: int
+    d: Count
 
     @nn.compact
     def __call__(self, x: Float[Array, "n 1024"], a: Float[Array, "n k"], noise: Float[Array, "n d"]) -> Coded:
@@ -99,15 +105,16 @@ class ImageAutoencoder(nn.Module):
         return Coded(code, PatchDecoder(name="decoder")(code), jnp.zeros((), x.dtype))
 
 
+@checked
 class Vae(nn.Module):
     """q(z|x) = N(mu(x), diag exp s(x)), p(z) = N(0, I); with ``auxiliary`` the iVAE of Khemakhem et al. (AISTATS 2020).
 
     The iVAE has q(z|x, a) and p(z|a) = N(mu(a), diag exp s(a)).
     """
 
-    d: int
-    m: int
-    hidden: Sequence[int] = (64, 64)
+    d: Count
+    m: Count
+    hidden: Sequence[Count] = (64, 64)
     auxiliary: bool = False
 
     @nn.compact

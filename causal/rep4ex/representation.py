@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from causal.rep4ex.moments import Moments, Scale, median_bandwidth, restriction, v_statistic, whitened
 from causal.rep4ex.networks import Coder
 from core.batches import epoch_sampler
+from core.checks import Count, NonNegative, Positive, checked
 from core.errors import ConfigError
 from core.learner import (
     GradientLearner,
@@ -93,7 +94,8 @@ class DualState(NamedTuple):
         return self.inner.params
 
 
-def constrained(learner: GradientLearner, rate: float = 0.05, bound: float = 10.0) -> Learner:
+@checked
+def constrained(learner: GradientLearner, rate: Positive = 0.05, bound: Positive = 10.0) -> Learner:
     """Least Q subject to reconstruction <= c, by dual ascent; a batch's ``lam`` holds c.
 
     The Lagrangian Q + mu (reconstruction - c) has the minima of L at lambda = 1 / mu; after every step
@@ -129,7 +131,8 @@ class Pool(NamedTuple):
         return len(self.lam)
 
 
-def pool_learner(single: Any, runs: int, batch_size: int, at_once: int | None = None) -> Learner:
+@checked
+def pool_learner(single: Any, runs: Count, batch_size: Count, at_once: Count | None = None) -> Learner:
     """Trains the runs of a :class:`Pool`, each on shuffled epochs of its own world, as one program.
 
     Args:
@@ -224,11 +227,13 @@ def standardise(x: Float[np.ndarray, "n m"], a: Float[np.ndarray, "n k"]) -> Sta
     return Standardised(scaled, centred, median_bandwidth(a), x_mean, x_scale, a_mean)
 
 
-def cutoff(vanilla: float, variance: float) -> float:
+@checked
+def cutoff(vanilla: float, variance: NonNegative) -> float:
     """What the restriction may cost: 1.2 x the plain autoencoder's reconstruction error + 1e-3 Var X."""
     return 1.2 * vanilla + 1e-3 * variance
 
 
+@checked
 def largest_lambda(lambdas: Sequence[float], reconstructions: Sequence[float], most: float) -> float:
     """The largest lambda whose reconstruction error on validation rows is at most ``most`` (:func:`cutoff`), or 0."""
     return max((lam for lam, error in zip(lambdas, reconstructions, strict=True) if error <= most), default=0.0)

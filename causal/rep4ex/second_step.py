@@ -27,20 +27,22 @@ from causal.rep4ex.control import (
     random_fourier,
 )
 from causal.rep4ex.diagnostics import Strength, bootstrap, outside_support, strength
+from core.checks import Count, Fraction, NonNegative, OpenFraction, Positive, checked
 from core.errors import ConfigError
 
 Answers = Float[np.ndarray, " j"]
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Ridge:
     """Settings of the regression."""
 
-    features: int = 300
+    features: Count = 300
     """Of nu and of psi each."""
-    length: float = 2.5
+    length: Positive = 2.5
     """Their length-scale, in deviations of V_phi."""
-    ridge: float = 1e-6
+    ridge: NonNegative = 1e-6
     """In units of the number of rows."""
     control: bool = True
     """Whether there is a control function; without it confounding is left in."""
@@ -74,8 +76,9 @@ class SecondStep:
         """E[Y | X = x, do(A = a)] row by row, from the codes of x."""
         return self._asked(_effect_given, codes, actions)
 
+    @checked
     def interval(
-        self, key: Key[Array, ""], actions: Float[np.ndarray, "j k"], draws: int = 100, level: float = 0.95
+        self, key: Key[Array, ""], actions: Float[np.ndarray, "j k"], draws: Count = 100, level: OpenFraction = 0.95
     ) -> tuple[Answers, Answers]:
         """Limits of E[Y | do(A = a)] by the bootstrap, with these codes."""
         return self._asked(partial(_interval, draws, level, key), actions)
@@ -128,7 +131,8 @@ def _strength(w, a):
     return strength(first_stage(w, a), a)
 
 
-def best_at_outer_actions(step: SecondStep, choices: Sequence[Ridge], share: float = 0.5) -> SecondStep:
+@checked
+def best_at_outer_actions(step: SecondStep, choices: Sequence[Ridge], share: Fraction = 0.5) -> SecondStep:
     """The step with those settings which, fitted to rows of inner actions, best predict the outcomes of outer ones.
 
     What is asked of the step is to extrapolate, so that is what settings are chosen by: outer are the ``share`` of rows

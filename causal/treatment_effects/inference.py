@@ -70,6 +70,7 @@ class Regression(NamedTuple):
     coefficients: Float[Array, " k"]
     covariance: Float[Array, "k k"]
 
+    @checked
     def estimate(self, index: int) -> Estimate:
         """One coefficient."""
         return Estimate(self.coefficients[index], jnp.sqrt(self.covariance[index, index]))

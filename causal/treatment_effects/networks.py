@@ -12,15 +12,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from core.checks import Count, Positive, checked
 from core.learner import GradientLearner, Params, gradient_learner, mean_over_devices
 
 Trunk = Callable[[], nn.Module]
 
 
+@checked
 class Mlp(nn.Module):
     """Dense layers with elu."""
 
-    widths: Sequence[int] = (100, 100)
+    widths: Sequence[Count] = (100, 100)
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch width"]:
@@ -30,6 +32,7 @@ class Mlp(nn.Module):
         return x
 
 
+@checked
 class Standardise(nn.Module):
     """Features less their mean, by their deviation; over the batch, or over a population once that was passed through.
 
@@ -37,7 +40,7 @@ class Standardise(nn.Module):
     training carries no running averages; see :func:`with_population`.
     """
 
-    epsilon: float = 0.01
+    epsilon: Positive = 0.01
 
     @nn.compact
     def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
@@ -94,11 +97,12 @@ class TarNet(nn.Module):
         return jnp.concatenate([nn.Dense(1)(self.head()(features)) for _ in range(2)], axis=1)
 
 
+@checked
 class SingleNet(nn.Module):
     """One network that takes the treatment as one more feature, before a hidden layer."""
 
     trunk: Trunk
-    hidden: int = 32
+    hidden: Count = 32
 
     @nn.compact
     def __call__(self, x: Any) -> Float[Array, "batch 2"]:

@@ -254,6 +254,7 @@ def _require_falls(times: np.ndarray, levels: Any) -> None:
         raise ConfigError(f"a schedule's log SNR must fall from time 0 to 1; this one does not from time {at:.4g} on")
 
 
+@checked
 class ScalarGamma(nn.Module):
     """VDM's learned line: gamma(t) = b + |w| t, from ``start`` to ``end`` at first; the log SNR is its negative."""
 
@@ -268,6 +269,7 @@ class ScalarGamma(nn.Module):
         return b + jnp.abs(w) * t
 
 
+@checked
 class MonotoneGamma(nn.Module):
     """VDM's learned monotone network: gamma(t) = l_1(t) + l_3(2 sigmoid(l_2(2 (t - 1/2))) - 1) / width.
 
@@ -276,7 +278,7 @@ class MonotoneGamma(nn.Module):
 
     start: float = -13.3
     end: float = 5.0
-    width: int = 1024
+    width: Count = 1024
 
     @nn.compact
     def __call__(self, t: Float[Array, "..."]) -> Float[Array, "..."]:

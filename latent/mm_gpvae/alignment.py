@@ -7,6 +7,8 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float
 
+from core.checks import checked
+
 Values = Float[np.ndarray, "*any D"]
 
 
@@ -33,6 +35,7 @@ def affine_r2(columns: Values, truth: Float[np.ndarray, "*any"]) -> float:
     return r2(y, design @ np.linalg.lstsq(design, y, rcond=None)[0])
 
 
+@checked
 def score(latents: Values, truth: Float[np.ndarray, "*any"], group: Sequence[int]) -> Score:
     """R2 of a true latent on a group of inferred ones; zero where the group is empty."""
     if not group:

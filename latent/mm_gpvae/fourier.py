@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.checks import Count, NonNegative, Positive, checked
 from core.errors import ConfigError
 
 JITTER = 1e-2
@@ -36,7 +37,8 @@ class Basis(NamedTuple):
     """n."""
 
 
-def highest_frequency(circle: int, shortest: float | None = None, condition: float = CONDITION) -> int:
+@checked
+def highest_frequency(circle: Count, shortest: Positive | None = None, condition: Positive = CONDITION) -> int:
     """That is m = min(floor(n sqrt(log(c) / 2) / (pi l_min)), floor((n - 1) / 2)); the latter without pruning."""
     whole = (circle - 1) // 2
     if shortest is None:
@@ -44,7 +46,10 @@ def highest_frequency(circle: int, shortest: float | None = None, condition: flo
     return min(math.floor(circle / (math.pi * shortest) * math.sqrt(0.5 * math.log(condition))), whole)
 
 
-def fourier_basis(bins: int, circle: int, shortest: float | None = None, condition: float = CONDITION) -> Basis:
+@checked
+def fourier_basis(
+    bins: Count, circle: Count, shortest: Positive | None = None, condition: Positive = CONDITION
+) -> Basis:
     """The basis of ``bins`` time bins on a circle of ``circle`` points.
 
     Args:
@@ -74,27 +79,35 @@ def spectrum(
     return math.sqrt(2 * math.pi) * rho * lengths * jnp.exp(-jnp.square(omega * lengths) / 2) + jitter
 
 
-def rbf(bins: int, lengths: Float[Array, " D"], rho: float | Array = 1.0, jitter: float = 0.0) -> Float[Array, "D T T"]:
+@checked
+def rbf(
+    bins: Count, lengths: Float[Array, " D"], rho: float | Array = 1.0, jitter: NonNegative = 0.0
+) -> Float[Array, "D T T"]:
     """The kernel rho exp(-(t - t')^2 / (2 l^2)) + jitter I, of each latent."""
     lag = np.arange(bins)[:, None] - np.arange(bins)
     kernel = rho * jnp.exp(-jnp.square(lag / lengths[:, None, None]) / 2)
     return kernel + jitter * jnp.eye(bins)
 
 
-def windings(bins: int, circle: int, length: float, rho: float = 1.0, turns: int = 8) -> Float[np.ndarray, "T T"]:
+@checked
+def windings(
+    bins: Count, circle: Count, length: Positive, rho: NonNegative = 1.0, turns: Count = 8
+) -> Float[np.ndarray, "T T"]:
     """The periodised kernel sum_j rho exp(-(t - t' + j n)^2 / (2 l^2)) in double precision."""
     lag = np.arange(bins)[:, None] - np.arange(bins)
     j = np.arange(-turns, turns + 1)[:, None, None]
     return rho * np.exp(-np.square(lag + j * circle) / (2 * length**2)).sum(axis=0)
 
 
-def windows(recording: Float[Array, "time ..."], bins: int, hop: int) -> Float[Array, "chunks T ..."]:
+@checked
+def windows(recording: Float[Array, "time ..."], bins: Count, hop: Count) -> Float[Array, "chunks T ..."]:
     """A long recording as overlapping trials of ``bins`` bins, ``hop`` apart; a rest shorter than a hop is left out."""
     starts = np.arange(0, recording.shape[0] - bins + 1, hop)
     return recording[starts[:, None] + np.arange(bins)]
 
 
-def stitch(chunks: Float[Array, "chunks T D"], hop: int) -> Float[Array, "time D"]:
+@checked
+def stitch(chunks: Float[Array, "chunks T D"], hop: Count) -> Float[Array, "time D"]:
     """What :func:`windows` cut, put together again: a mean over overlaps which fades towards a chunk's ends."""
     count, bins, _ = chunks.shape
     fade = jnp.minimum(jnp.arange(bins) + 1, bins - jnp.arange(bins)).astype(chunks.dtype)

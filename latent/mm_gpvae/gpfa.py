@@ -14,6 +14,7 @@ import jax.scipy.linalg as jsl
 import optax
 from jaxtyping import Array, Float
 
+from core.checks import Count, NonNegative, Positive, checked
 from core.learner import GradientLearner, gradient_learner
 from latent.mm_gpvae.fourier import JITTER, Basis, spectrum
 
@@ -36,7 +37,8 @@ class Inferred(NamedTuple):
     log_marginal: Float[Array, " trials"]
 
 
-def infer(basis: Basis, params: Gpfa, y: Float[Array, "trials T N"], jitter: float = JITTER) -> Inferred:
+@checked
+def infer(basis: Basis, params: Gpfa, y: Float[Array, "trials T N"], jitter: NonNegative = JITTER) -> Inferred:
     """p(z~ | y) and log p(y)."""
     B, k = jnp.asarray(basis.matrix, y.dtype), spectrum(basis, jnp.exp(params.log_length), jitter=jitter)
     frequencies, latents = k.shape
@@ -59,8 +61,9 @@ def latents(basis: Basis, params: Gpfa, y: Float[Array, "trials T N"]) -> Float[
     return jnp.einsum("ft,bfd->btd", basis.matrix, infer(basis, params, y).mean)
 
 
+@checked
 def gpfa_learner(
-    basis: Basis, dimensions: int, tx: optax.GradientTransformation, first_length: float = 15.0
+    basis: Basis, dimensions: Count, tx: optax.GradientTransformation, first_length: Positive = 15.0
 ) -> GradientLearner:
     """Maximises the marginal likelihood of (square-rooted) counts [trials, T, N]."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import Fraction, Natural, checked
 from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key, stream
 from latent.mm_gpvae.model import MMGPVAE, Terms, Trials
 
@@ -17,7 +18,8 @@ Batch = tuple[Trials, Float[Array, ""]]
 BATCH_AXES = (0, None)
 
 
-def learner(model: MMGPVAE, tx: optax.GradientTransformation, *, hide_behaviour: float = 0.0) -> GradientLearner:
+@checked
+def learner(model: MMGPVAE, tx: optax.GradientTransformation, *, hide_behaviour: Fraction = 0.0) -> GradientLearner:
     """Maximises the bound per trial.
 
     Args:
@@ -86,7 +88,8 @@ def weighted(
     return lambda data, key, step: (sample(data, key, step), jnp.asarray(weight(step), jnp.float32))
 
 
-def rising(first: float, begin: int, end: int) -> optax.Schedule:
+@checked
+def rising(first: Fraction, begin: Natural, end: Natural) -> optax.Schedule:
     """``first`` until step ``begin``, then linear to 1 at step ``end``."""
     return lambda step: first + (1 - first) * jnp.clip((step - begin) / max(1, end - begin), 0.0, 1.0)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from core.checks import Count, Natural, NonNegative, Positive, checked
 from latent.mm_gpvae import elbo
 from latent.mm_gpvae.fourier import CONDITION, JITTER, Basis, fourier_basis, rbf, spectrum
 from latent.mm_gpvae.fusion import Expert, Partition, Posterior, average, product
@@ -59,12 +60,13 @@ class Terms(NamedTuple):
         return self.neural + self.behaviour - self.kl
 
 
+@checked
 class Recognition(nn.Module):
     """Per bin a perceptron with two heads, then a linear map over time (none where ``coefficients`` is None)."""
 
-    hidden: Sequence[int]
-    latents: int
-    coefficients: int | None
+    hidden: Sequence[Count]
+    latents: Count
+    coefficients: Count | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "trials T I"]) -> Posterior:
@@ -81,10 +83,11 @@ class Recognition(nn.Module):
         return Posterior(*[jnp.swapaxes(f(jnp.swapaxes(h, 1, 2)), 1, 2) for f, h in zip(maps, heads, strict=True)])
 
 
+@checked
 class Decoder(nn.Module):
     """f: a perceptron with ELU; the released code has one after the last layer too."""
 
-    hidden: Sequence[int]
+    hidden: Sequence[Count]
     outputs: int
     last_elu: bool = False
 
@@ -97,35 +100,36 @@ class Decoder(nn.Module):
         return nn.elu(x) if self.last_elu else x
 
 
+@checked
 class MMGPVAE(nn.Module):
     """The model; with one modality it is a GP-VAE (behaviour) or a Poisson GPFA with recognition network (neural)."""
 
     partition: Partition
-    bins: int
-    neurons: int = 0
+    bins: Count
+    neurons: Natural = 0
     """N; 0 where there are none."""
-    outputs: int = 0
+    outputs: Natural = 0
     """P; 0 where there is no behaviour."""
     domain: Domain = "fourier"
-    circle: int = 0
+    circle: Natural = 0
     """n of the Fourier basis."""
-    shortest: float | None = 10.0
+    shortest: Positive | None = 10.0
     """l_min of its pruning; None prunes nothing."""
-    condition: float = CONDITION
-    jitter: float = JITTER
+    condition: Positive = CONDITION
+    jitter: NonNegative = JITTER
     mixes_time: bool = True
     """Whether recognition has a linear map over time; the Fourier domain needs it."""
     fusion: Literal["average", "product"] = "average"
     observation: Literal["poisson", "gaussian"] = "poisson"
-    neural_hidden: Sequence[int] = (80, 40, 20)
-    behaviour_hidden: Sequence[int] = (784, 512, 256, 256)
-    decoder_hidden: Sequence[int] = (256, 256, 512, 784)
+    neural_hidden: Sequence[Count] = (80, 40, 20)
+    behaviour_hidden: Sequence[Count] = (784, 512, 256, 256)
+    decoder_hidden: Sequence[Count] = (256, 256, 512, 784)
     last_elu: bool = False
-    first_length: float = 15.0
+    first_length: Positive = 15.0
     """Start of every latent's length scale, in bins."""
     one_length: bool = False
     """Whether all latents share a length scale, as in the released code."""
-    first_noise: float = 0.05
+    first_noise: Positive = 0.05
     """Start of the variance v."""
 
     def setup(self):

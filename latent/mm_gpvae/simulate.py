@@ -18,6 +18,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
+from core.checks import Count, NonNegative, Positive, checked
 from latent.mm_gpvae.fourier import rbf
 
 VARIANCES = (0.5, 0.3, 0.8)
@@ -45,14 +46,18 @@ class Simulation(NamedTuple):
         return jnp.abs(self.latents[..., 2])
 
 
-def gp_draws(key: Key[Array, ""], trials: int, bins: int, length: float, variance: float) -> Float[Array, "trials T"]:
+@checked
+def gp_draws(
+    key: Key[Array, ""], trials: Count, bins: Count, length: Positive, variance: NonNegative
+) -> Float[Array, "trials T"]:
     """Independent paths of a GP with RBF kernel, through the kernel's eigenvectors."""
     values, vectors = jnp.linalg.eigh(rbf(bins, jnp.array([length]))[0])
     root = vectors * jnp.sqrt(variance * jnp.maximum(values, 0.0))
     return jax.random.normal(key, (trials, bins)) @ root.T
 
 
-def warp(digit: Float[Array, "28 28"], degrees: Array, zoom: Array, side: int = FRAME) -> Float[Array, "side side"]:
+@checked
+def warp(digit: Float[Array, "28 28"], degrees: Array, zoom: Array, side: Count = FRAME) -> Float[Array, "side side"]:
     """A digit turned and scaled about the centre of a frame of 36 x 36, bilinearly, then averaged down to ``side``."""
     angle, centre = jnp.deg2rad(degrees), (FRAME - 1) / 2
     grid = jnp.arange(FRAME) - centre
@@ -66,7 +71,8 @@ def warp(digit: Float[Array, "28 28"], degrees: Array, zoom: Array, side: int = 
     return frame.reshape(side, block, side, block).mean(axis=(1, 3))
 
 
-def drawn_threes(key: Key[Array, ""], count: int) -> Float[Array, "count 28 28"]:
+@checked
+def drawn_threes(key: Key[Array, ""], count: Count) -> Float[Array, "count 28 28"]:
     """Threes of two arcs with random sizes, strokes and slants, for runs without data."""
 
     def draw(key):
@@ -86,15 +92,16 @@ def drawn_threes(key: Key[Array, ""], count: int) -> Float[Array, "count 28 28"]
     return jax.vmap(draw)(jax.random.split(key, count))
 
 
+@checked
 def simulate(
     key: Key[Array, ""],
     digits: Float[Array, "M 28 28"],
     *,
-    trials: int = 300,
-    bins: int = 60,
+    trials: Count = 300,
+    bins: Count = 60,
     neurons: int = 100,
-    side: int = FRAME,
-    length: float = 10.0,
+    side: Count = FRAME,
+    length: Positive = 10.0,
 ) -> Simulation:
     """Trials of counts and images.
 

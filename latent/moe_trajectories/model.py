@@ -77,6 +77,7 @@ class GrowthData(NamedTuple):
         """N."""
         return self.y.shape[-2]
 
+    @checked
     def without(self, *networks: Literal["expert", "gating"]) -> "GrowthData":
         """The data for a reduced mixture."""
         data = self

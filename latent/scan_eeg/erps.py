@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from core.checks import Count, checked
+
 TIMES = -248.0 + 4.0 * jnp.arange(256)
 """ms after stimulus onset."""
 SITES = ("Fz", "Cz", "Pz")
@@ -50,7 +52,8 @@ class Recording(NamedTuple):
     clean: Float[Array, "n 6 256"]
 
 
-def draw_people(key: Key[Array, ""], n: int) -> People:
+@checked
+def draw_people(key: Key[Array, ""], n: Count) -> People:
     """Independent people."""
     keys = jax.random.split(key, 6)
     age = jax.random.uniform(keys[0], (n,), minval=18.0, maxval=75.0)
@@ -88,7 +91,8 @@ def _bump(t, centre, width):
     return jnp.exp(-((t - centre) ** 2) / (2 * width**2))
 
 
-def noise(key: Key[Array, ""], trials: int) -> Float[Array, "trials 6 256"]:
+@checked
+def noise(key: Key[Array, ""], trials: Count) -> Float[Array, "trials 6 256"]:
     """Pink noise of deviation 4.5 and alpha waves of amplitude 3; 0.6 of what is common to sites + 0.8 of one's own."""
     pink_key, phase_key = jax.random.split(key)
     shape = (trials, 2, 4)
@@ -101,7 +105,8 @@ def noise(key: Key[Array, ""], trials: int) -> Float[Array, "trials 6 256"]:
     return (0.6 * traces[:, :, :1] + 0.8 * traces[:, :, 1:]).reshape(trials, 6, 256)
 
 
-def record(key: Key[Array, ""], people: People, trials: int = 40, kept: int = 8) -> Recording:
+@checked
+def record(key: Key[Array, ""], people: People, trials: Count = 40, kept: Count = 8) -> Recording:
     """Averages of ``trials`` trials per person and condition, with the first ``kept`` of them."""
     clean = clean_erps(people)
 

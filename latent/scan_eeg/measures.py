@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from core.checks import Count, checked
 from latent.scan_eeg.erps import TIMES
 
 
-def balanced_accuracy(truth: Int[Array, " n"], guess: Int[Array, " n"], classes: int) -> Float[Array, ""]:
+@checked
+def balanced_accuracy(truth: Int[Array, " n"], guess: Int[Array, " n"], classes: Count) -> Float[Array, ""]:
     """The mean recall over the classes which occur in ``truth``."""
     member = jax.nn.one_hot(truth, classes)
     count = member.sum(0)
@@ -46,11 +48,13 @@ def single_latent_accuracy(
     return score(test, guess(test_z), 2)[best]
 
 
+@checked
 def window_means(x: Float[Array, "n 6 256"], start: float, stop: float) -> Float[Array, "n 6"]:
     """Mean amplitudes between two times in ms."""
     return jnp.mean(x, axis=-1, where=(start <= TIMES) & (stop >= TIMES))
 
 
+@checked
 def lpp_difference(x: Float[Array, "n 6 256"], start: float = 400.0, stop: float = 772.0) -> Float[Array, "n 3"]:
     """The late positive potential as clinicians measure it: positive less neutral, per site."""
     means = window_means(x, start, stop)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from core.checks import Count, Fraction, NonNegative, checked
 from core.learner import GradientLearner, Params, example_keys, gradient_learner, step_key
 from latent.scan_eeg.gaussian import Gaussian, kl, kl_to_prior
 
@@ -40,12 +41,13 @@ def symbols_of(labels: Int[Array, "*b labels"], mentioned: Float[Array, "*b labe
     return hot.reshape(*hot.shape[:-2], -1)
 
 
+@checked
 class SymbolVae(nn.Module):
     """Encoder and decoder of symbols, one hidden layer each."""
 
-    symbols: int
-    latents: int = 10
-    hidden: int = 64
+    symbols: Count
+    latents: Count = 10
+    hidden: Count = 64
 
     def setup(self):
         """Declares both networks."""
@@ -66,7 +68,8 @@ class SymbolVae(nn.Module):
         return concept, self.decode(concept.at(noise))
 
 
-def scan_loss(posterior: Gaussian, concept: Gaussian, logits, y, beta_y: float, lam: float):
+@checked
+def scan_loss(posterior: Gaussian, concept: Gaussian, logits, y, beta_y: NonNegative, lam: NonNegative):
     """The loss and its parts, means over the batch."""
     parts = {
         "symbols": jnp.sum(optax.sigmoid_binary_cross_entropy(logits, y), axis=-1),
@@ -77,8 +80,14 @@ def scan_loss(posterior: Gaussian, concept: Gaussian, logits, y, beta_y: float, 
     return parts["symbols"] + beta_y * parts["kl"] + lam * parts["grounding"], parts
 
 
+@checked
 def scan_learner(
-    model: SymbolVae, tx: optax.GradientTransformation, *, beta_y: float = 1.0, lam: float = 10.0, keep: float = 0.5
+    model: SymbolVae,
+    tx: optax.GradientTransformation,
+    *,
+    beta_y: NonNegative = 1.0,
+    lam: NonNegative = 10.0,
+    keep: Fraction = 0.5,
 ) -> GradientLearner:
     """Trains SCAN on :class:`Grounded`; each label of an example is mentioned with probability ``keep``."""
 
@@ -104,21 +113,24 @@ def classify(decode: Callable[[Array], Array], means: Float[Array, "n latents"])
     return logits[..., 1] - logits[..., 0]
 
 
-def single_symbols(labels: int) -> Float[Array, "labels 2 symbols"]:
+@checked
+def single_symbols(labels: Count) -> Float[Array, "labels 2 symbols"]:
     """The concepts which mention one label."""
     return jnp.eye(2 * labels).reshape(labels, 2, 2 * labels)
 
 
-def marker_strength(encode: Callable[[Array], Gaussian], labels: int) -> Float[Array, "labels latents"]:
+@checked
+def marker_strength(encode: Callable[[Array], Gaussian], labels: Count) -> Float[Array, "labels latents"]:
     """|mu_y(c = 1) - mu_y(c = 0)|: how far naming a label moves each latent."""
     concepts = encode(single_symbols(labels).reshape(2 * labels, -1)).mean.reshape(labels, 2, -1)
     return jnp.abs(concepts[:, 1] - concepts[:, 0])
 
 
+@checked
 class Recombination(nn.Module):
     """An operator on two concepts: a convolution of kernel 1 along the latents, with weights chosen by the operator."""
 
-    hidden: int = 16
+    hidden: Count = 16
 
     @nn.compact
     def __call__(self, first: Gaussian, second: Gaussian, operator: Int[Array, " b"]) -> Gaussian:

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from core.checks import checked
+
 Similarity = Literal["lasso", "spearman"]
 INFORMATIVE_KL = 0.01
 ALPHA = 0.1
@@ -29,6 +31,7 @@ class Ranking(NamedTuple):
     """The median of each column without its diagonal."""
 
 
+@checked
 def udr(
     means: Float[Array, "models n latents"], kl: Float[Array, "models latents"], similarity: Similarity = "lasso"
 ) -> Ranking:

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from core.batches import epoch_sampler
+from core.checks import Count, Natural, checked
 from core.errors import ConfigError
 from core.learner import (
     GradientLearner,
@@ -35,6 +36,7 @@ from latent.scan_eeg.gaussian import Gaussian, kl_to_prior
 Padding = Literal["SAME", "VALID"]
 
 
+@checked
 class StridedConv(nn.Module):
     """y_t = b + sum_k W_k x_{s t + k - p} along time, s dividing the kernel.
 
@@ -42,9 +44,9 @@ class StridedConv(nn.Module):
     a kernel per model (vmapped seeds) become grouped ones.
     """
 
-    features: int
-    kernel: int = 6
-    stride: int = 2
+    features: Count
+    kernel: Count = 6
+    stride: Count = 2
     padding: Padding = "SAME"
 
     @nn.compact
@@ -61,12 +63,13 @@ class StridedConv(nn.Module):
         return patches @ kernel.reshape(-1, self.features) + bias
 
 
+@checked
 class StridedTranspose(nn.Module):
     """The adjoint of :class:`StridedConv` as a layer: y_{s t + k - p} += W_k x_t."""
 
-    features: int
-    kernel: int = 6
-    stride: int = 2
+    features: Count
+    kernel: Count = 6
+    stride: Count = 2
     padding: Padding = "SAME"
 
     @nn.compact
@@ -95,12 +98,13 @@ def _pad(kernel: int, stride: int, padding: Padding) -> int:
     return (kernel - stride) // 2 if padding == "SAME" else 0
 
 
+@checked
 class Encoder(nn.Module):
     """Two convolutions, a dense layer and a linear head; also the trunk of the supervised network."""
 
     outputs: int
-    features: Sequence[int] = (32, 32)
-    hidden: int = 128
+    features: Sequence[Count] = (32, 32)
+    hidden: Count = 128
     padding: Padding = "SAME"
 
     @nn.compact
@@ -113,13 +117,14 @@ class Encoder(nn.Module):
         return nn.Dense(self.outputs, name="head")(nn.relu(nn.Dense(self.hidden, name="dense")(x)))
 
 
+@checked
 class Decoder(nn.Module):
     """The encoder mirrored, with a linear output."""
 
-    channels: int
-    time: int
-    features: Sequence[int] = (32, 32)
-    hidden: int = 128
+    channels: Count
+    time: Count
+    features: Sequence[Count] = (32, 32)
+    hidden: Count = 128
     padding: Padding = "SAME"
 
     @nn.compact
@@ -138,14 +143,15 @@ class Decoder(nn.Module):
         return x.transpose(0, 2, 1)
 
 
+@checked
 class BetaVae(nn.Module):
     """Encoder and decoder; ``features=(32, 6), padding="VALID"`` is the network of the re-implementations."""
 
-    channels: int = 6
-    time: int = 256
-    latents: int = 10
-    features: Sequence[int] = (32, 32)
-    hidden: int = 128
+    channels: Count = 6
+    time: Count = 256
+    latents: Count = 10
+    features: Sequence[Count] = (32, 32)
+    hidden: Count = 128
     padding: Padding = "SAME"
 
     def setup(self):
@@ -215,8 +221,9 @@ class Grid(NamedTuple):
     temperature: Float[Array, " models"]
 
 
+@checked
 def grid_learner(
-    model: BetaVae, tx: optax.GradientTransformation, batch_size: int, models: int, at_once: int | None = None
+    model: BetaVae, tx: optax.GradientTransformation, batch_size: Count, models: Count, at_once: Count | None = None
 ) -> Learner:
     """Trains beta-VAEs of different seeds, betas and recordings as one program, on a :class:`Grid`.
 
@@ -245,7 +252,8 @@ class Trials(NamedTuple):
     beta: Float[Array, ""]
 
 
-def bootstrap_sampler(batch_size: int) -> Callable[[Trials, Any, Any], Erps]:
+@checked
+def bootstrap_sampler(batch_size: Count) -> Callable[[Trials, Any, Any], Erps]:
     """ERPs of few trials as input, the full one as target: n ~ U{1..N} of N trials, drawn with replacement."""
 
     def sample(data: Trials, key, step) -> Erps:
@@ -261,8 +269,9 @@ def bootstrap_sampler(batch_size: int) -> Callable[[Trials, Any, Any], Erps]:
     return sample
 
 
+@checked
 def traversal(
-    decode: Callable[[Array], Array], mean: Float[Array, " latents"], latent: int, values: Float[Array, " n"]
+    decode: Callable[[Array], Array], mean: Float[Array, " latents"], latent: Natural, values: Float[Array, " n"]
 ):
     """[n, channels, time]: what is decoded as one latent moves and the others stay."""
     return decode(jnp.tile(mean, (values.shape[0], 1)).at[:, latent].set(values))

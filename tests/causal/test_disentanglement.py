@@ -49,7 +49,7 @@ def test_dead_codes_and_codes_without_rows_are_told():
     assert dci(np.zeros((60, 2)), labels).disentanglement == 0.0
     with pytest.raises(ValueError, match="factor 0 does not vary"):
         dci(labels, np.ones((60, 1)))
-    with pytest.raises(ValueError, match="same number of rows"):
+    with pytest.raises(ValueError, match="n is 60 here and 5 in codes"):
         dci(labels[:5], labels)
     with pytest.raises(ValueError, match="finite"):
         dci(np.full((60, 1), np.nan), labels)

@@ -181,3 +181,12 @@ def test_a_workdir_is_refused_for_other_units(tmp_path):
     estimator().fit(KEY, **arrays(), workdir=tmp_path)
     with pytest.raises(CheckpointError, match="belongs to another run: its data"):
         estimator().fit(KEY, **arrays(seed=1), workdir=tmp_path)
+
+
+def test_effects_are_asked_of_images_like_those_of_the_fit():
+    with pytest.raises(ConfigError, match=r"x has shape \(3, 5, 5, 2\), but the fit was given \[images, 9, 9, 2\]"):
+        a_fit().effect(np.zeros((3, 5, 5, 2)))
+    with pytest.raises(ConfigError, match="x has 324 values that are NaN"):
+        a_fit().clusters(np.full((2, 9, 9, 2), np.nan))
+    with pytest.raises(ConfigError, match="levels at place 0 must be"):
+        a_fit().transport(np.zeros((3, 9, 9, 2)), (5.0,), key=KEY)

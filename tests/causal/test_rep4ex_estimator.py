@@ -64,7 +64,7 @@ def test_far_actions_lead_outside(fitted):
 
 
 def test_refits_draw_rows_that_train_apart_from_rows_that_choose(world):
-    data = METHOD.checked(KEY, *world)
+    data = METHOD.prepared(KEY, *world)
     fits = METHOD.refit(KEY, *world, draws=2)
     assert [len(each.step.y) for each in fits] == [400, 400]
     for each in fits:
@@ -106,9 +106,9 @@ def test_settings_are_those_that_predict_outer_actions_best():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, a, y: (x, a, y[:-1]), "y .* must hold one finite number for each of the 400 rows"),
+        (lambda x, a, y: (x, a, y[:-1]), r"y must have shape \[n\].*n is 399 here and 400 in x"),
         (lambda x, a, y: (x, a, np.where(y > 0, np.nan, y)), "finite"),
-        (lambda x, a, y: (x[:-1], a, y), "same number of rows"),
+        (lambda x, a, y: (x[:-1], a, y), "n is 400 here and 399 in x"),
         (lambda x, a, y: (x[:60], a[:60], y[:60]), "give more rows, or change batch or held_out"),
         (lambda x, a, y: (x, np.ones_like(a), y), "linearly dependent"),
     ],

@@ -63,7 +63,7 @@ def test_images_show_the_latents():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: rep.gen1(0, 0, rep.Design()), "needs rows"),
+        (lambda: rep.gen1(0, 0, rep.Design()), "n must be a number of at least 1"),
         (lambda: rep.gen1(0, 5, rep.Design(d=4, m=3)), "raise m"),
         (lambda: rep.gen1(0, 5, rep.Design(law="cauchy")), "no law 'cauchy'"),  # pyright: ignore[reportArgumentType]
         (lambda: rep.gen3(0, 5, rep.Design(d=3)), "d must be 2"),

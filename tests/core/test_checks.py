@@ -14,9 +14,8 @@ import pytest
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from core.checks import FINITE, Count, OpenFraction, checked, require_finite, require_indices, require_one_of
+from core.checks import FINITE, Count, OpenFraction, Range, checked, require_finite, require_indices, require_one_of
 from core.errors import ConfigError
-from core.kinds import Range
 
 
 @checked
@@ -180,3 +179,9 @@ def test_a_range_holds_for_every_entry_of_an_array():
     for value, place in ((np.array([0.2, 1.0]), "1.0 at [1]"), (np.array([[np.nan]]), "nan at [0, 0]")):
         with pytest.raises(ConfigError, match=re.escape(f"p must hold numbers above 0 and below 1, but has {place}")):
             share(value)
+
+
+def test_a_single_index_is_checked_too():
+    require_indices("target", 2, 3)
+    with pytest.raises(ConfigError, match="target is 3, but there are 3 entries, numbered 0 to 2"):
+        require_indices("target", 3, 3)

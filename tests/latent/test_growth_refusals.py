@@ -46,6 +46,7 @@ DATA = moe.GrowthData(*(np.asarray(leaf) for leaf in moe.simulate(jax.random.key
 SETTINGS = {
     "a list in place of a table": (lambda: moe.from_wide([1], Y, T), "table must be a DataFrame"),
     "one name in place of several": (lambda: moe.from_wide(wide(), "Y1", T), "outcomes must be a sequence"),
+    "without a network that there is not": (lambda: DATA.without("experts"), "must be one of 'expert', 'gating'"),
     "classes 0": (lambda: moe.Mixture(0), "classes must be a number of at least 1"),
     "classes 1.5": (lambda: moe.Mixture(1.5), "classes must be an integer"),
     "classes text": (lambda: moe.Mixture("2"), "classes must be an integer"),
