@@ -26,7 +26,38 @@ UNCHECKED: dict[str, str] = {
     "core.checks": "the checks themselves",
     "core.kinds": "the checks themselves",
     "core.cross_entropy": "called in compiled losses; labels are checked at the doors to them",
-    "interp.ekfac.capture.Block": "made by capture() only",
+    **dict.fromkeys(
+        (
+            "core.bench.Timing",
+            "core.bench.BenchResult",
+            "core.bench.Load",
+            "core.records.Record",
+            "causal.rep4ex.estimator.Fitted",
+            "causal.treatment_effects.estimators.Fitted",
+            "causal.treatment_effects.evaluation.OutOfFold",
+            "interp.ekfac.capture.Block",
+        ),
+        "a result, made by functions that are checked",
+    ),
+    **dict.fromkeys(
+        (
+            "core.learner.stream",
+            "core.learner.example_places",
+            "latent.diffusion.losses.stratified_times",
+            "latent.diffusion.losses.uniform_times",
+            "latent.mm_gpvae.fourier.spectrum",
+            "latent.scan_eeg.udr.lasso",
+            "latent.unet.sinusoids",
+            "causal.image_cate.posterior.quantile",
+            "causal.mechanisms.stacked",
+            "causal.pac_invariance.invariance.on_representation",
+            "causal.pac_invariance.invariance.on_subset",
+        ),
+        "called inside of compiled steps, by functions that are checked",
+    ),
+    "core.sparse.graph.Graph": "made by Graph.build, which checks the edges",
+    "core.stats.comparisons.within": "limits may be infinite, and an interval of one repetition is NaN",
+    "causal.mechanisms.in_order": "checks that its graph has no cycle, and so that indices are parents",
 }
 """Modules, or functions, whose numbers and modes are not checked at every call, and why."""
 
