@@ -57,7 +57,7 @@ UNCHECKED: dict[str, str] = {
     ),
     "core.sparse.graph.Graph": "made by Graph.build, which checks the edges",
     "core.stats.comparisons.within": "limits may be infinite, and an interval of one repetition is NaN",
-    "causal.mechanisms.in_order": "checks that its graph has no cycle, and so that indices are parents",
+    "causal.mechanisms.in_order": "checks that its graph is square and has parents before children",
 }
 """Modules, or functions, whose numbers and modes are not checked at every call, and why."""
 
