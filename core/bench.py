@@ -193,7 +193,7 @@ def _by_others(begin: tuple[float, float, float], end: tuple[float, float, float
 
 
 @checked
-def require_agreement(difference: float, most: float, what: str) -> None:
+def require_agreement(difference: Any, most: float, what: str) -> None:
     """Ends a comparison of things that are not the same.
 
     Raises:

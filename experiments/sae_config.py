@@ -4,8 +4,12 @@ import dataclasses
 from typing import Annotated
 
 from core.checks import NonEmpty, Size, checked
+from core.errors import ConfigError
 from core.kinds import Range
 from experiments.settings import Many, ManyOrNone, Rate, Weight
+
+LEAST_WIDE = 24
+"""Six of a world's features are active on average, the commonest nine times as often as the rarest: it has 11 at least."""
 
 
 @checked
@@ -13,7 +17,7 @@ from experiments.settings import Many, ManyOrNone, Rate, Weight
 class Config:
     """Planted features, a sweep over sparsity, dead latents, a decoder's residual stream, and times."""
 
-    features: Size = 128
+    features: Annotated[int, Range(11, 65_536)] = 128
     d: Size = 32
     latents: Annotated[int, Range(1, 10_000_000)] = 256
     k: Size = 6
@@ -43,6 +47,11 @@ class Config:
     real_latents: NonEmpty[Annotated[int, Range(1, 10_000_000)]] = (128, 256, 512)
     real_ks: NonEmpty[Size] = (4, 8, 16, 32)
     repeats: ManyOrNone = 7
+
+    def __post_init__(self) -> None:
+        """Refuses a wide dictionary too small for the world of twice as many features as a quarter of its latents."""
+        if 0 < self.wide < LEAST_WIDE:
+            raise ConfigError(f"wide must be 0 (none) or at least {LEAST_WIDE}, not {self.wide}")
 
 
 PRESETS = {

@@ -11,11 +11,11 @@ from core.stats import within
 from experiments import judging
 from experiments.frames import groups, select, values
 from experiments.judging import Quantity
+from experiments.scan_eeg_settings import SMNI, STOP, UCI
 from experiments.statistics import SHARE, Statistic, statistic
 from experiments.system import Claim, NotShown, ShownByRecords, ShownByTest, Verdict
 from latent.scan_eeg import LABELS
 
-UCI, SMNI, STOP = "UCI ERPs", "SMNI trials", "stop-signal ERPs"
 STATISTICS = (
     Statistic("balanced share", "balanced accuracy", dataset=UCI, over="person"),
     *(Statistic("share", "balanced accuracy", dataset=name, over="person") for name in (SMNI, STOP)),

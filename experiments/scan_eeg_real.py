@@ -17,8 +17,7 @@ from core.fit import fit
 from core.learner import Params, replicate_seeds, with_sampler
 from core.loop import runs_at_once
 from experiments import scan_eeg_baselines as baselines
-from experiments.scan_eeg_claims import SMNI, STOP, UCI
-from experiments.scan_eeg_settings import Config
+from experiments.scan_eeg_settings import SMNI, STOP, UCI, Config
 from experiments.scan_eeg_worlds import reconstructed
 from experiments.system import Context
 from latent import scan_eeg as eeg

@@ -7,6 +7,9 @@ from core.checks import NonEmpty, Size, checked
 from core.kinds import Range
 from experiments.settings import Many, Rate, Weight
 
+UCI, SMNI, STOP = "UCI ERPs", "SMNI trials", "stop-signal ERPs"
+"""What records call the real recordings."""
+
 
 @checked
 @dataclasses.dataclass(frozen=True)
