@@ -9,7 +9,7 @@ from core.kinds import Range
 from experiments.settings import Many, ManyOrNone, Rate, Weight
 
 LEAST_WIDE = 24
-"""Six of a world's features are active on average, the commonest nine times as often as the rarest: it has 11 at least."""
+"""A world has 11 features at least: six are active on average, the commonest nine times as often as the rarest."""
 
 
 @checked
