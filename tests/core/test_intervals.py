@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -234,3 +235,18 @@ def test_what_has_no_randomness_has_no_interval_and_what_differs_has():
 def test_bad_input_is_refused_by_name(call, words):
     with pytest.raises(ConfigError, match=words):
         call()
+
+
+def test_clusters_and_classes_may_have_names():
+    values, numbers = [0.1, 0.4, 0.3, 0.9, 0.5], np.array([0, 0, 1, 1, 1])
+    names = ["a", "a", "b", "b", "b"]
+    for function in (clustered, balanced_share):
+        expected = function(values, numbers)
+        assert (
+            function(values, names)
+            == function(values, np.array(names))
+            == function(values, pd.Series(names))
+            == expected
+        )
+        with pytest.raises(ConfigError, match="4"):
+            function(values, names[:4])
