@@ -21,8 +21,10 @@ from core.stats import (
     exponential_rate,
     from_error,
     geometric_mean,
+    holm,
     mean_share,
     median,
+    rank_correlation,
     share,
     summary,
     wilson,
@@ -250,3 +252,20 @@ def test_clusters_and_classes_may_have_names():
         )
         with pytest.raises(ConfigError, match="4"):
             function(values, names[:4])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: rank_correlation([1, 2, 3], [1, 2]),
+        lambda: rank_correlation([], []),
+        lambda: holm([0.1, 2.0]),
+        lambda: wilson(5, 3),
+        lambda: wilson(np.array([1, -1]), 3),
+        lambda: exponential_rate(-1.0, 3),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(call):
+    with pytest.raises(ConfigError):
+        call()
+    assert np.isinf(exponential_rate(0.0, 3)[0])
