@@ -64,10 +64,6 @@ OF_FLAX = ("parent", "name")
 """Fields that every module of flax.linen has beside those of its own."""
 
 
-OF_FLAX = ("parent", "name")
-"""Fields that every module of flax.linen has beside those of its own."""
-
-
 def checked(target: Checked) -> Checked:
     """The function, or the dataclass, whose arguments are checked by their annotations at every call.
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -105,7 +106,7 @@ def conv(
             "[*size, channels, features] with as many axes of space as of size, one to three, and equal channels"
         )
     batch, image = x.shape[: x.ndim - axes - 1], x.shape[x.ndim - axes - 1 :]
-    steps = (stride,) * axes if isinstance(stride, int) else tuple(stride)
+    steps = (stride,) * axes if isinstance(stride, (int, np.integer)) else tuple(stride)
     pads = _pads(padding, image[:-1], kernel.shape[:-2], steps, transposed)
     still = (1,) * axes
     window = Window(kernel.shape[:-2], *((still, steps) if transposed else (steps, still)), pads)
@@ -137,7 +138,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "... channels"]) -> Float[Array, "... features"]:
         """The convolved image."""
-        size = (self.kernel,) * 2 if isinstance(self.kernel, int) else tuple(self.kernel)
+        size = (self.kernel,) * 2 if isinstance(self.kernel, (int, np.integer)) else tuple(self.kernel)
         padding = [((k - 1) // 2, (k - 1) // 2) for k in size] if self.padding is None else self.padding
         start = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
         kernel = self.param("kernel", start, (*size, x.shape[-1], self.features))
@@ -147,7 +148,7 @@ class Conv(nn.Module):
 
 
 def _pads(padding: Padding, space: Sizes, size: Sizes, stride: Sizes, transposed: bool) -> tuple[tuple[int, int], ...]:
-    if isinstance(padding, int):
+    if isinstance(padding, (int, np.integer)):
         return ((padding, padding),) * len(size)
     if not isinstance(padding, str):
         return tuple((low, high) for low, high in padding)

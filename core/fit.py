@@ -124,6 +124,8 @@ def fit(
       Preempted: where SIGTERM, Ctrl-C or a closing terminal (SIGHUP) asked to stop; the state was saved.
     """
     folder = Path(workdir).absolute() if workdir is not None else None
+    steps, chunk, keep = int(steps), int(chunk), int(keep)  # numbers of NumPy have no place in a program or in JSON
+    checkpoint_every, evaluate_every = (n if n is None else int(n) for n in (checkpoint_every, evaluate_every))
     chunks = _Chunks.plan(steps, chunk, checkpoint_every, evaluate_every)
     run = _Run(learner, data, key)
     with contextlib.ExitStack() as stack:

@@ -167,7 +167,7 @@ def not_one_of(value: Any, options: Iterable[Any]) -> str:
 
 
 def _sequence_problem(origin: Any, parameters: Any, value: Any, name: str, lengths: Lengths) -> str | None:
-    if isinstance(value, (str, bytes)) or not isinstance(value, (collections.abc.Sequence, np.ndarray, jax.Array)):
+    if isinstance(value, (str, bytes)) or not _is_sequence(value):
         return f"must be a sequence, not {shown(value)}"
     if origin is tuple and parameters and Ellipsis not in parameters:
         if len(value) != len(parameters):
@@ -179,6 +179,12 @@ def _sequence_problem(origin: Any, parameters: Any, value: Any, name: str, lengt
         if problem := problem_of(kind, one, f"{name}[{i}]", lengths):
             return f"at place {i} {problem}"
     return None
+
+
+def _is_sequence(value: Any) -> bool:
+    """Whether it is a list or the like; columns and an index of pandas are, a table is not."""
+    known = isinstance(value, (collections.abc.Sequence, np.ndarray, jax.Array))
+    return known or (hasattr(value, "__array__") and getattr(value, "ndim", 0) == 1)
 
 
 def _scalar_problem(kind: Any, value: Any) -> str | None:
@@ -295,9 +301,10 @@ def first_not_finite(leaf: Any) -> str | None:
     """The first NaN or infinity and its place, in words; None where there is none or nothing can be known."""
     if is_traced(leaf):
         return None
-    if not jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.inexact):
+    kept = leaf if _is_array(leaf) else np.asarray(leaf)  # a range, columns of pandas: JAX gives these no type
+    if not jnp.issubdtype(kept.dtype, jnp.inexact):
         return None
-    array = np.asarray(leaf)
+    array = np.asarray(kept)
     if np.isfinite(array).all():
         return None
     place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])

@@ -106,6 +106,8 @@ def categorical(
 
     def require(name, shape, examples):
         labels = np.asarray(jax.vmap(target)(examples))
+        if labels.dtype.kind not in "iub":
+            raise ConfigError(f"{name}: labels must be integers, not {labels.dtype}")
         _require_shape(name, "labels", labels, shape.shape[:-1])
         places = jax.vmap(counted)(examples)
         classes = shape.shape[-1]

@@ -115,6 +115,7 @@ def toc_band(
     level: OpenFraction = 0.95,
 ) -> Band:
     """The curve and a uniform band: the largest deviation over all shares, in standard errors, by half-samples."""
+    shares = jnp.asarray(shares)
     ranked = ranking(priority)
 
     def at(weights):

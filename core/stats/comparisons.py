@@ -88,7 +88,13 @@ def all_of(answers: Iterable[bool | None]) -> bool | None:
 
 @checked
 def rank_correlation(x: Values, y: Values) -> float:
-    """Spearman's, 0 where one of the two is constant."""
+    """Spearman's, 0 where one of the two is constant.
+
+    Raises:
+      ConfigError: where the lengths differ or there is no pair.
+    """
+    if len(x) != len(y) or not len(x):
+        raise ConfigError(f"rank_correlation: x and y must have equal lengths of at least 1, not {len(x)} and {len(y)}")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     found: Any = stats.spearmanr(x, y)
@@ -101,8 +107,14 @@ def holm(pvalues: Values) -> Float[np.ndarray, " n"]:
 
     With p_(1) <= ... <= p_(m): adjusted p_(i) = max over j <= i of min(1, (m - j + 1) p_(j)). NaN (a test that could
     not be made) stays NaN and does not count.
+
+    Raises:
+      ConfigError: where a number is no p-value.
     """
     p = np.asarray(pvalues, float)
+    if np.any((p < 0) | (p > 1)):
+        wrong = int(np.flatnonzero((p < 0) | (p > 1))[0])
+        raise ConfigError(f"holm: pvalues[{wrong}] is {p[wrong]:g}, no probability between 0 and 1")
     adjusted = np.full_like(p, np.nan)
     tested = np.flatnonzero(~np.isnan(p))
     order = tested[np.argsort(p[tested], kind="stable")]

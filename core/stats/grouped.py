@@ -1,6 +1,7 @@
 """Intervals where values share something: clusters, people of several classes, people of several folds."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -11,11 +12,12 @@ from core.errors import ConfigError
 from core.stats.intervals import Summary, Values, as_values, limits_of_share, of_equal_values, require_shares, unknown
 from core.stats.limits import from_error
 
+Labels = Num[np.ndarray, " n"] | Sequence[str]
+"""What each value belongs to: numbers or names."""
+
 
 @checked
-def clustered(
-    values: Values, clusters: Num[np.ndarray, " n"], level: OpenFraction = 0.95, unit: str = "clusters"
-) -> Summary:
+def clustered(values: Values, clusters: Labels, level: OpenFraction = 0.95, unit: str = "clusters") -> Summary:
     """The mean of all values with an interval over clusters, such as several measurements of each person.
 
     The variance is the sandwich's, C / (C - 1) sum_c (sum of c's deviations)^2 / n^2 for C clusters, with C - 1 degrees
@@ -31,6 +33,7 @@ def clustered(
       ConfigError: where there are no values.
     """
     x = as_values(values, "clustered")
+    _require_labels("clustered: clusters", clusters, x.size)
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     count, mean = int(index.max()) + 1, float(np.mean(x))
     kind = f"mean over {count} {unit}"
@@ -44,10 +47,14 @@ def clustered(
     return Summary(mean, low, high, count, level, f"{kind}, clustered interval", error)
 
 
+def _require_labels(name: str, labels: Labels, count: int) -> None:
+    """Refuses labels that are not one for each value."""
+    if len(labels) != count:
+        raise ConfigError(f"{name} must have one entry for each of {count} values, not {len(labels)}")
+
+
 @checked
-def balanced_share(
-    values: Values, classes: Num[np.ndarray, " n"], level: OpenFraction = 0.95, unit: str = "people"
-) -> Summary:
+def balanced_share(values: Values, classes: Labels, level: OpenFraction = 0.95, unit: str = "people") -> Summary:
     """The mean over classes of the mean share of their people: a balanced accuracy, with an interval over people.
 
     What is repeated are people within classes, however often each was classified by repeated cross-validation. Welch's
@@ -64,6 +71,7 @@ def balanced_share(
       ConfigError: where there are no values, or one lies outside of 0..1.
     """
     x = as_values(values, "balanced_share")
+    _require_labels("balanced_share: classes", classes, x.size)
     require_shares("balanced_share", x)
     parts = [x[np.asarray(classes) == label] for label in np.unique(classes)]
     mean, kind = float(np.mean([part.mean() for part in parts])), f"balanced share over {x.size} {unit}"

@@ -245,8 +245,15 @@ def exponential_rate(mean: Any, n: Count, level: OpenFraction = 0.95) -> tuple[A
 
     Returns:
       (rate, low, high).
+
+    Raises:
+      ConfigError: where a mean is negative.
     """
-    rate = 1 / mean
+    mean = np.asarray(mean, float)[()]
+    if np.any(mean < 0):
+        raise ConfigError("exponential_rate: mean must not be negative")
+    with np.errstate(divide="ignore"):  # all values 0: the rate is infinite
+        rate = 1 / mean
     low, high = (rate * stats.chi2.ppf((1 + sign * level) / 2, 2 * n) / (2 * n) for sign in (-1, 1))
     return rate, low, high
 

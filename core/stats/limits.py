@@ -57,7 +57,13 @@ def central(draws: Num[np.ndarray, "draws ..."], level: OpenFraction = 0.95) -> 
 
 @checked
 def wilson(happened: Any, trials: Any, level: OpenFraction = 0.95) -> Limits:
-    """Wilson's limits of probabilities, for arrays of counts; 0 and 1 where there was no trial."""
+    """Wilson's limits of probabilities, for arrays of counts; 0 and 1 where there was no trial.
+
+    Raises:
+      ConfigError: where something happened more often than there were trials, or less often than never.
+    """
+    if np.any(np.asarray(happened) < 0) or np.any(np.asarray(happened) > np.asarray(trials)):
+        raise ConfigError("wilson: happened must be at least 0 and at most as many as trials")
     z, n = critical_value(level), np.maximum(np.asarray(trials, float), 1.0)
     p = np.asarray(happened, float) / n
     middle, half = p + z**2 / (2 * n), z * np.sqrt(np.maximum(p * (1 - p), 0.0) / n + z**2 / (4 * n**2))

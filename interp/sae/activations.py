@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from core.checks import Count, Positive, checked
@@ -107,12 +108,13 @@ def topk(k: Active, k_max: Count | None = None) -> Activation:
     Raises:
       ConfigError: where k is below 1 or above k_max, and in use where it is above the number of latents.
     """
+    k = int(k) if isinstance(k, np.integer) else k
     if isinstance(k, int) and k_max is not None and k > k_max:
         raise ConfigError(f"topk: k is {k}, above k_max = {k_max}")
     if k_max is None and not isinstance(k, int):
         raise ConfigError("topk of an array k needs k_max, the largest of them")
     limit = k if isinstance(k, int) and k_max is None else k_max
-    assert isinstance(limit, int)
+    assert limit is not None
 
     def select(pre):
         chosen = largest(pre, limit)
@@ -155,6 +157,7 @@ def batch_topk(k: Active) -> Activation:
     All that equal the least kept value are kept. Read by itself, an example keeps what exceeds the running mean of
     these least values, ``threshold``.
     """
+    k = int(k) if isinstance(k, np.integer) else k
 
     def train(params: Params, encoded: Encoded) -> Array:
         z = jax.nn.relu(encoded.pre)

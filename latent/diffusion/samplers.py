@@ -316,6 +316,7 @@ def starting_noise(
     Raises:
       ConfigError: where the shape has no axis for the batch, or the type is none of floating-point numbers.
     """
+    shape = tuple(map(int, shape))
     if not shape or not jnp.issubdtype(dtype, jnp.floating):
         raise ConfigError(f"starting_noise: needs a shape [batch, ...] and a floating-point type, not {shape}, {dtype}")
     keys = example_keys(stream(key, Stream.START), shape[0], first_example)

@@ -45,6 +45,7 @@ def from_wide(
     Raises:
       DataError: naming the column, the row and what to do.
     """
+    outcomes, times, varying = list(outcomes), list(times), list(varying)  # an index of pandas has no truth
     _require_columns(table, [*outcomes, *times, *expert, *gating, *varying])
     _require_one_role({"outcomes": outcomes, "times": times, "varying": varying}, [*expert, *gating])
     if len(outcomes) != len(times) or (varying and len(varying) != len(outcomes)):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
@@ -185,3 +186,21 @@ def test_a_single_index_is_checked_too():
     require_indices("target", 2, 3)
     with pytest.raises(ConfigError, match="target is 3, but there are 3 entries, numbered 0 to 2"):
         require_indices("target", 3, 3)
+
+
+def test_columns_of_pandas_are_sequences_and_arrays():
+    @checked
+    def named(columns: Sequence[str], x: Annotated[Float[np.ndarray, "..."], FINITE] | None = None):
+        return list(columns)
+
+    table = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, np.nan]})
+    assert (
+        named(table.columns) == named(pd.Series(["a", "b"], index=[5, 4])) == named(np.array(["a", "b"])) == ["a", "b"]
+    )
+    named(["a"], table[["a"]])
+    named(["a"], range(3))
+    with pytest.raises(ConfigError, match=re.escape("x has nan at [1, 1]")):
+        named(["a"], table)
+    for wrong in ("ab", table, {"a", "b"}, 3):
+        with pytest.raises(ConfigError, match="columns must be a sequence"):
+            named(wrong)

@@ -416,3 +416,12 @@ def test_a_full_disk_is_a_clear_error_and_the_last_good_checkpoint_serves(small_
     shutil.copytree(small_disk, copy, ignore=shutil.ignore_patterns("ballast"))
     assert Checkpoints(copy / "checkpoints").newest_good() == copy / "checkpoints" / "step_00000010"
     assert digest(quick(40, copy, checkpoint_every=10)) == digest(whole(40))
+
+
+def test_numbers_of_numpy_and_jax_are_numbers(tmp_path):
+    settings = {"steps": np.int64(4), "chunk": jnp.int32(2), "checkpoint_every": np.int32(2), "keep": np.int64(1)}
+    state, history = fit(
+        LEARNER, DATA, key=jax.random.key(0), workdir=tmp_path / "fit", evaluate_every=np.int64(2), **settings
+    )
+    assert int(state.step) == 4
+    assert history[-1]["step"] == 4

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +21,10 @@ from core.stats import (
     exponential_rate,
     from_error,
     geometric_mean,
+    holm,
     mean_share,
     median,
+    rank_correlation,
     share,
     summary,
     wilson,
@@ -234,3 +237,35 @@ def test_what_has_no_randomness_has_no_interval_and_what_differs_has():
 def test_bad_input_is_refused_by_name(call, words):
     with pytest.raises(ConfigError, match=words):
         call()
+
+
+def test_clusters_and_classes_may_have_names():
+    values, numbers = [0.1, 0.4, 0.3, 0.9, 0.5], np.array([0, 0, 1, 1, 1])
+    names = ["a", "a", "b", "b", "b"]
+    for function in (clustered, balanced_share):
+        expected = function(values, numbers)
+        assert (
+            function(values, names)
+            == function(values, np.array(names))
+            == function(values, pd.Series(names))
+            == expected
+        )
+        with pytest.raises(ConfigError, match="4"):
+            function(values, names[:4])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: rank_correlation([1, 2, 3], [1, 2]),
+        lambda: rank_correlation([], []),
+        lambda: holm([0.1, 2.0]),
+        lambda: wilson(5, 3),
+        lambda: wilson(np.array([1, -1]), 3),
+        lambda: exponential_rate(-1.0, 3),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(call):
+    with pytest.raises(ConfigError):
+        call()
+    assert np.isinf(exponential_rate(0.0, 3)[0])

@@ -9,6 +9,7 @@ from core.cross_entropy import cross_entropies
 from core.errors import ConfigError
 from interp import attribution, ekfac
 from interp.likelihoods import Task, categorical, gaussian
+from tests.examples import classifier
 
 CLASSES = 3
 TASK = Task(lambda p, e: jnp.tanh(e["x"] @ p["a"]) @ p["b"], categorical(lambda e: e["y"]))
@@ -119,3 +120,9 @@ def test_cross_entropies_are_nan_for_a_label_of_no_class_and_so_is_their_gradien
     kept = cross_entropies(logits, labels, counts, ignore=-100)
     np.testing.assert_allclose(kept, [plain[0, 0], 0, 0, 0, 0], rtol=1e-6)
     assert jnp.isfinite(jax.grad(lambda h: cross_entropies(h, labels, counts, -100).sum())(logits)).all()
+
+
+def test_labels_that_are_no_integers_are_refused():
+    task, params, examples = classifier()
+    with pytest.raises(ConfigError, match="labels must be integers, not float32"):
+        ekfac.fit_curvature(task, params, examples | {"y": examples["y"].astype("float32")}, key=jax.random.key(0))

@@ -143,3 +143,11 @@ def test_layer_normalisation_takes_the_deviation_of_the_population():
     found, shift, scale = sae.layer_normalised(X)
     np.testing.assert_allclose(scale[:, 0], np.sqrt(((x - x.mean(1, keepdims=True)) ** 2).sum(1) / D) + 1e-5, rtol=1e-6)
     np.testing.assert_allclose(found * scale + shift, x, rtol=1e-5, atol=1e-6)
+
+
+def test_numbers_of_latents_may_be_of_numpy():
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    for make in (sae.topk, sae.batch_topk):
+        params = sae.sae_learner(make(2), 6, optax.adam(1e-3)).init(jax.random.key(0), x).params
+        found, expected = (sae.reconstruct(make(k), params, x) for k in (np.int64(2), 2))
+        np.testing.assert_array_equal(found, expected)

@@ -296,3 +296,9 @@ def test_errors_say_what_to_do():
         diffusion.variance_exploding(np.array([1.0, 2.0]))
     with pytest.raises(ValueError, match="give a key"):
         diffusion.log_likelihood(diffusion.uniform_in_logsnr(VP, 4), DATA, None, jnp.zeros((1, 65)))
+
+
+def test_a_shape_may_be_an_array():
+    starts = [diffusion.starting_noise(jax.random.key(0), shape) for shape in ((2, 3), [2, 3], np.array([2, 3]))]
+    for start in starts[1:]:
+        np.testing.assert_array_equal(start, starts[0])

@@ -2,6 +2,7 @@
 
 # pyright: reportArgumentType=false
 
+import chex
 import jax
 import numpy as np
 import pandas as pd
@@ -81,3 +82,8 @@ def test_bad_settings_are_refused_by_name(case):
     call, message = SETTINGS[case]
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+def test_columns_may_be_given_as_an_index():
+    table = wide()
+    chex.assert_trees_all_equal(moe.from_wide(table, table[Y].columns, pd.Series(T)), moe.from_wide(table, Y, T))
