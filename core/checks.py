@@ -22,6 +22,8 @@ annotation                             what is refused
 =====================================  =========================================================================
 
 Values that are being traced have a shape and a dtype only, and only these are checked: compiled programs do not grow.
+A list given for an array is handed on as one.
+
 What relates values to each other is checked in the body, by :class:`core.errors.ConfigError` too, or by
 :func:`require_finite` and :func:`require_indices`.
 """
@@ -38,7 +40,18 @@ import numpy as np
 from jaxtyping import PyTree
 
 from core.errors import ConfigError
-from core.kinds import Finite, Length, Lengths, Range, at_place, first_not_finite, is_traced, not_one_of, problem_of
+from core.kinds import (
+    Finite,
+    Length,
+    Lengths,
+    Range,
+    array_of,
+    at_place,
+    first_not_finite,
+    is_traced,
+    not_one_of,
+    problem_of,
+)
 
 Checked = TypeVar("Checked", bound=Callable)
 
@@ -79,7 +92,12 @@ def checked(target: Checked) -> Checked:
     def call(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)  # a wrong number of arguments is Python's own TypeError
         check_arguments(target.__qualname__, kinds(), bound.arguments, signature)
-        return target(*args, **kwargs)
+        arrays = {name: array_of(kinds().get(name), value) for name, value in bound.arguments.items()}
+        arrays = {name: found[0] for name, found in arrays.items() if found}
+        if not arrays:
+            return target(*args, **kwargs)
+        bound.arguments.update(arrays)
+        return target(*bound.args, **bound.kwargs)
 
     call.__checked__ = True  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]

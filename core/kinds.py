@@ -241,11 +241,38 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, (Tracer, jax.ShapeDtypeStruct))
 
 
+def array_of(kind: Any, value: Any) -> tuple[Any] | None:
+    """The array, alone in a tuple, that a list stands for; None where it is no list, or no array is asked for.
+
+    Args:
+      kind: annotation; one that takes sequences too leaves a list as it is.
+      value: what fits it.
+    """
+    if not isinstance(value, (list, tuple)):
+        return None
+    if typing.get_origin(kind) is Annotated:
+        return array_of(typing.get_args(kind)[0], value)
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(kind) if member is not type(None)]
+        fitting = [m for m in members if problem_of(m, value, "", {}) is None]
+        return array_of(fitting[0], value) if fitting else None
+    if not _is_array_kind(kind):
+        return None
+    make = np.asarray if kind.array_type is np.ndarray else jnp.asarray
+    array = make(value)
+    wanted = {"Float": float, "Int": int, "Bool": bool}.get(kind.__name__.partition("[")[0])
+    is_other = wanted is float and not jnp.issubdtype(array.dtype, jnp.floating)
+    return (array.astype(wanted) if wanted and (is_other or not array.size) else array,)
+
+
 def _array_problem(kind: Any, value: Any, name: str, lengths: Lengths) -> str | None:
     try:
         array = value if _is_array(value) else np.asarray(value)
-    except jax.errors.TracerArrayConversionError:
-        return f"must be an array [{kind.dim_str.strip()}], not {shown(value)}"
+    except jax.errors.TracerArrayConversionError:  # a list of what is being traced
+        try:
+            array = jnp.asarray(value)
+        except (TypeError, ValueError):
+            return f"must be an array [{kind.dim_str.strip()}], not {shown(value)}"
     except ValueError:
         return f"must be an array [{kind.dim_str.strip()}], not rows of different lengths"
     if not _holds_numbers(array):

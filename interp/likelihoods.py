@@ -209,7 +209,9 @@ def require_likelihood(task: Task, params: Any, example: Example, key: Any) -> N
 
 def _properties(task: Task, params: Any, example: Example, key: Any):
     """Whether outputs are finite; v^T Hessian v and v^T H v; mean of v^T d over draws d, and the error it may have."""
-    outputs = task.outputs(params, example)
+    outputs = jax.tree.map(
+        lambda h: jnp.asarray(h, jnp.promote_types(h.dtype, jnp.float32)), task.outputs(params, example)
+    )
     direction_key, draw_key = jax.random.split(key)
     flat, unflatten = jax.flatten_util.ravel_pytree(outputs)
     v = unflatten(jax.random.normal(direction_key, flat.shape, flat.dtype))

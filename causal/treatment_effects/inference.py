@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Real
 
 from core.checks import FINITE, Count, Natural, OpenFraction, checked
 from core.errors import ConfigError
-from core.kinds import is_traced
+from core.kinds import is_traced, shown
 from core.stats import from_error
 
 
@@ -46,9 +46,19 @@ class Clusters(NamedTuple):
 
     @classmethod
     def of(cls, label: Any) -> "Clusters":
-        """Groups by label, a whole number for each unit."""
-        values, index = jnp.unique(jnp.asarray(label), return_inverse=True)
-        return cls(index, len(values))
+        """Groups by label, a number or a text for each unit.
+
+        Raises:
+          ConfigError: where there is not one label for each unit along a single axis.
+        """
+        if is_traced(label):
+            values, index = jnp.unique(label, return_inverse=True)
+            return cls(index, len(values))
+        found = np.asarray(label)
+        if found.ndim != 1 or found.dtype == object:
+            raise ConfigError(f"Clusters.of: label must be one number or text for each unit, not {shown(label)}")
+        values, index = np.unique(found, return_inverse=True)
+        return cls(jnp.asarray(index), len(values))
 
     @classmethod
     def single(cls, n: int) -> "Clusters":

@@ -21,7 +21,7 @@ def clustered(values: Values, clusters: Labels, level: OpenFraction = 0.95, unit
     """The mean of all values with an interval over clusters, such as several measurements of each person.
 
     The variance is the sandwich's, C / (C - 1) sum_c (sum of c's deviations)^2 / n^2 for C clusters, with C - 1 degrees
-    of freedom.
+    of freedom. Few clusters of very unequal size are covered less: 92.9 % in place of 95 for ten of 1 to 10 values.
 
     Args:
       values: numbers.

@@ -132,7 +132,9 @@ def records(
 
     def one(example, key):
         outputs, pull = capture.run(params, example)
-        found = jax.vmap(pull, out_axes=axes)(fisher(task, key, outputs, example))
+        drawn = fisher(task, key, outputs, example)
+        cotangents = jax.tree.map(lambda d, o: d.astype(o.dtype), drawn, outputs)
+        found = jax.vmap(pull, out_axes=axes)(cotangents)
         return {
             name: Record(inputs if axes[name].inputs == 1 else inputs[:, None], gradients)
             for name, (inputs, gradients) in found.items()

@@ -204,3 +204,21 @@ def test_columns_of_pandas_are_sequences_and_arrays():
     for wrong in ("ab", table, {"a", "b"}, 3):
         with pytest.raises(ConfigError, match="columns must be a sequence"):
             named(wrong)
+
+
+def test_a_list_given_for_an_array_is_handed_on_as_one():
+    @checked
+    def given(
+        x: Float[Array, "n d"],
+        labels: Int[np.ndarray, " n"] | None = None,
+        both: Sequence[float] | Float[np.ndarray, " m"] = (),
+    ):
+        return x, labels, both
+
+    x, labels, both = given([[1, 2], [3, 4]], (0, 1), [1.0, 2.0])
+    assert isinstance(x, jax.Array)
+    assert x.dtype == jnp.float32
+    assert isinstance(labels, np.ndarray)
+    assert both == [1.0, 2.0]
+    stacked = jax.jit(lambda a: given([a, a])[0])(jnp.ones(3))
+    chex.assert_trees_all_equal(stacked, jnp.ones((2, 3)))

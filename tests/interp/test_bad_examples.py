@@ -126,3 +126,11 @@ def test_labels_that_are_no_integers_are_refused():
     task, params, examples = classifier()
     with pytest.raises(ConfigError, match="labels must be integers, not float32"):
         ekfac.fit_curvature(task, params, examples | {"y": examples["y"].astype("float32")}, key=jax.random.key(0))
+
+
+def test_data_of_another_precision_than_the_parameters_have_the_scores_of_one_precision(fitted):
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    mixed = Task(lambda p, e: TASK.outputs(p, {"x": e["x"].astype(jnp.bfloat16)}), TASK.likelihood)
+    found = ekfac.influence(ekfac.fit_curvature(mixed, low, ROWS, key=KEY), ROWS, ROWS)
+    plain = ekfac.influence(fitted, ROWS, ROWS)
+    assert np.corrcoef(np.ravel(np.asarray(found, np.float32)), np.ravel(plain))[0, 1] > 0.99
