@@ -259,7 +259,10 @@ def array_of(kind: Any, value: Any) -> tuple[Any] | None:
     if not _is_array_kind(kind):
         return None
     make = np.asarray if kind.array_type is np.ndarray else jnp.asarray
-    array = make(value)
+    try:
+        array = make(value)
+    except OverflowError:  # integers beyond 32 bits are the function's own affair
+        return None
     wanted = {"Float": float, "Int": int, "Bool": bool}.get(kind.__name__.partition("[")[0])
     is_other = wanted is float and not jnp.issubdtype(array.dtype, jnp.floating)
     return (array.astype(wanted) if wanted and (is_other or not array.size) else array,)
