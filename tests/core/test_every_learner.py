@@ -165,7 +165,8 @@ def test_all_devices_share_a_step_and_exchange_gradients_once(request, example, 
     name = request.node.callspec.params["example"]
     laid = lay_out(example.learner, plain.start, example.batch)
     assert laid.devices == (FEWER_DEVICES[name][0] if name in FEWER_DEVICES else 4)
-    state, batch = laid.place_state(plain.start), laid.place_data(example.batch)
+    start = jax.tree.map(jnp.copy, plain.start)  # the step takes the memory of what it is given
+    state, batch = laid.place_state(start), laid.place_data(example.batch)
     update = laid.program(1, False).lower(state, batch).compile()
     if name not in SEVERAL_EXCHANGES:
         assert exchanges(update.as_text()) == ({"all-reduce": 1} if laid.devices > 1 else {})
@@ -184,6 +185,10 @@ def test_a_pool_over_devices_equals_single_runs(example, plain):
     assert_trees_close(jax.tree.map(lambda leaf: leaf[-1, 0], metrics), plain.end[1])
 
 
+MORE_IN_PASSES = {"growth_direct": "origins and units of what the global batch measured"}
+"""Learners that exchange once more where the batch is taken in passes, and what."""
+
+
 @pytest.mark.slow
 def test_a_step_in_passes_gathers_no_batch_on_a_mesh(request, example, plain):
     name = request.node.callspec.params["example"]
@@ -191,7 +196,7 @@ def test_a_step_in_passes_gathers_no_batch_on_a_mesh(request, example, plain):
         pytest.skip("its step is no sum of gradients over examples")
     learner = data_parallel(accumulate(example.learner, 2, example.batch_axes), data_mesh(), example.batch_axes)
     program = learner.update.lower(jax.tree.map(jnp.copy, plain.start), example.batch).compile()
-    assert exchanges(program.as_text()) == {"all-reduce": 1}
+    assert exchanges(program.as_text()) == {"all-reduce": 1 + (name in MORE_IN_PASSES)}
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
