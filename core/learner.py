@@ -286,7 +286,7 @@ def accumulate(learner: GradientLearner, n: Count, batch_axes: BatchAxes = STATE
     def every_nth(leaf, index):
         if leaf.shape[0] % n:
             raise UnequalShares(f"{leaf.shape[0]} examples do not divide into {n} passes; use a multiple of {n}")
-        return jnp.reshape(leaf, (-1, n, *leaf.shape[1:]))[:, index]
+        return jnp.reshape(leaf, (leaf.shape[0] // n, n, *leaf.shape[1:]))[:, index]
 
     def gradients(state: State, batch: Batch) -> tuple[Params, Metrics]:
         def part(index):

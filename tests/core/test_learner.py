@@ -176,3 +176,14 @@ def test_runs_in_turn_equal_vmapped_runs(at_once):
         learner = replicate_seeds(NOISY, 3, 0, number)
         ends.append(jax.jit(scan_steps(learner, 2).update)(learner.init(jax.random.key(1), batch), batch)[0].params)
     np.testing.assert_allclose(ends[1]["w"], ends[0]["w"], rtol=1e-5)
+
+
+def test_passes_over_leaves_without_columns():
+    def loss(params, key, batch):
+        return jnp.mean((batch["x"] - params) ** 2), {}
+
+    learner = gradient_learner(lambda key, batch: jnp.zeros(()), loss, optax.sgd(0.1), batch_axes=0)
+    batch = {"x": jnp.arange(4.0), "none": jnp.zeros((4, 0))}
+    state = learner.init(jax.random.key(0), batch)
+    plain, passes = (made.update(state, batch)[0].params for made in (learner, accumulate(learner, 2)))
+    assert abs(float(plain - passes)) < 1e-6
