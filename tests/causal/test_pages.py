@@ -18,7 +18,7 @@ def blocks(page: str, start: str, end: str = "\n## ") -> list[str]:
 
 @pytest.mark.slow
 def test_rep4ex_is_used_as_its_page_says(tmp_path, monkeypatch):
-    """With two restarts, four steps and four refits, from a relative workdir."""
+    """With two restarts, four steps and twenty refits, from a relative workdir."""
     monkeypatch.chdir(tmp_path)
     _, sample, y = rep.gen2(50, 1_000, rep.Design())
     actions = rep.outside(0, 9, 2, 1.0, 2.0)
@@ -30,7 +30,7 @@ def test_rep4ex_is_used_as_its_page_says(tmp_path, monkeypatch):
     code = code.replace("m=x.shape[1])", "m=x.shape[1]), restarts=2, steps=4, batch=64, second=rep.Ridge(20)")
     exec(code.replace("draws=50", "draws=20"), given)
     assert given["fitted"].effect(actions).shape == (len(actions),)
-    assert len(given["refits"]) == 4
+    assert len(given["refits"]) == 20
 
 
 @pytest.mark.slow
