@@ -327,12 +327,18 @@ def _holds_numbers(array: Any) -> bool:
     return any(jnp.issubdtype(array.dtype, family) for family in families)
 
 
+def _is_on_accelerator(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and any(device.platform != "cpu" for device in leaf.devices())
+
+
 def first_not_finite(leaf: Any) -> str | None:
     """The first NaN or infinity and its place, in words; None where there is none or nothing can be known."""
     if is_traced(leaf):
         return None
     kept = leaf if _is_array(leaf) else np.asarray(leaf)  # a range, columns of pandas: JAX gives these no type
     if not jnp.issubdtype(kept.dtype, jnp.inexact):
+        return None
+    if _is_on_accelerator(kept) and bool(jnp.isfinite(kept).all()):  # only what is wrong is brought to the host
         return None
     array = np.asarray(kept)
     if np.isfinite(array).all():
