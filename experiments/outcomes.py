@@ -7,7 +7,8 @@ the file with :func:`read`.
 import collections
 import datetime
 import json
-import time
+import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType
@@ -127,7 +128,8 @@ class Writer:
     """Collects the phases of each test and appends a line when it is over."""
 
     def __init__(self, path: Path):
-        self._path, self._began = path, time.time_ns()
+        path.parent.mkdir(exist_ok=True)
+        self._path, self._began = path, _file_time(path.parent)
         self._codes: dict[str, str] = {}
         self._reports: dict[str, list[Any]] = collections.defaultdict(list)
 
@@ -151,7 +153,6 @@ class Writer:
             "commit": commit(),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        self._path.parent.mkdir(exist_ok=True)
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -163,6 +164,12 @@ class Writer:
             is_old = sources.newest_change(modules, root) < self._began
             self._codes[path] = sources.total(modules) if is_old else ""
         return self._codes[path]
+
+
+def _file_time(folder: Path) -> int:
+    """Time by the clock that marks files written now; it may lag behind the process's clock by some milliseconds."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def _outcome(reports: Iterable[Any]) -> str:
