@@ -40,7 +40,7 @@ peers: $(STAMP)  ## the libraries that benchmarks compare with (PyTorch, diffrax
 	@echo "installing the peers into $(VENV) (some minutes and, with PyTorch for GPUs, 6 GB)"
 	$(call INSTALL,peers)
 	@echo "importing them"
-	@$(BIN)/python -m experiments.peers
+	@$(BIN)/python -m experiments.lab.peers
 
 docs: $(STAMP)  ## fill docs, README and RESULTS.md from the records under runs/
 	$(BIN)/relic docs

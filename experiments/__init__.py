@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def _leave_the_current_folder() -> None:
-    """Takes the current folder off the path when Python put it there for ``python -m experiments.cli``.
+    """Takes the current folder off the path when Python put it there for ``python -m experiments.lab.cli``.
 
     Otherwise any import would look there first, and a file named as an optional dependency of some library would be
     executed. It stays where it is the folder that this package was imported from.

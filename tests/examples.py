@@ -18,7 +18,7 @@ from causal.pac_invariance import irm_learner
 from core.early_stopping import stop_by_validation
 from core.learner import LearnerLike, gradient_learner, step_key
 from experiments import concept_space, diffusion_transforms
-from experiments.system import Example
+from experiments.lab.system import Example
 from interp import concept_space as cs
 from interp import ekfac, sae
 from interp.likelihoods import Task, categorical

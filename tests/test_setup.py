@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from experiments import peers
+from experiments.lab import peers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -174,7 +174,7 @@ def test_peers_that_are_installed_and_cannot_be_imported_are_named(tmp_path, mon
 def test_make_peers_ends_by_importing_them(project):
     """With a stand-in for the interpreter that cannot import anything."""
     assert install(project).returncode == 0
-    write_program(project / ".venv/bin/python", '#!/bin/sh\ncase "$*" in *experiments.peers) exit 1 ;; esac\n')
+    write_program(project / ".venv/bin/python", '#!/bin/sh\ncase "$*" in *experiments.lab.peers) exit 1 ;; esac\n')
     result = subprocess.run(["make", "peers"], cwd=project, capture_output=True, text=True, check=False)
     assert result.returncode != 0
 

@@ -11,8 +11,8 @@ import pytest
 
 from core.records import Record
 from core.stats import cross_validated, summary
-from experiments import grids, registry, tables
-from experiments.statistics import Statistic
+from experiments.lab import grids, registry, tables
+from experiments.lab.statistics import Statistic
 from tests.test_house import ROOT, SOURCES
 
 QUANTILES = (1.2815516, 1.6448536, 1.9599640, 2.5758293)
@@ -27,9 +27,9 @@ EXCEPTIONS = {
     "causal/pac_invariance/bounds.py inverse": "a term of the theorem's bound",
     "causal/rep4ex/diagnostics.py percentile": "the farthest usual distance between codes",
     "causal/treatment_effects/ranking.py percentile": "the critical value of a uniform band, from half-samples",
-    "experiments/influence/planted.py percentile": "a threshold on scores",
-    "experiments/pac_invariance.py percentile": "the 95th percentile that the paper reports",
-    "experiments/recsae_steering.py percentile": "which items are in the tail",
+    "experiments/ekfac_influence/study/planted.py percentile": "a threshold on scores",
+    "experiments/pac_invariance/__init__.py percentile": "the 95th percentile that the paper reports",
+    "experiments/recsae/study/steering.py percentile": "which items are in the tail",
     "interp/recsae/units.py percentile": "a threshold of activity",
     "latent/diffusion/guidance.py percentile": "a threshold on pixels",
     "latent/moe_trajectories/inference.py percentile": "where most times lie, for a warning",

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from core.bench import BenchResult, Timing, first_call
-from experiments.jepa_linear_cost import CONFIGURATIONS, DEPTH, DT, WIDTH, compiled, configurations
+from experiments.jepa_linear.study.cost import CONFIGURATIONS, DEPTH, DT, WIDTH, compiled, configurations
 
 STEPS, PEER_CONFIGURATIONS = 1_000, 50
 

@@ -26,7 +26,7 @@ from core.datasets.interactions import (
 from core.datasets.prepared import prepared
 from core.datasets.raw import Source, download, find, read_npz, read_rows, verify
 from core.errors import DataError
-from experiments.datasets import where
+from experiments.lab.datasets import where
 
 REAL = data_dir()
 needs_data = pytest.mark.skipif(REAL is None, reason="no data directory: set RELIC_DATA to the raw files")

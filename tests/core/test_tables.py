@@ -6,7 +6,7 @@ import pytest
 from core.batches import GrainBatches
 from core.datasets import data_dir, ihdp, sachs, tables, uganda
 from core.errors import DataError
-from experiments.datasets import prepare
+from experiments.lab.datasets import prepare
 
 REAL = data_dir()
 needs_data = pytest.mark.skipif(REAL is None, reason="no data directory: set RELIC_DATA to the raw files")

@@ -8,8 +8,8 @@ import types
 import pytest
 
 from core.bench import BenchResult, Load
-from experiments import benches, docs
-from experiments.cli import main
+from experiments.lab import benches, docs
+from experiments.lab.cli import main
 
 RESULTS = [
     BenchResult("toy step", 0.01, "a peer", 0.02, 1.0, "cpu", "a note", ours_spread=0.04, peer_spread=math.nan),

@@ -10,11 +10,11 @@ from causal import image_scms as scm
 from core.batches import epoch_sampler
 from core.datasets.morphomnist import Strokes
 from core.learner import with_ema, with_sampler
-from experiments import registry, runs
-from experiments.causal_diffae import PRESETS, SYSTEM
-from experiments.counterfactuals import claims, digits, scores, worlds
-from experiments.counterfactuals import strokes as st
-from experiments.runner import execute
+from experiments.causal_diffae import PRESETS, SYSTEM, claims
+from experiments.causal_diffae.study import digits, scores, worlds
+from experiments.causal_diffae.study import strokes as st
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
 from tests.experiments.noise import noise as little
 
 SMOKE = PRESETS["smoke"]

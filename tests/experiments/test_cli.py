@@ -15,15 +15,15 @@ import pytest
 from core import records
 from core.errors import ConfigError, DataError
 from core.fit import EXIT_PREEMPTED
-from experiments import ledger, registry, runs, settings
-from experiments.cli import main
-from experiments.docs import write_results
-from experiments.registry import Found
-from experiments.reproduce import reproduce_all
+from experiments.lab import ledger, registry, runs, settings
+from experiments.lab.cli import main
+from experiments.lab.docs import write_results
+from experiments.lab.registry import Found
+from experiments.lab.reproduce import reproduce_all
 from tests.experiments.toy import SYSTEM, Config, quick_run
 
 TOY = "tests.experiments.toy"
-RELIC = [sys.executable, "-m", "experiments.cli"]
+RELIC = [sys.executable, "-m", "experiments.lab.cli"]
 
 
 def relic(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -41,7 +41,7 @@ def workdir(tmp_path_factory):
 @pytest.mark.parametrize("command", [["--help"], ["list"], ["run", "--help"]])
 def test_help_and_list_need_no_jax_and_little_time(command):
     then = "assert 'jax' not in sys.modules"
-    code = f"import sys; from experiments.cli import main\ntry:\n main({command})\nfinally:\n {then}"
+    code = f"import sys; from experiments.lab.cli import main\ntry:\n main({command})\nfinally:\n {then}"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run([sys.executable, "-c", code], cwd=ledger.ROOT, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -223,7 +223,7 @@ def await_checkpoint(folder: Path) -> None:
 
 
 def test_numbers_of_many_seeds_are_kept_by_the_cell_that_they_belong_to(tmp_path):
-    from experiments.runner import RunContext
+    from experiments.lab.runner import RunContext
 
     context = RunContext("toy", "small", Config(), (0, 1), tmp_path, None)
     for seed in (0, 1):
@@ -239,7 +239,7 @@ def test_numbers_of_many_seeds_are_kept_by_the_cell_that_they_belong_to(tmp_path
 
 
 def test_a_cell_of_all_seeds_is_done_for_those_seeds_only(tmp_path):
-    from experiments.runner import RunContext
+    from experiments.lab.runner import RunContext
 
     context = RunContext("toy", "small", Config(), (0, 1), tmp_path, None)
     context.record(dataset="line", method="sgd", metric="error", seed=0, value=1.0)

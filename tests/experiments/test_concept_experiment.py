@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import concept_claims as claims
 from experiments import concept_space as experiment
-from experiments import registry, runs
-from experiments.concept_space import SYSTEM
-from experiments.runner import execute
+from experiments.concept_space import SYSTEM, claims
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
 
 TINY = ("side=4", "channels=(8,)", "images=16", "steps=4", "checkpoints=2", "generations=2", "sampling_steps=3",
         "sweep=0.8", "alphas=0.5", "vector_steps=6", "vector_checkpoints=6", "vector_width=8",

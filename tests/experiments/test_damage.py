@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from core import documents, records
 from core.errors import DataError
-from experiments import outcomes, registry, runs
-from experiments.cli import main
-from experiments.registry import Found
+from experiments.lab import outcomes, registry, runs
+from experiments.lab.cli import main
+from experiments.lab.registry import Found
 from tests.experiments.toy import SYSTEM, quick_run, quick_system
 
 TOY = "tests.experiments.toy"

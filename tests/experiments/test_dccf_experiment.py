@@ -8,11 +8,9 @@ import pytest
 
 from core.records import Record, to_frame
 from core.stats import paired
-from experiments.bindings import fault
 from experiments.dccf import CLAIMS, SYSTEM, tables
-from experiments.graph_recommenders import running
-from experiments.graph_recommenders.conclusion import conclusion
-from experiments.graph_recommenders.config import (
+from experiments.dccf.conclusion import conclusion
+from experiments.dccf.config import (
     BASELINE,
     BEST_STEP,
     PEER,
@@ -23,8 +21,8 @@ from experiments.graph_recommenders.config import (
     VALIDATED,
     noisy,
 )
-from experiments.graph_recommenders.figures import COLOURS, figures
-from experiments.graph_recommenders.judges import (
+from experiments.dccf.figures import COLOURS, figures
+from experiments.dccf.judges import (
     curve,
     finals,
     judge_false_edges,
@@ -34,8 +32,10 @@ from experiments.graph_recommenders.judges import (
     judge_robustness,
     judge_speed_of_learning,
 )
-from experiments.graph_recommenders.running import Sample, run
-from experiments.system import ShownByRecords, ShownByTest
+from experiments.dccf.study import running
+from experiments.dccf.study.running import Sample, run
+from experiments.lab.bindings import fault
+from experiments.lab.system import ShownByRecords, ShownByTest
 from rec.intents import simulate
 
 ROOT = Path(__file__).resolve().parents[2]

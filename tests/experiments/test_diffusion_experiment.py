@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from experiments import registry, runs
 from experiments.diffusion_transforms import SAMPLERS, SYSTEM, judge_cost, judge_second_order
-from experiments.runner import execute
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
 
 TINY = ("steps=4", "batch_size=16", "width=8", "samples=16", "projections=4", "calls=4", "cost_width=8",
         "cost_batch=4", "repeats=1")  # fmt: skip

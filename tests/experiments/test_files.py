@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from core.errors import CheckpointError
-from experiments import files, runs
-from experiments.looks import Looks
+from experiments.lab import files, runs
+from experiments.lab.looks import Looks
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from core import documents
 from core.errors import ConfigError, DataError
-from experiments import ledger, registry, report, runs
-from experiments.cli import main
-from experiments.registry import Found
+from experiments.lab import ledger, registry, report, runs
+from experiments.lab.cli import main
+from experiments.lab.registry import Found
 from tests.experiments.toy import SYSTEM, quick_run
 
 TOY = "tests.experiments.toy"
@@ -114,8 +114,8 @@ def test_no_file_of_the_current_folder_is_executed(start, place):
     assert {"bottleneck", "numexpr"} & set(names)
     for name in (*names, "sitecustomize_", "usercustomize_"):
         trap(place / f"{name}.py", place / "mark")
-    (place.parent / "relic").write_text("import sys\nfrom experiments.cli import main\nsys.exit(main())\n")
-    command = ["-m", "experiments.cli"] if start == "module" else [str(place.parent / "relic")]
+    (place.parent / "relic").write_text("import sys\nfrom experiments.lab.cli import main\nsys.exit(main())\n")
+    command = ["-m", "experiments.lab.cli"] if start == "module" else [str(place.parent / "relic")]
     environment = os.environ | {"PYTHONPATH": str(ledger.ROOT)}
     arguments = ["claims", "jepa_linear", "--workdir", "runs"]
     result = subprocess.run([sys.executable, *command, *arguments], env=environment, capture_output=True, check=False)

@@ -6,12 +6,11 @@ import pandas as pd
 import pytest
 
 from core.datasets import ihdp, uganda
-from experiments import image_cate_claims as claims
-from experiments import registry, runs
-from experiments.image_cate import ON_IMAGES, REAL, SYSTEM, run
-from experiments.image_cate_settings import PRESETS
-from experiments.image_cate_worlds import only, simulated, textures
-from experiments.runner import execute
+from experiments.image_cate import ON_IMAGES, REAL, SYSTEM, claims, run
+from experiments.image_cate.config import PRESETS
+from experiments.image_cate.study.worlds import only, simulated, textures
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
 from tests.experiments.noise import noise as little
 
 TINY = (

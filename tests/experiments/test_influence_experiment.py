@@ -2,11 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import registry, runs
-from experiments.ekfac_influence import SYSTEM
-from experiments.influence import claims
-from experiments.influence.figures import COST, DECODERS
-from experiments.runner import execute
+from experiments.ekfac_influence import SYSTEM, claims
+from experiments.ekfac_influence.figures import COST, DECODERS
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
 from tests.experiments.noise import noise as little
 
 TINY = ("queries=3", "moved=2", "regression_steps=40", "response_steps=40", "lissa_iterations=20", "subsets=6",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from core.errors import ConfigError, DataError
-from experiments.influence_pages import (
+from experiments.ekfac_influence.study.pages import (
     Attribution,
     Page,
     Query,

@@ -3,16 +3,16 @@ import pandas as pd
 import pytest
 
 from core.errors import ConfigError
-from experiments import registry, runs
 from experiments.jepa_linear import PAIRS, SYSTEM, Config
-from experiments.jepa_linear_claims import (
+from experiments.jepa_linear.claims import (
     judge_cost,
     judge_ends,
     judge_first_learned,
     judge_minibatches,
     judge_slow_and_fast,
 )
-from experiments.runner import execute
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
 
 TINY = ("depths=1", "simulated_depths=3", "replications=2", "until=40", "until_mae=16", "grid=2", "cost_steps=10",
         "slow_until=100", "batch_until=20")  # fmt: skip

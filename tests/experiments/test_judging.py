@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.judging import Quantity, decided
+from experiments.lab.judging import Quantity, decided
 
 ABOUT_ONE = np.array([0.9, 1.0, 1.1])
 

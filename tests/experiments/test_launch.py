@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from core import records
-from experiments import launch, ledger, runs
-from experiments.cli import main
-from experiments.launch import run_command
+from experiments.lab import launch, ledger, runs
+from experiments.lab.cli import main
+from experiments.lab.launch import run_command
 
 TOY = "tests.experiments.toy"
-RELIC = f"{sys.executable} -m experiments.cli"
+RELIC = f"{sys.executable} -m experiments.lab.cli"
 FILES = {
     "slurm": ("--accelerator", "gpu:4"),
     "tpu-vm": ("--accelerator", "v5litepod-16", "--bucket", "my-runs"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import bindings, ledger, outcomes, registry, sources
-from experiments.outcomes import Outcome
-from experiments.system import Claim, ShownByRecords, ShownByTest, Verdict
+from experiments.lab import bindings, ledger, outcomes, registry, sources
+from experiments.lab.outcomes import Outcome
+from experiments.lab.system import Claim, ShownByRecords, ShownByTest, Verdict
 from tests.experiments.toy import SYSTEM, quick_run
 
 HOLM = "tests/core/test_stats.py::test_holm_gives_the_known_adjustment"
@@ -117,7 +117,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, **environment: str) -> dict[str, Outcome]:
-        options = ["-q", "-p", "experiments.outcomes", "-p", "no:cacheprovider", "--import-mode=importlib"]
+        options = ["-q", "-p", "experiments.lab.outcomes", "-p", "no:cacheprovider", "--import-mode=importlib"]
         with monkeypatch.context() as context:
             context.delitem(sys.modules, "test_x", raising=False)
             for name, value in environment.items():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core import records
-from experiments import registry
+from experiments.lab import registry
 from tests.core.test_parallel import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def settings(slug: str) -> tuple[str, ...]:
 
 def command(slug: str, workdir: Path, *more: str) -> list[str]:
     chosen = [word for setting in settings(slug) for word in ("--set", setting)]
-    start = [sys.executable, "-m", "experiments.cli", "run", slug, "--preset", "smoke", "--seeds", "2"]
+    start = [sys.executable, "-m", "experiments.lab.cli", "run", slug, "--preset", "smoke", "--seeds", "2"]
     return [*start, "--workdir", str(workdir), *chosen, *more]
 
 

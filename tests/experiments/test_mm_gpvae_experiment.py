@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import mm_gpvae_claims as claims
-from experiments import registry, runs
-from experiments.mm_gpvae import SYSTEM
-from experiments.runner import execute
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
+from experiments.mm_gpvae import SYSTEM, claims
 from tests.experiments.noise import noise as little
 
 TINY = (

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import moe_trajectories_claims as claims
-from experiments import registry, runs
 from experiments.bench import growth
-from experiments.moe_trajectories_figures import figures, tables
-from experiments.runner import execute
-from experiments.system import ShownByRecords
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
+from experiments.lab.system import ShownByRecords
+from experiments.moe_trajectories import claims
+from experiments.moe_trajectories.figures import figures, tables
 
 TINY = (
     "persons=120",

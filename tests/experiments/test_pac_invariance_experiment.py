@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import pac_invariance_claims as claims
-from experiments import registry, runs
-from experiments.pac_invariance import SYSTEM
-from experiments.runner import execute
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
+from experiments.pac_invariance import SYSTEM, claims
 
 TINY = (
     "samples=45000", "sizes=3,11", "repeats=2", "radii=0.02", "repeated=20", "bound_sizes=3,11", "pool=20", "dags=2",

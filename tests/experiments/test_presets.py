@@ -14,7 +14,8 @@ import jax
 import pytest
 
 from core import fit as core_fit
-from experiments import concept_space, registry, settings
+from experiments import concept_space
+from experiments.lab import registry, settings
 from tests.experiments.test_many_devices import MODULES
 
 COUNTS = {

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from experiments import progress, registry
-from experiments.cli import main
-from experiments.progress import Progress, Tally, duration
-from experiments.registry import Found
-from experiments.runner import execute
+from experiments.lab import progress, registry
+from experiments.lab.cli import main
+from experiments.lab.progress import Progress, Tally, duration
+from experiments.lab.registry import Found
+from experiments.lab.runner import execute
 from tests.experiments.toy import SYSTEM
 
 TOY = "tests.experiments.toy"

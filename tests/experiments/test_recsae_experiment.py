@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 
 from core.errors import ConfigError, DataError
-from experiments import registry, runs
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
+from experiments.lab.system import ShownByRecords
 from experiments.recsae import SYSTEM
-from experiments.recsae_claims import CLAIMS
-from experiments.recsae_config import WALKS
-from experiments.recsae_judges import (
+from experiments.recsae.claims import CLAIMS
+from experiments.recsae.config import WALKS
+from experiments.recsae.judges import (
     judge_accuracy,
     judge_coherence,
     judge_dose,
@@ -24,11 +26,9 @@ from experiments.recsae_judges import (
     judge_signs,
     judge_smooth,
 )
-from experiments.recsae_pages import Browser, History, Latent
-from experiments.recsae_pages import html as html_of
-from experiments.recsae_steering import signs
-from experiments.runner import execute
-from experiments.system import ShownByRecords
+from experiments.recsae.study.pages import Browser, History, Latent
+from experiments.recsae.study.pages import html as html_of
+from experiments.recsae.study.steering import signs
 from tests.experiments.noise import noise as little
 
 TINY = (

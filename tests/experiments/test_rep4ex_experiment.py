@@ -2,11 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import registry, runs
-from experiments import rep4ex_claims as claims
-from experiments import rep4ex_figures as drawing
-from experiments.rep4ex import SYSTEM
-from experiments.runner import execute
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
+from experiments.rep4ex import SYSTEM, claims
+from experiments.rep4ex import figures as drawing
 
 TINY = (
     "rows=200", "fresh=100", "validation=50", "steps=2", "batch=50", "hidden=4", "outcome_rows=200", "outcome_steps=2",

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from experiments import docs, ledger, runs, summaries
-from experiments.registry import Found
-from experiments.report import LARGEST_SVG, most_telling, spans, write_report
-from experiments.runner import execute
+from experiments.lab import docs, ledger, runs, summaries
+from experiments.lab.registry import Found
+from experiments.lab.report import LARGEST_SVG, most_telling, spans, write_report
+from experiments.lab.runner import execute
 from tests.experiments.toy import SYSTEM, quick_run
 
 WRITTEN = "<!doctype html><title>What a &amp; b share</title>"

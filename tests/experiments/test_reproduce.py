@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import CheckpointError, ConfigError, Preempted
-from experiments import cli, registry, reproduce
-from experiments.graph_recommenders.config import BEST_STEP, DEMO, STOPPED, VALIDATED
-from experiments.registry import Found
-from experiments.runner import execute
+from experiments.dccf.config import BEST_STEP, DEMO, STOPPED, VALIDATED
+from experiments.lab import cli, registry, reproduce
+from experiments.lab.registry import Found
+from experiments.lab.runner import execute
 from tests.experiments.noise import noise
 from tests.experiments.toy import SYSTEM
 

@@ -3,9 +3,11 @@ import pandas as pd
 import pytest
 
 from core.datasets import shakespeare
-from experiments import registry, runs
-from experiments.runner import execute
-from experiments.sae_claims import (
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
+from experiments.lab.system import ShownByRecords
+from experiments.sae_family import SYSTEM
+from experiments.sae_family.claims import (
     CLAIMS,
     judge_agreement,
     judge_aux,
@@ -18,8 +20,6 @@ from experiments.sae_claims import (
     judge_topk_against_l1,
     judge_vmap,
 )
-from experiments.sae_family import SYSTEM
-from experiments.system import ShownByRecords
 from tests.experiments.noise import noise as little
 
 SMALL = ("batch_size=16", "sweep_batch=16", "examples=96", "features=12", "d=6", "latents=16", "dead_after=20",

@@ -4,12 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import registry, runs
-from experiments import scan_eeg_claims as claims
-from experiments.runner import execute
-from experiments.scan_eeg import SYSTEM, run
-from experiments.scan_eeg_selection import select_by_udr
-from experiments.scan_eeg_settings import PRESETS
+from experiments.lab import registry, runs
+from experiments.lab.runner import execute
+from experiments.scan_eeg import SYSTEM, claims, run
+from experiments.scan_eeg.config import PRESETS
+from experiments.scan_eeg.study.selection import select_by_udr
 from tests.experiments.noise import noise as little
 
 TINY = (

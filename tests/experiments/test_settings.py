@@ -9,8 +9,8 @@ import pytest
 
 from core.errors import ConfigError
 from core.kinds import Length, Range
-from experiments import registry, settings
-from experiments.cli import main
+from experiments.lab import registry, settings
+from experiments.lab.cli import main
 
 SYSTEMS = sorted(registry.available())
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import site
-from experiments.site import OF_ROOT, navigation, relinked
+from experiments.lab import site
+from experiments.lab.site import OF_ROOT, navigation, relinked
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}

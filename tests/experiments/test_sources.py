@@ -10,8 +10,8 @@ from core import safetensors
 from core.datasets import observed
 from core.errors import DataError
 from core.lm import config, loading, tokenizers
-from experiments import registry, sources
-from experiments.system import ShownByTest
+from experiments.lab import registry, sources
+from experiments.lab.system import ShownByTest
 
 PAPER = '''
 """A paper."""
@@ -155,7 +155,7 @@ def test_the_framework_that_is_left_out_is_there():
 OPENERS = {"open", "read_bytes", "read_text", "read_csv", "read_table"}
 OWN_FILES = {
     "core.bench", "core.compilation", "core.history", "core.manifests", "core.sparse.native", "core.workdir",
-    "experiments.files",
+    "experiments.lab.files",
 }  # fmt: skip
 """They open what a run has written itself, sources, or what the system tells of the machine."""
 NOTING = {"core.lm.config", "core.lm.loading", "core.lm.tokenizers", "core.safetensors"}

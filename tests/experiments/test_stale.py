@@ -11,13 +11,13 @@ import pytest
 from core import documents, records
 from core.datasets import raw
 from core.errors import ConfigError, DataError, Preempted
-from experiments import docs, inputs, ledger, outcomes, registry, runs, settings, sources, standing
-from experiments.cli import main
-from experiments.inputs import Inputs
-from experiments.registry import Found
-from experiments.report import most_telling
-from experiments.runner import ChangedCodeError, RunContext, execute
-from experiments.system import ShownByTest
+from experiments.lab import docs, inputs, ledger, outcomes, registry, runs, settings, sources, standing
+from experiments.lab.cli import main
+from experiments.lab.inputs import Inputs
+from experiments.lab.registry import Found
+from experiments.lab.report import most_telling
+from experiments.lab.runner import ChangedCodeError, RunContext, execute
+from experiments.lab.system import ShownByTest
 from tests.experiments.toy import SYSTEM, Config, quick_run
 
 TOY = "tests.experiments.toy"
@@ -150,7 +150,7 @@ def test_training_that_tells_nothing_of_its_code_is_not_taken_up(tmp_path):
 PAPER = """
 import dataclasses
 from mypapers.{name} import method
-from experiments.system import System
+from experiments.lab.system import System
 
 @dataclasses.dataclass(frozen=True)
 class Config:

@@ -15,13 +15,13 @@ import pytest
 
 from core import records
 from core.errors import ConfigError
-from experiments import grids, ledger, registry, runs, streams, tables
-from experiments.cli import main
-from experiments.progress import tell
-from experiments.registry import Found
+from experiments.lab import grids, ledger, registry, runs, streams, tables
+from experiments.lab.cli import main
+from experiments.lab.progress import tell
+from experiments.lab.registry import Found
 from tests.experiments.toy import SYSTEM, quick_run
 
-RELIC = f"{sys.executable} -m experiments.cli"
+RELIC = f"{sys.executable} -m experiments.lab.cli"
 TOY = "tests.experiments.toy"
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -114,7 +114,7 @@ def steering(tmp_path_factory):
         context.finish(dataset=f"d{STEERING}", seed=0)
 
     quick = dataclasses.replace(SYSTEM, metrics=(), figures=None)
-    from experiments.runner import execute
+    from experiments.lab.runner import execute
 
     execute(Found(dataclasses.replace(quick, run=numbers), TOY), seeds=(0,), workdir=folder, command=f"x{STEERING}")
     return folder, quick
@@ -191,7 +191,7 @@ def test_a_device_that_jax_does_not_know_is_said_in_one_line(monkeypatch, capsys
     def unknown(*arguments, **options):
         raise RuntimeError("Unable to initialize backend 'quantum': it is not in the list of known backends")
 
-    monkeypatch.setattr("experiments.runner.execute", unknown)
+    monkeypatch.setattr("experiments.lab.runner.execute", unknown)
     assert main(["run", TOY]) == 2
     assert capsys.readouterr().err.startswith("relic: JAX has no such device here: Unable to initialize")
 

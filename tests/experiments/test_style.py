@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.style import Palette, captioned
+from experiments.lab.style import Palette, captioned
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = [

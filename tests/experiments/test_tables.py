@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy import stats
 
 from core.stats import holm, median
-from experiments import grids, runs, tables
+from experiments.lab import grids, runs, tables
 from tests.experiments.toy import quick_run
 
 

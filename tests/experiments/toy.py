@@ -15,11 +15,11 @@ from core.errors import DataError
 from core.fit import fit
 from core.learner import gradient_learner
 from core.parallel import data_mesh, data_parallel, shard_batch
-from experiments import registry, runs
-from experiments.registry import Found
-from experiments.runner import execute
-from experiments.style import Palette, captioned
-from experiments.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict
+from experiments.lab import registry, runs
+from experiments.lab.registry import Found
+from experiments.lab.runner import execute
+from experiments.lab.style import Palette, captioned
+from experiments.lab.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict
 
 STATS = "tests/core/test_stats.py"
 TRUTH = np.array([1.0, -2.0, 0.5], np.float32)

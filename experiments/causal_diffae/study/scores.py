@@ -1,0 +1,240 @@
+"""Counterfactual strokes, measured: against the true images, by measured attributes and by anticausal predictors."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from causal import counterfactual_metrics as cm
+from causal import image_scms as scm
+from causal.disentanglement import completeness, dci
+from core.records import Scalar
+from experiments.causal_diffae.config import Config
+from experiments.causal_diffae.study import strokes as st
+from experiments.lab.system import Context
+
+UNITS = np.array([0.63, 48.4])
+"""Standard deviations by which labels are scaled: thickness in pixels, intensity in grey levels."""
+DATASET = "StrokeToy"
+VARIABLES = ("t", "i")
+
+
+class Judge(NamedTuple):
+    """What measures images: calibrated rulers, and a predictor per seed."""
+
+    rulers: tuple[cm.Calibration, cm.Calibration]
+    """To labels."""
+    predictor: cm.Predictor
+    params: Any
+    """[seeds, ...]."""
+
+    def measured(self, x: Any) -> np.ndarray:
+        """[b, 2] labels, by counting pixels."""
+        raw = scm.measured_thickness((x + 1) / 2), scm.measured_intensity((x + 1) / 2)
+        return np.stack([ruler(values) for ruler, values in zip(self.rulers, raw, strict=True)], axis=1)
+
+    def predicted(self, index: int, x: Any) -> cm.Seen:
+        """Labels and features, by the predictor of a seed."""
+        params = jax.tree.map(lambda leaf: leaf[index], self.params)
+        found: Any = PREDICT(self.predictor, params, x)
+        return jax.tree.map(np.asarray, found)
+
+
+PREDICT = jax.jit(lambda predictor, params, x: predictor.apply(params, x), static_argnums=0)
+
+
+def judge(config: Config, context: Context, rows: Any, asked: st.Question) -> Judge:
+    """Rulers from the factual test strokes, predictors from the training strokes."""
+    labels = np.asarray(asked.labels)
+    raw = scm.measured_thickness((asked.x + 1) / 2), scm.measured_intensity((asked.x + 1) / 2)
+    fitted = [cm.Calibration.fit(values, column) for values, column in zip(raw, labels.T, strict=True)]
+    predictor = cm.Predictor(2)
+    learner = cm.predictor_learner(predictor, st.adam(config, config.predictor_steps))
+    plain = {name: rows[name] for name in ("x", "labels")}
+    params = st.train_plain(config, context, "predictor", learner, plain, config.predictor_steps)
+    return Judge((fitted[0], fitted[1]), predictor, params)
+
+
+def report(context: Context, method: str, asked: st.Question, by: Judge, images: st.Asked, codes: Any = None) -> None:
+    """All metrics of a method, for every seed."""
+    for index, seed in enumerate(context.seeds):
+        own = {name: np.asarray(x[index]) for name, x in images.items()}
+        found = scores(asked, by, index, own) | ({} if codes is None else of_code(asked, np.asarray(codes[index])))
+        for metric, value in found.items():
+            context.record(dataset=DATASET, method=method, metric=metric, seed=seed, value=float(value))
+
+
+def scores(asked: st.Question, by: Judge, index: int, images: dict[str, np.ndarray]) -> dict[str, float]:
+    """Numbers of one run, from its images by question."""
+    factual, out = by.measured(asked.x), {}
+    truth, answers = np.asarray(asked.truth), np.asarray(asked.answers)
+    features = by.predicted(index, asked.x).features
+    for k, name in enumerate(st.ASKED):
+        x = images[name]
+        error = ((x - truth[k]) ** 2).mean() / 4
+        measured, seen = by.measured(x), by.predicted(index, x)
+        if name == "null":
+            out["reconstruction MSE"] = error
+            continue
+        out[f"cf-MSE {name}"] = error
+        off = np.abs(measured - answers[k]).mean(0)
+        for j, attribute in enumerate(VARIABLES):
+            out[f"r({attribute}), {name}"] = cm.correlation(measured[:, j], answers[k, :, j])
+            out[f"MAE({attribute}) measured, {name}"] = off[j]
+            out[f"MAE({attribute}) predicted, {name}"] = np.abs(seen.output[:, j] - answers[k, :, j]).mean()
+        true_features = by.predicted(index, truth[k]).features
+        out[f"Frechet, {name}"] = cm.frechet(seen.features, true_features)
+        cause = k - 1
+        labels = np.asarray(asked.labels)[:, cause]
+        out[f"minimality, {name}"] = cm.minimality(features, seen.features, labels, answers[k, :, cause])
+        changed = answers[k] - answers[0]
+        out[f"effect, {name}"] = cm.slope(changed[:, cause], (measured - factual)[:, cause])
+    held = np.abs(by.measured(images["do(i)"]) - factual)[:, 0].mean() * UNITS[0]
+    out["thickness kept under do(i), px"] = held
+    if "do(t), new noise" in images:
+        out["cf-MSE do(t), random x_T"] = ((images["do(t), new noise"] - truth[1]) ** 2).mean() / 4
+    return out
+
+
+def of_code(asked: st.Question, z: np.ndarray) -> dict[str, float]:
+    """Correlation of block means with labels, and DCI of the code; completeness also of whole blocks."""
+    labels = np.asarray(asked.labels)
+    means = z.mean(2)
+    found = dci(z.reshape(len(z), -1), labels)
+    blocks = found.importance.reshape(*z.shape[1:], -1).sum(1)
+    return {
+        "label correlation": min(cm.correlation(means[:, j], labels[:, j]) for j in range(labels.shape[1])),
+        "DCI disentanglement": found.disentanglement,
+        "DCI completeness of blocks": completeness(blocks),
+        "DCI informativeness": found.informativeness,
+    }
+
+
+def cells(context: Context) -> list[dict[str, Scalar]]:
+    """All that :func:`run` does."""
+    return [{"dataset": DATASET, "part": name, "seeds": ",".join(map(str, context.seeds))} for name in PARTS]
+
+
+def run(config: Config, context: Context) -> None:
+    """Every group of methods is a cell."""
+    seeds = ",".join(map(str, context.seeds))
+    todo = {name: part for name, part in PARTS.items() if not context.done(dataset=DATASET, part=name, seeds=seeds)}
+    if not todo:
+        return
+    rows, asked = st.training_rows(config), st.question(config)
+    by = judge(config, context, rows, asked)
+    for name, part in todo.items():
+        context.say(f"causal_diffae: strokes, {name}")
+        part(config, context, name, rows, asked, by)
+        context.finish(dataset=DATASET, part=name, seeds=seeds)
+
+
+def nothing(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+    """The factual image as the answer to everything, and the true counterfactual as its own ceiling."""
+    count = len(context.seeds)
+    still = {question: jnp.broadcast_to(asked.x, (count, *asked.x.shape)) for question in st.ASKED}
+    report(context, "do nothing", asked, by, still)
+    true = {question: jnp.stack([asked.truth[k]] * count) for k, question in enumerate(st.ASKED)}
+    report(context, "truth", asked, by, true)
+
+
+def autoencoders(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+    """A group of diffusion autoencoders; more is asked of the main method and of DiffAE."""
+    causal, _ = st.autoencoders(config)[name]
+    ask = st.ask_autoencoder(config, causal)
+    for method, params in st.train_group(config, context, name, rows).items():
+        images, codes = ask(params, asked)
+        report(context, method, asked, by, st.by_name(images, (*st.ASKED, "do(t), new noise")), codes)
+        if method in (st.MAIN, st.DIFFAE):
+            composition(config, context, method, causal, params, asked)
+        if method == st.MAIN:
+            strengths(config, context, method, params, asked, by)
+            keep_grid(context, asked, images[0])
+            traversals(config, context, method, params, asked, by)
+        if method in (st.MAIN, st.WEAK_GAMMA):
+            inversions(config, context, method, params, asked)
+
+
+def composition(config: Config, context: Context, method: str, causal: bool, params: Any, asked: st.Question) -> None:
+    """l1 after null interventions, in [0, 1] units."""
+    cycle = st.null_cycle(config, causal)
+    now = start = jnp.broadcast_to(asked.x, (len(context.seeds), *asked.x.shape))
+    for done in range(1, max(config.nulls) + 1):
+        now = cycle(params, now)
+        if done in config.nulls:
+            off = np.abs(np.asarray(now - start)).mean((1, 2, 3, 4)) / 2
+            for seed, value in zip(context.seeds, off, strict=True):
+                context.record(dataset=DATASET, method=method, metric=f"composition l1, {done}", seed=seed, value=value)
+
+
+def strengths(config: Config, context: Context, method: str, params: Any, asked: st.Question, by: Judge) -> None:
+    """How much of the asked change of thickness is carried out at each weight of guidance."""
+    factual, wanted = by.measured(asked.x)[:, 0], np.asarray(asked.answers[1] - asked.answers[0])[:, 0]
+    images = np.asarray(st.guided(config, params, asked))
+    for weight, runs in zip(config.weights, images, strict=True):
+        for index, seed in enumerate(context.seeds):
+            effect = cm.slope(wanted, by.measured(runs[index])[:, 0] - factual)
+            error = ((runs[index] - np.asarray(asked.truth[1])) ** 2).mean() / 4
+            for metric, value in (("effect of do(t)", effect), ("cf-MSE do(t)", error)):
+                context.record(dataset=DATASET, method=method, metric=metric, seed=seed, value=value, weight=weight)
+
+
+def inversions(config: Config, context: Context, method: str, params: Any, asked: st.Question) -> None:
+    """Errors of null interventions by mode of inversion."""
+    for mode in st.INVERSIONS:
+        errors = np.asarray(st.inversion_error(config, mode)(params, asked.x))
+        for seed, value in zip(context.seeds, errors, strict=True):
+            context.record(dataset=DATASET, method=method, metric="inversion MSE", seed=seed, value=value, mode=mode)
+
+
+def traversals(config: Config, context: Context, method: str, params: Any, asked: st.Question, by: Judge) -> None:
+    """Measured labels of strokes whose code is moved along one variable, and pictures of the first stroke."""
+    images = np.asarray(st.traverse(config, params, asked.x[: config.traversed]))
+    for index, seed in enumerate(context.seeds):
+        for variable, moved in zip(VARIABLES, images[index], strict=True):
+            for step, (place, x) in enumerate(zip(config.places, moved, strict=True)):
+                for measured, value in zip(VARIABLES, by.measured(x).mean(0), strict=True):
+                    context.record(dataset=DATASET, method=method, metric=f"measured {measured}", seed=seed,
+                                   value=value, moved=variable, place=place)  # fmt: skip
+                if index == 0:
+                    keep_picture(context, DATASET, method, seed, f"do({variable}) traversed", step, (x[0] + 1) / 2)
+
+
+def keep_grid(context: Context, asked: st.Question, images: Any, count: int = 6) -> None:
+    """Pixels of the first test strokes, their true and their generated counterfactuals, for the figure."""
+    truth = np.asarray(asked.truth)
+    rows = {"factual": truth[0], "true do(t)": truth[1], "do(t)": images[1], "true do(i)": truth[2], "do(i)": images[2]}
+    for name, pictures in rows.items():
+        for example in range(min(count, len(pictures))):
+            shown = (np.asarray(pictures[example]) + 1) / 2
+            keep_picture(context, DATASET, st.MAIN, context.seeds[0], name, example, shown)
+
+
+def keep_picture(context: Context, dataset: str, method: str, seed: int, name: str, example: int, shown: Any) -> None:
+    """An image in [0, 1] as a record: its mean, with the pixels in hexadecimal."""
+    levels = np.clip(np.asarray(shown)[..., :1] * 255, 0, 255).astype(np.uint8)
+    context.record(dataset=dataset, method=method, metric="picture", seed=seed, value=float(levels.mean()),
+                   picture=name, example=example, width=levels.shape[1], pixels=levels.tobytes().hex())  # fmt: skip
+
+
+def labels(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+    """Label-conditional diffusion and Diff-SCM, of one training."""
+    plain = {key: rows[key] for key in ("x", "labels")}
+    tx = st.adam(config, config.steps)
+    learner = st.counterfactual_baselines.learner(st.label_model(config), st.levels(config), tx)
+    params = st.train_plain(config, context, name, learner, plain, config.steps)
+    for method, images in st.ask_labels(config, params, asked).items():
+        report(context, method, asked, by, images)
+
+
+def variational(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+    """CausalVAE and SCM-VAE."""
+    plain = {key: rows[key] for key in ("x", "labels")}
+    for method, known in (("CausalVAE", False), ("SCM-VAE", True)):
+        learner = st.causal_vae.learner(st.vae(config, known), st.adam(config, config.vae_steps))
+        params = st.train_plain(config, context, method, learner, plain, config.vae_steps)
+        report(context, method, asked, by, *st.ask_vae(config, known, params, asked))
+
+
+PARTS = {"nothing": nothing, "causal": autoencoders, "plain": autoencoders, "labels": labels, "vae": variational}

@@ -1,1 +1,0 @@
-"""The parts of ``causal_diffae``: strokes with exact counterfactuals, small worlds, real digits."""

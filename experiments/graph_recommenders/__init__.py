@@ -1,1 +1,0 @@
-"""The comparison of graph recommenders behind ``experiments.dccf``: settings, methods, runs, judgements, figures."""

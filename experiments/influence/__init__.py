@@ -1,1 +1,0 @@
-"""Parts of the experiments on influence functions."""

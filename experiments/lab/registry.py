@@ -1,0 +1,376 @@
+"""The 26 systems: what each is, and whether it can be run yet. Importing this module imports no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from rich.table import Table
+
+from core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.lab.system import Family, System
+
+FAMILIES: dict[Family, str] = {
+    "rec": "Recommenders",
+    "latent": "Latent-variable models",
+    "causal": "Causality",
+    "interp": "Interpretability",
+}
+Status = Literal["available", "planned"]
+
+
+class Entry(NamedTuple):
+    """A paper and its place in the house."""
+
+    slug: str
+    title: str
+    family: Family
+    line: str
+    """What it does, in one line."""
+
+    @property
+    def status(self) -> Status:
+        """Whether ``experiments.<slug>`` exists and defines a system."""
+        here = Path(__file__).parents[1]
+        sources = [path for path in (here / f"{self.slug}.py", here / self.slug / "__init__.py") if path.exists()]
+        defined = any(
+            re.search(r"^SYSTEM\b|import.*\bSYSTEM\b", path.read_text(encoding="utf-8"), re.M) for path in sources
+        )
+        return "available" if defined else "planned"
+
+
+ENTRIES = (
+    Entry(
+        "dccf",
+        "Disentangled Contrastive Collaborative Filtering",
+        "rec",
+        "intents and learned re-weightings of the interaction graph, contrasted",
+    ),
+    Entry(
+        "diffkg",
+        "DiffKG: Knowledge Graph Diffusion Model for Recommendation",
+        "rec",
+        "a diffusion model keeps the relations of a knowledge graph that serve recommendation",
+    ),
+    Entry(
+        "dnis",
+        "Differentiable Neural Input Search for Recommender Systems",
+        "rec",
+        "embedding sizes per feature, searched by gradient on validation performance",
+    ),
+    Entry(
+        "ssl_retrieval",
+        "Self-supervised Learning for Large-scale Item Recommendations",
+        "rec",
+        "two-tower retrieval with contrastive feature masking, for the long tail",
+    ),
+    Entry(
+        "cml",
+        "Collaborative Metric Learning Recommendation System: Application to Theatrical Movie Releases",
+        "rec",
+        "distances between customers and films learned from plots, for releases without history",
+    ),
+    Entry(
+        "item_ids",
+        "How to Index Item IDs for Recommendation Foundation Models",
+        "rec",
+        "ways to name items for a language model that generates recommendations",
+    ),
+    Entry(
+        "character_chat",
+        "CharacterChat: Learning towards Conversational AI with Personalized Social Support",
+        "rec",
+        "supporters with personalities, matched to the person who seeks support",
+    ),
+    Entry(
+        "jepa_linear",
+        "How JEPA Avoids Noisy Features: The Implicit Bias of Deep Linear Self Distillation Networks",
+        "latent",
+        "deep linear JEPA and autoencoder in closed form: which features are learned first",
+    ),
+    Entry(
+        "moe_trajectories",
+        "Extending Mixture of Experts Model to Investigate Heterogeneity of Trajectories: When, Where and How to Add "
+        "Which Covariates",
+        "latent",
+        "latent classes of nonlinear growth curves, with covariates on class and on change",
+    ),
+    Entry(
+        "mm_gpvae",
+        "Multi-modal Gaussian Process Variational Autoencoders for Neural and Behavioral Data",
+        "latent",
+        "smooth latents, shared and private, of recordings made together",
+    ),
+    Entry(
+        "scan_eeg",
+        "Representation learning for improved interpretability and classification accuracy of clinical factors from "
+        "EEG",
+        "latent",
+        "disentangled representations of event-related potentials, and clinical concepts in them",
+    ),
+    Entry(
+        "diffews",
+        "Unleashing the Potential of the Diffusion Model in Few-shot Semantic Segmentation",
+        "latent",
+        "a latent diffusion model segments an image after the example of another",
+    ),
+    Entry(
+        "causal_diffae",
+        "Causal Diffusion Autoencoders: Toward Counterfactual Generation via Diffusion Probabilistic Models",
+        "causal",
+        "counterfactual images from a diffusion autoencoder with a causal latent space",
+    ),
+    Entry(
+        "rep4ex",
+        "Identifying Representations for Intervention Extrapolation",
+        "causal",
+        "representations under which effects of unseen interventions can be predicted",
+    ),
+    Entry(
+        "pac_invariance",
+        "PAC Generalization via Invariant Representations",
+        "causal",
+        "how many training environments make an invariant representation generalise",
+    ),
+    Entry(
+        "image_cate",
+        "Image-based Treatment Effect Heterogeneity",
+        "causal",
+        "clusters of satellite images by the effect of a treatment there",
+    ),
+    Entry(
+        "cdsae",
+        "Pursuing Counterfactual Fairness via Sequential Autoencoder Across Domains",
+        "causal",
+        "counterfactually fair prediction while the environment drifts",
+    ),
+    Entry(
+        "decision_rewriting",
+        "Towards Trustable Skin Cancer Diagnosis via Rewriting Model's Decision",
+        "causal",
+        "finds what confounds a classifier and takes it out of its decisions by rule",
+    ),
+    Entry(
+        "ekfac_influence",
+        "Studying Large Language Model Generalization with Influence Functions",
+        "interp",
+        "which training examples a model's behaviour comes from, by EK-FAC",
+    ),
+    Entry(
+        "recsae",
+        "Interpret the Internal States of Recommendation Model with Sparse Autoencoder",
+        "interp",
+        "concepts inside a recommender, found, named, checked and ablated",
+    ),
+    Entry(
+        "autointerp",
+        "Automatically Interpreting Millions of Features in Large Language Models",
+        "interp",
+        "explanations of sparse features written and scored by language models",
+    ),
+    Entry(
+        "concept_space",
+        "Emergence of Hidden Capabilities: Exploring Learning Dynamics in Concept Space",
+        "interp",
+        "when and in which order a generative model learns concepts, and what it hides",
+    ),
+    Entry(
+        "happiness_factors",
+        "Primary and Secondary Factor Consistency as Domain Knowledge to Guide Happiness Computing in Online "
+        "Assessment",
+        "interp",
+        "stable importance of factors as knowledge that guides prediction of happiness",
+    ),
+    Entry(
+        "profile_factors",
+        "Uncovering Factor Level Preferences to Improve Human-Model Alignment",
+        "interp",
+        "which factors drive what people and models prefer",
+    ),
+    Entry(
+        "esc_preference",
+        "Can Large Language Models be Good Emotional Supporter? Mitigating Preference Bias on Emotional Support "
+        "Conversation",
+        "interp",
+        "which support strategies a language model favours, and how to balance them",
+    ),
+    Entry(
+        "individual_nlu",
+        "Understanding and Tackling Label Errors in Individual-Level Nature Language Understanding",
+        "interp",
+        "label errors that come from ignoring who wrote a text",
+    ),
+)
+
+
+LAYERS = (
+    Entry(
+        "diffusion_transforms",
+        "Diffusion transforms",
+        "latent",
+        "schedules, samplers, inversion and guidance on which the diffusion systems stand",
+    ),
+    Entry(
+        "sae_family",
+        "Sparse autoencoders and transcoders",
+        "interp",
+        "one family of sparse dictionaries for any stream of activations",
+    ),
+)
+"""Not papers of their own: what several systems share, run and judged like a system."""
+
+
+GROUP = "relic.systems"
+"""The entry points by which an installed package offers systems of its own, ``slug = "mylab.mypaper"``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A system and the module that defines it."""
+
+    system: System
+    module: str
+
+
+_own: dict[str, Found] = {}
+"""Systems of modules that this process was asked for by name, see :func:`add`."""
+
+
+def available() -> Iterator[str]:
+    """Slugs of the systems that can be run, in the order of the list."""
+    return (entry.slug for entry in (*ENTRIES, *LAYERS) if entry.status == "available")
+
+
+def add(found: Found) -> None:
+    """Makes runs of a system of one's own readable in this process: :func:`of_module` then knows it."""
+    _own[found.module] = found
+
+
+def load(name: str) -> Found:
+    """The system of a slug, or of a module of one's own by its dotted name (``mylab.mypaper``).
+
+    The name is the user's: its module is imported, and looked for in the current folder too.
+
+    Raises:
+      ConfigError: where there is no such system, or not yet.
+    """
+    known = {entry.slug: entry for entry in ENTRIES}
+    if name in known and known[name].status == "planned":
+        raise ConfigError(f"{name} is planned but cannot be run yet; available now: {', '.join(available())}")
+    house = name in known or name in (entry.slug for entry in LAYERS)
+    offered = {} if house or "." in name else _offered()
+    module = name if "." in name else offered.get(name, f"experiments.{name}")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", module) or not _exists(module):
+        near = difflib.get_close_matches(name, [*known, *offered], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(
+            f"there is no system {name!r}; {hint}`relic list` shows all of them, and a module of your own is named with"
+            " dots (mylab.mypaper)"
+        )
+    found = _defined_in(module)
+    add(found)
+    return found
+
+
+def of_module(module: str) -> Found:
+    """The system that a file, such as the run.json of a run, says to be defined by a module.
+
+    Nothing is imported for a name's sake: the module has to be one of relic's own, one that an installed package offers
+    (:data:`GROUP`), or one that this process was asked for by name.
+
+    Raises:
+      ConfigError: where it is none of these.
+    """
+    if module in _own:
+        return _own[module]
+    if module in (f"experiments.{slug}" for slug in available()) or module in _offered().values():
+        return _defined_in(module)
+    raise ConfigError(
+        f"relic does not know module {module!r}, and a file's word is no reason to import it; if it is yours, name it "
+        f"in place of the folder (`relic table {module}`), or offer it as an entry point, see docs/new_system.md"
+    )
+
+
+def _offered() -> dict[str, str]:
+    """Modules by slug, as installed packages offer them."""
+    return {point.name: point.module for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def _defined_in(module: str) -> Found:
+    from experiments.lab.system import System  # brings JAX
+
+    try:
+        system = getattr(importlib.import_module(module), "SYSTEM", None)
+    except ModuleNotFoundError as error:
+        raise ConfigError(_unimportable(module, error)) from error
+    if not isinstance(system, System):
+        what = "no SYSTEM" if system is None else f"a SYSTEM that is no System but {type(system).__name__}"
+        raise ConfigError(f"{module} defines {what}, see docs/new_system.md")
+    return Found(system, module)
+
+
+class _InCurrentFolder:
+    """Finds one package in the current folder, where it is found nowhere else.
+
+    A folder on ``sys.path`` would be searched for everything that anybody tries to import, optional dependencies of
+    libraries among them; this is asked for the package that the user named, and for nothing beside it.
+    """
+
+    def __init__(self, package: str):
+        self._package, self._folder = package, os.getcwd()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """As :mod:`importlib` asks."""
+        return PathFinder.find_spec(name, [self._folder]) if name == self._package else None
+
+
+def _exists(module: str) -> bool:
+    package = module.partition(".")[0]
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        sys.meta_path.append(_InCurrentFolder(package))  # type: ignore[arg-type]
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        if f"{module}.".startswith(f"{error.name}."):
+            return False
+        raise ConfigError(_unimportable(module, error)) from error
+
+
+def _unimportable(module: str, error: ModuleNotFoundError) -> str:
+    return (
+        f"{module} cannot be imported: {error}; install it, or name its folder in PYTHONPATH (of the current folder "
+        f"nothing but {module.partition('.')[0]} is looked at)"
+    )
+
+
+def as_json() -> list[dict[str, str]]:
+    """The list as plain values."""
+    return [{"slug": e.slug, "title": e.title, "family": e.family, "status": e.status, "line": e.line} for e in ENTRIES]
+
+
+def terminal() -> Table:
+    """The list for the terminal, by family."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("system", "status", "what it does"):
+        table.add_column(name, no_wrap=name != "what it does")
+    for family, title in FAMILIES.items():
+        table.add_row(f"\n[bold]{title}[/bold]")
+        for entry in (e for e in ENTRIES if e.family == family):
+            style = "green" if entry.status == "available" else "dim"
+            table.add_row(entry.slug, f"[{style}]{entry.status}[/{style}]", f"{entry.line}\n[dim]{entry.title}[/dim]")
+    table.add_row("\n[bold]Shared layers[/bold]")
+    for entry in LAYERS:
+        table.add_row(entry.slug, f"[green]{entry.status}[/green]", f"{entry.line}\n[dim]{entry.title}[/dim]")
+    return table

@@ -1,0 +1,166 @@
+"""The main table of a run: published beside reproduced, with intervals and tests against the baseline."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from core import stats
+from core.records import Record, Scalar
+from core.stats import Paired, Summary
+from experiments.lab.runs import Run
+from experiments.lab.statistics import Statistic, statistic
+from experiments.lab.system import Published, System
+
+
+class Entry(NamedTuple):
+    """One method's metric on one data set."""
+
+    dataset: str
+    method: str
+    metric: str
+    reproduced: Summary | None
+    published: Published | None
+    against: Paired | None
+    """Compared with the baseline, on the seeds that both have."""
+    p_holm: float
+    """Its p-value, corrected over the methods of this data set and metric; NaN where there is no test."""
+
+    @property
+    def difference(self) -> float:
+        """Reproduced less published; NaN where either is missing."""
+        if self.reproduced is None or self.published is None:
+            return math.nan
+        return self.reproduced.value - self.published.value
+
+
+Place = tuple[str, str, str]
+"""Data set, method and metric."""
+
+
+class Repeated(NamedTuple):
+    """The values of one number, by what is repeated."""
+
+    statistic: Statistic
+    values: dict[tuple[Scalar, ...], float]
+    """By seed, then the coordinates of the statistic in the order of their names; the newest counts."""
+
+    @property
+    def by_seed(self) -> dict[Scalar, float]:
+        """Values by seed; none where something else is repeated."""
+        return {key[0]: value for key, value in self.values.items()} if self.statistic.over == "seed" else {}
+
+    @property
+    def summary(self) -> Summary:
+        """The number with the interval that is declared."""
+        numbers, names = np.array(list(self.values.values())), ["seed", *sorted(self.statistic.coordinates)]
+        if self.statistic.over == "fold":
+            ordered = sorted(self.values, key=lambda key: (key[names.index("repetition")], key[names.index("fold")]))
+            repetitions = len({(key[0], key[names.index("repetition")]) for key in ordered})
+            return self.statistic.of(np.reshape([self.values[key] for key in ordered], (repetitions, -1)))
+        classes: list[Any] = [key[names.index("class")] for key in self.values] if "class" in names else []
+        return self.statistic.of(numbers, classes)
+
+
+def main_table(run: Run) -> list[Entry]:
+    """Entries of the main table, by data set, method and metric; published numbers only for the data sets run."""
+    return entries(run.system, repeated(run.system, run.records))
+
+
+def repeated(system: System, found: Iterable[Record]) -> dict[Place, Repeated]:
+    """The numbers with no other coordinates than those of what their statistic repeats."""
+    values: dict[Place, Repeated] = {}
+    for record in found:
+        place = (record.dataset, record.method, record.metric)
+        rule = statistic(system.statistics, *place)
+        if set(record.coords) == rule.coordinates:
+            key = (record.seed, *(record.coords[name] for name in sorted(rule.coordinates)))
+            values.setdefault(place, Repeated(rule, {})).values[key] = record.value
+    return values
+
+
+def entries(system: System, values: Mapping[Place, Repeated]) -> list[Entry]:
+    """The main table from repeated numbers."""
+    datasets = list(dict.fromkeys(dataset for dataset, _, _ in values))
+    metrics = list(system.metrics) or list(dict.fromkeys(metric for _, _, metric in values))
+    published = {(p.dataset, p.method, p.metric): p for p in system.published}
+    made = []
+    for dataset in datasets:
+        keys = [key for key in (*values, *published) if key[0] == dataset and key[2] in metrics]
+        methods = list(dict.fromkeys(method for _, method, _ in keys))
+        for metric in metrics:
+            made += _column(system.baseline, dataset, metric, methods, values, published)
+    return sorted(made, key=lambda entry: datasets.index(entry.dataset))
+
+
+def _column(baseline, dataset, metric, methods, values, published) -> list[Entry]:
+    base = values.get((dataset, baseline, metric))
+    against = [_compare(values.get((dataset, m, metric)), base) if m != baseline else None for m in methods]
+    corrected = stats.holm([math.nan if pair is None else pair.p_value for pair in against])
+    return [
+        Entry(
+            dataset,
+            method,
+            metric,
+            own.summary if (own := values.get((dataset, method, metric))) else None,
+            published.get((dataset, method, metric)),
+            pair,
+            float(p),
+        )
+        for method, pair, p in zip(methods, against, corrected, strict=True)
+    ]
+
+
+def _compare(own: Repeated | None, base: Repeated | None) -> Paired | None:
+    if own is None or base is None or {own.statistic.kind, base.statistic.kind} <= {"deterministic", "splits"}:
+        return None  # no independent repetitions to pair
+    ours, theirs = own.by_seed, base.by_seed
+    seeds = sorted(ours.keys() & theirs.keys(), key=str)
+    return stats.paired([ours[s] for s in seeds], [theirs[s] for s in seeds]) if len(seeds) > 1 else None
+
+
+def tidy(found: Sequence[Entry]) -> pd.DataFrame:
+    """A row per entry with every figure unrounded: what csv and json hold."""
+    return pd.DataFrame([_plain_row(entry) for entry in found], columns=list(_plain_row(EMPTY)))
+
+
+EMPTY = Entry("", "", "", None, None, None, math.nan)
+
+
+def _plain_row(entry: Entry) -> dict[str, str | float | int | None]:
+    own, theirs, pair = entry.reproduced, entry.published, entry.against
+    row = {
+        "dataset": entry.dataset,
+        "method": entry.method,
+        "metric": entry.metric,
+        "n": own.n if own else 0,
+        "mean": own and own.value,
+        "low": own and own.low,
+        "high": own and own.high,
+        "level": own and own.level,
+        "interval": own and own.kind,
+        "published": theirs and theirs.value,
+        "mark": theirs and theirs.mark,
+        "source": theirs and theirs.source,
+        "difference": entry.difference,
+        "against_baseline": pair and pair.value,
+        "p": pair and pair.p_value,
+        "p_wilcoxon": pair and pair.p_wilcoxon,
+        "p_holm": entry.p_holm,
+    }
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """All tables as plain values, unrounded: ``rows`` of the main table, further ``tables`` by title."""
+    rows = [_plain_row(entry) for entry in main_table(run)]
+    more = {title: json.loads(str(frame.to_json(orient="records"))) for title, frame in further(run).items()}
+    return {"system": run.system.slug, "preset": run.preset, "rows": rows, "tables": more}
+
+
+def further(run: Run) -> Mapping[str, pd.DataFrame]:
+    """The system's own tables, by title."""
+    return run.system.tables(run.frame) if run.system.tables and run.records else {}

@@ -1,0 +1,37 @@
+"""Mixtures of experts of growth curves: which classes of trajectories there are, who is in them, and why they differ.
+
+Paper: Liu & Perera, Extending Mixture of Experts Model to Investigate Heterogeneity of Trajectories: When, Where and
+How to Add Which Covariates, Psychological Methods (advance online 2022), arXiv 2007.02432.
+Claim: one model finds latent classes of nonlinear growth curves, predicts class membership from some covariates and
+explains differences within classes by others, without the bias of doing so in two steps.
+Command: ``relic run moe_trajectories --preset small``.
+Cost: smoke about a minute on 2 CPU cores and no data; small some fifteen minutes, with ``growth_mixture`` at hand. To
+stay there, its forests have 32 trees and classes are counted to two; ``paper`` has 128 and four.
+Expect: the authors' example to the published digits; coverage of Wald intervals near 0.94 over 200 simulated data sets.
+
+Replications of the simulation are one program, whatever ``--seeds`` is; seeds belong to the forests.
+"""
+
+from experiments.lab.system import System
+from experiments.moe_trajectories.claims import CLAIMS, STATISTICS
+from experiments.moe_trajectories.config import PRESETS
+from experiments.moe_trajectories.figures import figures, tables
+from experiments.moe_trajectories.published import PUBLISHED
+from experiments.moe_trajectories.study import run
+
+SYSTEM = System(
+    slug="moe_trajectories",
+    title="Mixtures of experts of growth trajectories",
+    family="latent",
+    paper="Liu & Perera, Psychological Methods 2022, arXiv 2007.02432",
+    presets=PRESETS,
+    run=run,
+    published=PUBLISHED,
+    claims=CLAIMS,
+    statistics=STATISTICS,
+    metrics=("log L", "accuracy", "entropy", "starts that agree", "-2 log L", "BIC"),
+    baseline="finite mixture",
+    tables=tables,
+    figures=figures,
+    data=("growth_mixture",),
+)
