@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import scipy.stats
 
-from core.kinds import Range
 from core.learner import seed_keys, with_sampler
 from experiments.jepa_linear.config import Config
 from experiments.jepa_linear.study.cost import cost

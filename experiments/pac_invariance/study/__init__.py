@@ -4,7 +4,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ import numpy as np
 from causal import pac_invariance as pac
 from causal.linear_sems import draw_moments, environments, hard, moments_of, rademacher, soft
 from core.datasets import sachs
-from core.kinds import Range
 from core.learner import seed_keys
 from experiments.lab.system import Context
 from experiments.pac_invariance.config import PANELS, Config
