@@ -48,6 +48,7 @@ METRICS = (
 SYSTEM = System(
     slug="causal_diffae",
     title="Causal Diffusion Autoencoders: Toward Counterfactual Generation via Diffusion Probabilistic Models",
+    line="counterfactual images from a diffusion autoencoder with a causal latent space",
     family="causal",
     paper="Komanduri, Zhao, Chen, Wu, ECAI 2024, arXiv 2404.17735",
     presets=PRESETS,

@@ -18,7 +18,8 @@ from experiments.lab.system import System
 
 SYSTEM = System(
     slug="concept_space",
-    title="Emergence of hidden capabilities: learning dynamics in concept space",
+    title="Emergence of Hidden Capabilities: Exploring Learning Dynamics in Concept Space",
+    line="when and in which order a generative model learns concepts, and what it hides",
     family="interp",
     paper="Park, Okawa, Lee, Lubana, Tanaka, NeurIPS 2024, arXiv 2406.19370",
     presets=PRESETS,

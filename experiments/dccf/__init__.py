@@ -40,6 +40,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 SYSTEM = System(
     slug="dccf",
     title="Disentangled Contrastive Collaborative Filtering",
+    line="intents and learned re-weightings of the interaction graph, contrasted",
     family="rec",
     paper="Ren, Xia, Zhao, Yin, Huang. SIGIR 2023. arXiv 2305.02759",
     presets={"smoke": SMOKE, "demo": DEMO, "small": SMALL, "paper": PAPER},

@@ -17,7 +17,9 @@ from experiments.lab.system import System
 
 SYSTEM = System(
     slug="diffusion_transforms",
-    title="Diffusion transforms: the vocabulary of samplers",
+    title="Diffusion transforms",
+    line="schedules, samplers, inversion and guidance on which the diffusion systems stand",
+    is_layer=True,
     family="latent",
     paper="the layer under several systems; sources in latent/diffusion",
     presets=PRESETS,

@@ -58,7 +58,8 @@ def parts(config: Config, seed: int) -> dict[str, Callable[..., None]]:
 
 SYSTEM = System(
     slug="ekfac_influence",
-    title="EK-FAC influence functions",
+    title="Studying Large Language Model Generalization with Influence Functions",
+    line="which training examples a model's behaviour comes from, by EK-FAC",
     family="interp",
     paper="Grosse et al., 2023, arXiv 2308.03296",
     presets=PRESETS,

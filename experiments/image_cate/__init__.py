@@ -73,7 +73,8 @@ def cell_of(name: str, context: Context) -> dict[str, Scalar]:
 
 SYSTEM = System(
     slug="image_cate",
-    title="Image-based treatment effect heterogeneity",
+    title="Image-based Treatment Effect Heterogeneity",
+    line="clusters of satellite images by the effect of a treatment there",
     family="causal",
     paper="Jerzak, Johansson, Daoud, CLeaR 2023, arXiv 2206.06417",
     presets=PRESETS,

@@ -20,7 +20,8 @@ from experiments.lab.system import System
 
 SYSTEM = System(
     slug="jepa_linear",
-    title="How JEPA avoids noisy features",
+    title="How JEPA Avoids Noisy Features: The Implicit Bias of Deep Linear Self Distillation Networks",
+    line="deep linear JEPA and autoencoder in closed form: which features are learned first",
     family="latent",
     paper="Littwin et al., NeurIPS 2024, arXiv 2407.03475",
     presets=PRESETS,

@@ -53,7 +53,7 @@ def write_results(workdir: Path, root: Path = ROOT) -> Path:
     path = root / RESULTS
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     made = dict(telling_runs(workdir))
-    known, kept = [entry.slug for entry in registry.ENTRIES], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
+    known, kept = [entry.slug for entry in registry.papers()], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
     for slug in dict.fromkeys([*known, *sorted({*kept, *made})]):
         section = _section(made[slug], workdir) if slug in made else content(before, slug)
         parts += [f"<!-- {slug} -->\n{section}\n<!-- /{slug} -->"] if section else []
@@ -115,7 +115,7 @@ def _provenance(run: Run) -> str:
 def _systems(made: Mapping[str, Run], workdir: Path, root: Path) -> Writer:
     def write(old: str) -> str:
         rows = ["| system | paper | family | status | claims met |", "| --- | --- | --- | --- | ---: |"]
-        for entry in registry.ENTRIES:
+        for entry in registry.papers():
             page = Path("docs", "systems", f"{entry.slug}.md")
             name = f"[{entry.slug}]({page})" if (root / page).exists() else entry.slug
             claims = _met(entry.slug, workdir) if entry.slug in made else _claims_column(old, entry.slug)

@@ -20,13 +20,11 @@ from experiments.lab import tables
 from experiments.lab.runs import Run
 from experiments.lab.system import Published
 from experiments.lab.tables import Entry
+from experiments.lab.text import MISSING, number, p_value, with_interval
 
-MISSING = "–"
 BELONGING = ("published", "difference", "p", "seeds")
 """Columns that say more about the metric to their left."""
 LEVEL = 0.95
-UNEVEN = 0.01
-"""From which difference of the distances to both limits on, relative to their mean, no ± stands for both."""
 MARKS: Mapping[str, tuple[str, str]] = {
     "paper": ("†", "read in the paper"),
     "code": ("‡", "read in its code"),
@@ -251,21 +249,6 @@ def _table(grid: Grid, columns: Sequence[int]) -> Table:
     return table
 
 
-def number(value: float, like: float | None = None) -> str:
-    """A figure with four digits, or with as many decimals as one of the size ``like`` has."""
-    scale = abs(value if like is None else like)
-    if math.isnan(value):
-        return MISSING
-    if not 1e-3 <= scale < 1e5 and scale:
-        return f"{value:.3g}"
-    return f"{value:.{min(4, max(0, 3 - math.floor(math.log10(scale or 1))))}f}"
-
-
-def p_value(p: float) -> str:
-    """A p-value with two digits."""
-    return MISSING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
-
-
 def _signed(value: float, like: float) -> str:
     return MISSING if math.isnan(value) else f"{'+' if value >= 0 else '−'}{number(abs(value), like)}"
 
@@ -274,17 +257,6 @@ def _mean(entry: Entry) -> str:
     if entry.reproduced is None:
         return MISSING
     return with_interval(entry.reproduced)
-
-
-def with_interval(found: Summary) -> str:
-    """A number ± half of its interval; [the limits] where ± would say something else, nothing where there are none."""
-    value, low, high, half = found.value, found.low, found.high, found.half_width
-    if math.isnan(half):
-        return number(value)
-    beyond = value - half < 0 <= low or value + half > 1 >= high
-    if beyond or abs(low + high - 2 * value) > UNEVEN * half:
-        return f"{number(value)} [{number(low, value)}, {number(high, value)}]"
-    return f"{number(value)} ± {number(half, value)}"
 
 
 def _published(entry: Entry) -> str:

@@ -1,5 +1,6 @@
 """The claims ledger: each thing a reproduction must show, its evidence and what was measured; nothing is typed in."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from experiments.lab import bindings, grids, outcomes, registry, runs, sources, standing
+from experiments.lab import bindings, outcomes, registry, runs, sources, standing
 from experiments.lab.outcomes import Outcome
 from experiments.lab.runs import Run
-from experiments.lab.system import Claim, NotShown, ShownByTest, System, Verdict
+from experiments.lab.system import Claim, NotShown, ShownByRecords, ShownByTest, System, Verdict
+from experiments.lab.text import interval_text
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGED = ("paper", "small")
@@ -114,15 +116,19 @@ def _natural(claim: Claim) -> list[tuple[int, str]]:
 
 
 def _line(claim: Claim, judged: Sequence[tuple[Run, str]], tests: Mapping[str, Outcome], root: Path) -> Line:
-    head = (claim.number, claim.statement)
+    head = (claim.number, f"{claim.statement} ({claim.note})" if claim.note else claim.statement)
     match claim.evidence:
         case NotShown(reason):
             return Line(*head, None, None, "", None, reason)
         case ShownByTest(nodeid):
             return _by_test(head, nodeid, tests, root)
-        case evidence:
-            verdict, source = _verdict(evidence.judge, judged)
-            return Line(*head, f"records: {evidence.query}", verdict.met, verdict.value, verdict.interval, source)
+        case ShownByRecords(query, judge):
+            words = query
+        case judge:
+            words = judge.words
+    verdict, source = _verdict(judge, judged)
+    value = f"on the wrong side: {verdict.value}" if verdict.misses else verdict.value
+    return Line(*head, f"records: {words}", verdict.met, value, verdict.interval, source)
 
 
 def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], root: Path) -> Line:
@@ -141,15 +147,16 @@ def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], r
 
 
 def _verdict(judge: Callable[[pd.DataFrame], Verdict], judged: Sequence[tuple[Run, str]]) -> tuple[Verdict, str]:
-    """The verdict of the first run whose records decide, and its source."""
-    verdict = Verdict(None)
-    for run, source in judged:
-        verdict = judge(run.frame)
-        if verdict.met is not None:
-            return verdict, source
+    """The verdict of the largest preset that ran, and its source; open while some of its seeds are missing."""
     if not judged:
-        return verdict, f"no run of preset {' or '.join(JUDGED)} yet"
-    return verdict, "the records do not decide it" if verdict.value else "the records do not suffice yet"
+        return Verdict(None), f"no run of preset {' or '.join(JUDGED)} yet"
+    run, source = judged[0]
+    verdict = judge(run.frame)
+    if verdict.met is not None and run.unfinished:
+        verdict = dataclasses.replace(verdict, met=None)
+    if verdict.met is None and not verdict.value:
+        return verdict, f"the records of {source} do not suffice yet"
+    return verdict, source
 
 
 def _source(run: Run) -> str:
@@ -179,11 +186,6 @@ def counts(lines: Sequence[Line]) -> dict[State, int]:
     """How many claims are in each state, those in use."""
     found: dict[State, int] = {state: sum(line.state == state for line in lines) for state in LOOKS}
     return {state: count for state, count in found.items() if count}
-
-
-def interval_text(interval: tuple[float, float] | None) -> str:
-    """The interval as [low, high]."""
-    return f"[{grids.number(interval[0])}, {grids.number(interval[1])}]" if interval else ""
 
 
 def measured(line: Line) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -39,197 +41,143 @@ class Entry(NamedTuple):
     family: Family
     line: str
     """What it does, in one line."""
-
-    @property
-    def status(self) -> Status:
-        """Whether ``experiments.<slug>`` exists and defines a system."""
-        here = Path(__file__).parents[1]
-        sources = [path for path in (here / f"{self.slug}.py", here / self.slug / "__init__.py") if path.exists()]
-        defined = any(
-            re.search(r"^SYSTEM\b|import.*\bSYSTEM\b", path.read_text(encoding="utf-8"), re.M) for path in sources
-        )
-        return "available" if defined else "planned"
+    status: Status = "available"
+    is_layer: bool = False
+    """Whether it is no paper of its own but what several systems share, run and judged like a system."""
 
 
-ENTRIES = (
-    Entry(
-        "dccf",
-        "Disentangled Contrastive Collaborative Filtering",
-        "rec",
-        "intents and learned re-weightings of the interaction graph, contrasted",
-    ),
+PLANNED = (
     Entry(
         "diffkg",
         "DiffKG: Knowledge Graph Diffusion Model for Recommendation",
         "rec",
         "a diffusion model keeps the relations of a knowledge graph that serve recommendation",
+        status="planned",
     ),
     Entry(
         "dnis",
         "Differentiable Neural Input Search for Recommender Systems",
         "rec",
         "embedding sizes per feature, searched by gradient on validation performance",
+        status="planned",
     ),
     Entry(
         "ssl_retrieval",
         "Self-supervised Learning for Large-scale Item Recommendations",
         "rec",
         "two-tower retrieval with contrastive feature masking, for the long tail",
+        status="planned",
     ),
     Entry(
         "cml",
         "Collaborative Metric Learning Recommendation System: Application to Theatrical Movie Releases",
         "rec",
         "distances between customers and films learned from plots, for releases without history",
+        status="planned",
     ),
     Entry(
         "item_ids",
         "How to Index Item IDs for Recommendation Foundation Models",
         "rec",
         "ways to name items for a language model that generates recommendations",
+        status="planned",
     ),
     Entry(
         "character_chat",
         "CharacterChat: Learning towards Conversational AI with Personalized Social Support",
         "rec",
         "supporters with personalities, matched to the person who seeks support",
-    ),
-    Entry(
-        "jepa_linear",
-        "How JEPA Avoids Noisy Features: The Implicit Bias of Deep Linear Self Distillation Networks",
-        "latent",
-        "deep linear JEPA and autoencoder in closed form: which features are learned first",
-    ),
-    Entry(
-        "moe_trajectories",
-        "Extending Mixture of Experts Model to Investigate Heterogeneity of Trajectories: When, Where and How to Add "
-        "Which Covariates",
-        "latent",
-        "latent classes of nonlinear growth curves, with covariates on class and on change",
-    ),
-    Entry(
-        "mm_gpvae",
-        "Multi-modal Gaussian Process Variational Autoencoders for Neural and Behavioral Data",
-        "latent",
-        "smooth latents, shared and private, of recordings made together",
-    ),
-    Entry(
-        "scan_eeg",
-        "Representation learning for improved interpretability and classification accuracy of clinical factors from "
-        "EEG",
-        "latent",
-        "disentangled representations of event-related potentials, and clinical concepts in them",
+        status="planned",
     ),
     Entry(
         "diffews",
         "Unleashing the Potential of the Diffusion Model in Few-shot Semantic Segmentation",
         "latent",
         "a latent diffusion model segments an image after the example of another",
-    ),
-    Entry(
-        "causal_diffae",
-        "Causal Diffusion Autoencoders: Toward Counterfactual Generation via Diffusion Probabilistic Models",
-        "causal",
-        "counterfactual images from a diffusion autoencoder with a causal latent space",
-    ),
-    Entry(
-        "rep4ex",
-        "Identifying Representations for Intervention Extrapolation",
-        "causal",
-        "representations under which effects of unseen interventions can be predicted",
-    ),
-    Entry(
-        "pac_invariance",
-        "PAC Generalization via Invariant Representations",
-        "causal",
-        "how many training environments make an invariant representation generalise",
-    ),
-    Entry(
-        "image_cate",
-        "Image-based Treatment Effect Heterogeneity",
-        "causal",
-        "clusters of satellite images by the effect of a treatment there",
+        status="planned",
     ),
     Entry(
         "cdsae",
         "Pursuing Counterfactual Fairness via Sequential Autoencoder Across Domains",
         "causal",
         "counterfactually fair prediction while the environment drifts",
+        status="planned",
     ),
     Entry(
         "decision_rewriting",
         "Towards Trustable Skin Cancer Diagnosis via Rewriting Model's Decision",
         "causal",
         "finds what confounds a classifier and takes it out of its decisions by rule",
-    ),
-    Entry(
-        "ekfac_influence",
-        "Studying Large Language Model Generalization with Influence Functions",
-        "interp",
-        "which training examples a model's behaviour comes from, by EK-FAC",
-    ),
-    Entry(
-        "recsae",
-        "Interpret the Internal States of Recommendation Model with Sparse Autoencoder",
-        "interp",
-        "concepts inside a recommender, found, named, checked and ablated",
+        status="planned",
     ),
     Entry(
         "autointerp",
         "Automatically Interpreting Millions of Features in Large Language Models",
         "interp",
         "explanations of sparse features written and scored by language models",
-    ),
-    Entry(
-        "concept_space",
-        "Emergence of Hidden Capabilities: Exploring Learning Dynamics in Concept Space",
-        "interp",
-        "when and in which order a generative model learns concepts, and what it hides",
+        status="planned",
     ),
     Entry(
         "happiness_factors",
-        "Primary and Secondary Factor Consistency as Domain Knowledge to Guide Happiness Computing in Online "
-        "Assessment",
+        "Primary and Secondary Factor Consistency as Domain Knowledge to Guide Happiness Computing in "
+        "Online Assessment",
         "interp",
         "stable importance of factors as knowledge that guides prediction of happiness",
+        status="planned",
     ),
     Entry(
         "profile_factors",
         "Uncovering Factor Level Preferences to Improve Human-Model Alignment",
         "interp",
         "which factors drive what people and models prefer",
+        status="planned",
     ),
     Entry(
         "esc_preference",
-        "Can Large Language Models be Good Emotional Supporter? Mitigating Preference Bias on Emotional Support "
-        "Conversation",
+        "Can Large Language Models be Good Emotional Supporter? Mitigating Preference Bias on Emotional "
+        "Support Conversation",
         "interp",
         "which support strategies a language model favours, and how to balance them",
+        status="planned",
     ),
     Entry(
         "individual_nlu",
         "Understanding and Tackling Label Errors in Individual-Level Nature Language Understanding",
         "interp",
         "label errors that come from ignoring who wrote a text",
+        status="planned",
     ),
 )
+"""Papers that will be here: an entry is taken from this list when the paper's folder defines a system."""
 
 
-LAYERS = (
-    Entry(
-        "diffusion_transforms",
-        "Diffusion transforms",
-        "latent",
-        "schedules, samplers, inversion and guidance on which the diffusion systems stand",
-    ),
-    Entry(
-        "sae_family",
-        "Sparse autoencoders and transcoders",
-        "interp",
-        "one family of sparse dictionaries for any stream of activations",
-    ),
-)
-"""Not papers of their own: what several systems share, run and judged like a system."""
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """All systems by family: those whose folders, ``experiments/<slug>/``, define one, then those planned.
+
+    Folders are read and not imported, so that the list comes at once.
+    """
+    folders = sorted(Path(__file__).parents[1].glob("*/__init__.py"))
+    found = [entry for entry in map(_declared, folders) if entry]
+    left = [entry for entry in PLANNED if entry.slug not in {each.slug for each in found}]
+    order = list(FAMILIES)
+    return tuple(sorted([*found, *left], key=lambda entry: (entry.is_layer, order.index(entry.family))))
+
+
+def papers() -> list[Entry]:
+    """The entries that are papers of their own."""
+    return [entry for entry in entries() if not entry.is_layer]
+
+
+def _declared(path: Path) -> Entry | None:
+    """What the call ``SYSTEM = System(...)`` of a module says by literals; None where there is no such call."""
+    for statement in ast.parse(path.read_bytes()).body:
+        if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == ["SYSTEM"]:
+            if not isinstance(statement.value, ast.Call):
+                return None
+            given = {k.arg: k.value.value for k in statement.value.keywords if isinstance(k.value, ast.Constant)}
+            return Entry(**{name: given[name] for name in Entry._fields if name in given})
+    return None
 
 
 GROUP = "relic.systems"
@@ -250,7 +198,7 @@ _own: dict[str, Found] = {}
 
 def available() -> Iterator[str]:
     """Slugs of the systems that can be run, in the order of the list."""
-    return (entry.slug for entry in (*ENTRIES, *LAYERS) if entry.status == "available")
+    return (entry.slug for entry in entries() if entry.status == "available")
 
 
 def add(found: Found) -> None:
@@ -266,11 +214,10 @@ def load(name: str) -> Found:
     Raises:
       ConfigError: where there is no such system, or not yet.
     """
-    known = {entry.slug: entry for entry in ENTRIES}
+    known = {entry.slug: entry for entry in entries()}
     if name in known and known[name].status == "planned":
         raise ConfigError(f"{name} is planned but cannot be run yet; available now: {', '.join(available())}")
-    house = name in known or name in (entry.slug for entry in LAYERS)
-    offered = {} if house or "." in name else _offered()
+    offered = {} if name in known or "." in name else _offered()
     module = name if "." in name else offered.get(name, f"experiments.{name}")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", module) or not _exists(module):
         near = difflib.get_close_matches(name, [*known, *offered], n=3, cutoff=0.5)
@@ -357,7 +304,9 @@ def _unimportable(module: str, error: ModuleNotFoundError) -> str:
 
 def as_json() -> list[dict[str, str]]:
     """The list as plain values."""
-    return [{"slug": e.slug, "title": e.title, "family": e.family, "status": e.status, "line": e.line} for e in ENTRIES]
+    return [
+        {"slug": e.slug, "title": e.title, "family": e.family, "status": e.status, "line": e.line} for e in papers()
+    ]
 
 
 def terminal() -> Table:
@@ -367,10 +316,10 @@ def terminal() -> Table:
         table.add_column(name, no_wrap=name != "what it does")
     for family, title in FAMILIES.items():
         table.add_row(f"\n[bold]{title}[/bold]")
-        for entry in (e for e in ENTRIES if e.family == family):
+        for entry in (e for e in papers() if e.family == family):
             style = "green" if entry.status == "available" else "dim"
             table.add_row(entry.slug, f"[{style}]{entry.status}[/{style}]", f"{entry.line}\n[dim]{entry.title}[/dim]")
     table.add_row("\n[bold]Shared layers[/bold]")
-    for entry in LAYERS:
+    for entry in (e for e in entries() if e.is_layer):
         table.add_row(entry.slug, f"[green]{entry.status}[/green]", f"{entry.line}\n[dim]{entry.title}[/dim]")
     return table

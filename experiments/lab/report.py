@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from core.errors import ConfigError
 from core.records import commit
-from experiments.lab import grids, ledger, outcomes, registry, runs, standing, summaries
+from experiments.lab import grids, ledger, outcomes, plots, registry, runs, standing, summaries
 from experiments.lab.files import replacing
 from experiments.lab.grids import Grid
 from experiments.lab.ledger import Line, State
@@ -110,7 +110,7 @@ def most_telling(found: Sequence[Run]) -> list[Run]:
     """One run of each system: of an unchanged preset if there is one; of a preset by which claims are judged; finished;
     of the larger preset; the newest.
     """
-    order = [entry.slug for entry in registry.ENTRIES]
+    order = [entry.slug for entry in registry.entries()]
     best: dict[str, Run] = {}
     for run in sorted((r for r in found if r.records), key=lambda run: run.info["time"]):
         held = best.get(run.system.slug)
@@ -152,7 +152,7 @@ def pictures(run: Run) -> list[Picture]:
     A figure's label is its caption, see :func:`experiments.lab.style.captioned`; its file name stands in where there is
     none.
     """
-    figures = run.system.figures(run.frame) if run.system.figures and run.records else {}
+    figures = dict(plots.drawn(run.system.figures, run.frame)) if run.records else {}
     folder = run.folder / "figures"
     if figures:
         runs.require_no_link(folder, run.top)

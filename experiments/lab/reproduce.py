@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from core.datasets import interactions, require_data_dir
 from core.errors import ConfigError, DataError, Preempted, RelicError
-from experiments.lab import docs, registry, runs, settings, summaries
+from experiments.lab import docs, plots, registry, runs, settings, summaries
 from experiments.lab.launch import run_command
 from experiments.lab.report import write_report
 from experiments.lab.runner import ChangedCode, execute
@@ -92,7 +92,7 @@ def run_demo(workdir: Path, data_dir: Path | None, tell: Callable[[str], None]) 
     )
     run = runs.read(folder)
     page = write_report([run], workdir / "report.html")
-    first = next(iter(run.system.figures(run.frame))) if run.system.figures else ""
+    first = next((stem for stem, _ in plots.drawn(run.system.figures, run.frame)), "")
     return Demo(run, page, folder / "figures" / f"{first}.png", summaries.sentence(run, {}))
 
 

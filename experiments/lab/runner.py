@@ -28,7 +28,7 @@ from experiments.lab.progress import Progress
 from experiments.lab.registry import Found
 from experiments.lab.runinfo import RunInfo
 from experiments.lab.runs import fingerprint
-from experiments.lab.system import System
+from experiments.lab.system import Cell, Context, Place, System
 
 ChangedCode = Literal["ask", "keep", "again"]
 """What to do with finished cells that other code computed: stop with an error, keep them, or compute them again."""
@@ -68,6 +68,7 @@ class RunContext:
         self._inputs, self._info = made_from or Inputs(), info
         self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.undamaged(self._path)}
         self._noted: list[Record] = []
+        self.missing: list[Cell] = []
         self._known_to_work: observed.Files | None = None
         self.display = Progress(f"{slug}, preset {preset}", speaks=is_primary(), bar=True)
 
@@ -140,6 +141,10 @@ class RunContext:
         place = records.to_plain(coords)
         self._noted.append(Record(self._slug, self.preset, dataset, method, metric, int(seed), float(value), place))
 
+    def at(self, **place: Scalar) -> Place:
+        """The place of numbers to come."""
+        return Place(self, place)
+
     def finish(self, **cell: Scalar) -> None:
         """Writes the numbers recorded for the cell and marks it as done, in one append.
 
@@ -205,6 +210,30 @@ def _append(path: Path, found: list[Record]) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}; make room or name another --workdir") from error
 
 
+def measure(system: System, config: Any, context: Context) -> None:
+    """Measures the parts of a system of which cells are missing, in order."""
+    if system.plan is None:
+        assert system.run is not None
+        return system.run(config, context)
+    plan = list(system.plan(config, context))
+    context.cells(cell for part in plan for cell in part.cells)
+    for part in plan:
+        context.missing = [cell for cell in part.cells if not context.done(**cell)]
+        if context.missing:
+            context.say(f"{system.slug}: {named(context.missing)}")
+            part.measure(config, context)
+            for cell in context.missing:
+                context.finish(**cell)
+    return None
+
+
+def named(cells: Sequence[Cell]) -> str:
+    """Cells in words: what they have in common, then their seeds."""
+    first = ", ".join(str(value) for name, value in cells[0].items() if name not in ("seed", "seeds"))
+    seeds = [cell["seed"] for cell in cells if "seed" in cell]
+    return f"{first}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else first
+
+
 def configured(system: System, preset: str, assignments: Sequence[str] = ()) -> Any:
     """The settings of a run: a preset's, with changes ``key=value``.
 
@@ -251,7 +280,7 @@ def execute(
     folder = Path(os.path.abspath(workdir)) / system.slug / runs.folder_name(preset, changes)
     for name in (runs.RECORDS, runs.INFO, inputs.CODE, "work", "figures"):
         runs.require_no_link(folder / name, folder.parents[1])
-    entries = sources.entries_of(system.run, system.config_type, found.module)
+    entries = sources.entries_of(system.plan or system.run, system.config_type, found.module)
     info = {
         "module": found.module,
         "slug": system.slug,
@@ -271,7 +300,7 @@ def execute(
         with contextlib.closing(context), context.display:
             context.settle(changed_code)
             run_info.begin()
-            system.run(config, context)
+            measure(system, config, context)
             run_info.end()
     if discrepancy := context.display.tally.discrepancy():
         warnings.warn(f"the cells of {system.slug} were counted wrongly ({discrepancy})", stacklevel=2)

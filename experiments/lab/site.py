@@ -31,7 +31,7 @@ def navigation(root: Path = ROOT) -> list[dict[str, Any]]:
     nav: list[dict[str, Any]] = [{title: page} for title, page in general.items()]
     left = {path.relative_to(root / "docs").as_posix() for path in (root / "docs").rglob("*.md")} - {*general.values()}
     for family, title in FAMILIES.items():
-        pages = {e.slug: f"systems/{e.slug}.md" for e in registry.ENTRIES if e.family == family}
+        pages = {e.slug: f"systems/{e.slug}.md" for e in registry.papers() if e.family == family}
         shown = [{slug: page} for slug, page in pages.items() if page in left]
         left -= {*pages.values()}
         nav += [{title: shown}] if shown else []

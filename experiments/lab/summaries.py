@@ -6,11 +6,12 @@ from typing import Literal, get_args
 import pandas as pd
 
 from core.stats import paired, summary
-from experiments.lab import grids, tables
+from experiments.lab import tables
 from experiments.lab.frames import by_seed
 from experiments.lab.ledger import State
 from experiments.lab.runs import Run
 from experiments.lab.tables import Entry
+from experiments.lab.text import number
 
 MOST_NAMED = 4
 """Methods that a sentence names; of more it gives the number."""
@@ -94,12 +95,12 @@ def difference(frame: pd.DataFrame, dataset: str, method: str, baseline: str, me
     a, b = ([float(values.loc[seed]) for seed in seeds] for values in (ours, theirs))
     found = paired(a, b)
     side = "higher" if found.value > 0 else "lower"
-    means = f"{grids.number(summary(a).value)} against {grids.number(summary(b).value)}"
-    size = grids.number(abs(found.value), summary(b).value)
+    means = f"{number(summary(a).value)} against {number(summary(b).value)}"
+    size = number(abs(found.value), summary(b).value)
     head = f"{method}'s {metric} is {size} {side} than {baseline}'s ({means}"
     if len(seeds) < 2:
         return f"{head}; one seed, so the difference may be chance)", 0
     limits = sorted((found.low, found.high) if side == "higher" else (-found.low, -found.high))
-    low, high = (grids.number(limit, summary(b).value).replace("-", "−") for limit in limits)
+    low, high = (number(limit, summary(b).value).replace("-", "−") for limit in limits)
     sign = (found.low > 0) - (found.high < 0)
     return f"{head}; 95 % interval of the difference {low} to {high}, paired over {len(seeds)} seeds)", sign

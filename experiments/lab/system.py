@@ -14,6 +14,10 @@ from core.records import Record, Scalar
 from experiments.lab.statistics import Statistic
 from experiments.lab.style import Palette
 
+Table = Callable[[pd.DataFrame], pd.DataFrame]
+"""A table from the tidy frame of the records; without rows where nothing of it was measured."""
+Drawing = Callable[[pd.DataFrame], Figure | None]
+"""A figure from the tidy frame; None where nothing of it was measured."""
 Family = Literal["rec", "latent", "causal", "interp"]
 Mark = Literal["paper", "code", "log", "recalled"]
 """How sure a published figure is: read in the paper, in its code, in a published training log, or remembered."""
@@ -50,6 +54,8 @@ class Verdict:
     value: str = ""
     """The measured quantity in words and figures, e.g. "steps to R@20 = 0.20: 246 against 2,000"."""
     interval: tuple[float, float] | None = None
+    misses: bool = False
+    """Whether what was measured lies beyond the limits, though its interval decides nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +78,19 @@ class NotShown:
     reason: str
 
 
+class Judge(Protocol):
+    """Evidence of a claim: a judgement computed from this system's records, see :mod:`experiments.lab.judges`."""
+
+    @property
+    def words(self) -> str:
+        """Which numbers are judged and how, in words."""
+        ...
+
+    def __call__(self, frame: pd.DataFrame) -> Verdict:
+        """The verdict on the tidy table of :func:`core.records.to_frame`, of one preset."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """A numbered item of the system's list of what a reproduction must show."""
@@ -79,7 +98,14 @@ class Claim:
     number: str
     """Its number in the list; parts of an item are "8a", "8b", ..."""
     statement: str
-    evidence: ShownByTest | ShownByRecords | NotShown
+    evidence: ShownByTest | ShownByRecords | NotShown | Judge
+    note: str = ""
+    """In what the item differs from the list and why, or that it was added, and after which look."""
+
+
+def tested(nodeid: str) -> ShownByTest:
+    """Evidence by a test, see :class:`ShownByTest`."""
+    return ShownByTest(nodeid)
 
 
 class Context(Protocol):
@@ -108,6 +134,11 @@ class Context(Protocol):
         """Where raw data files lie, if anywhere."""
         ...
 
+    @property
+    def missing(self) -> Sequence["Cell"]:
+        """The cells of the present part that are not done."""
+        ...
+
     def cells(self, cells: Iterable[Mapping[str, Scalar]]) -> None:
         """Announces the cells that the run consists of, done or not, for the display to count; call it first."""
         ...
@@ -125,6 +156,10 @@ class Context(Protocol):
         """Notes one measured number; kept in memory until :meth:`finish` writes the cell's numbers at once."""
         ...
 
+    def at(self, **place: Scalar) -> "Place":
+        """The place of numbers to come: data set, method, seed and further coordinates, as far as they are known."""
+        ...
+
     def finish(self, **cell: Scalar) -> None:
         """Writes the noted numbers and marks the cell done, atomically: a rerun skips it."""
         ...
@@ -139,18 +174,71 @@ class Context(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Place:
+    """Where numbers belong; ``context.at(dataset="toy", seed=0).record("loss", 0.1)``."""
+
+    context: Context
+    place: Mapping[str, Scalar]
+
+    def at(self, **more: Scalar) -> "Place":
+        """A place within this one."""
+        return Place(self.context, {**self.place, **more})
+
+    def record(self, metric: str, value: Any, **more: Scalar) -> None:
+        """Notes one number."""
+        place: dict[str, Any] = {**self.place, **more}
+        self.context.record(metric=metric, value=float(value), **place)
+
+    def record_all(self, values: Mapping[str, Any], **more: Scalar) -> None:
+        """Notes a number of each of several metrics."""
+        for metric, value in values.items():
+            self.record(metric, value, **more)
+
+
+Cell = Mapping[str, Scalar]
+"""What tells a finished piece of work from others: its data set, method and seed, or the name of a part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A piece of a run: a function that measures, and the cells which its numbers fill.
+
+    The lab passes over what is done, says what is at work, calls ``measure(config, context)`` and writes the numbers.
+    """
+
+    measure: Callable[[Any, Context], None]
+    cells: Sequence[Cell]
+    """One, or several where one program trains them together: ``context.missing`` are those not done yet."""
+
+
+def part(measure: Callable[[Any, Context], None], **cell: Scalar) -> Part:
+    """A part of one cell."""
+    return Part(measure, [cell])
+
+
+def parts(measures: Mapping[str, Callable[[Any, Context], None]]) -> list[Part]:
+    """Parts by name, each of which holds all seeds."""
+    return [part(measure, part=name) for name, measure in measures.items()]
+
+
+@dataclasses.dataclass(frozen=True)
 class System:
     """A paper, reproduced."""
 
     slug: str
+    """Slug, title, line and family are literals: the list of systems reads them without importing the module."""
     title: str
+    line: str
+    """What it does, in one line."""
     family: Family
     paper: str
     """Authors, venue, year, arXiv number."""
     presets: Mapping[str, Any]
     """Name (smoke, small, paper) to a frozen dataclass of settings; all of one type."""
-    run: Callable[[Any, Context], None]
+    run: Callable[[Any, Context], None] | None = None
     """``run(config, context)``; everything it measures goes through ``context.record``."""
+    plan: Callable[[Any, Context], Iterable[Part]] | None = None
+    """``plan(config, context)``: the parts of a run, in their order."""
     published: Sequence[Published] = ()
     claims: Sequence[Claim] = ()
     metrics: Sequence[str] = ()
@@ -160,13 +248,19 @@ class System:
     counts."""
     baseline: str | None = None
     """Method that the others are tested against in the main table."""
-    tables: Callable[[pd.DataFrame], Mapping[str, pd.DataFrame]] | None = None
-    """Further tables, by title, from the tidy frame of the records."""
-    figures: Callable[[pd.DataFrame], Mapping[str, Figure]] | None = None
-    """Figures by file stem, from the tidy frame of the records; draw with ``matplotlib.figure.Figure`` (no pyplot)."""
+    tables: Mapping[str, Table] | Callable[[pd.DataFrame], Mapping[str, pd.DataFrame]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Further tables, by title: pivots (:func:`experiments.lab.pivots.pivot`) or functions of the tidy frame."""
+    figures: Mapping[str, Drawing] | Callable[[pd.DataFrame], Mapping[str, Figure]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Figures by file stem, see :mod:`experiments.lab.plots`; draw with ``matplotlib.figure.Figure`` (no pyplot)."""
     summary: Callable[[pd.DataFrame], str] | None = None
     """What a reader may conclude, in a sentence computed from the tidy frame; empty where it does not suffice. Without
     it the report compares the first of ``metrics`` with the baseline's, or counts claims."""
+    is_layer: bool = False
+    """Whether it is no paper of its own but what several systems share."""
     colours: Palette = dataclasses.field(default_factory=Palette)
     """The look of each method in figures and tables."""
     data: Sequence[str] = ()

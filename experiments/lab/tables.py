@@ -11,9 +11,10 @@ import pandas as pd
 from core import stats
 from core.records import Record, Scalar
 from core.stats import Paired, Summary
+from experiments.lab.pivots import Pivot
 from experiments.lab.runs import Run
 from experiments.lab.statistics import Statistic, statistic
-from experiments.lab.system import Published, System
+from experiments.lab.system import Published, System, Table
 
 
 class Entry(NamedTuple):
@@ -162,5 +163,34 @@ def as_json(run: Run) -> dict[str, Any]:
 
 
 def further(run: Run) -> Mapping[str, pd.DataFrame]:
-    """The system's own tables, by title."""
-    return run.system.tables(run.frame) if run.system.tables and run.records else {}
+    """The system's own tables as text, by title; without those of which nothing was measured."""
+    made = {title: table(run.frame) for title, table in _declared(run).items()} if run.records else {}
+    return {title: table for title, table in made.items() if len(table)}
+
+
+def _declared(run: Run) -> Mapping[str, Table]:
+    """Tables by title; a function of the frame that makes several is asked for them once."""
+    declared = run.system.tables
+    if not callable(declared):
+        return declared
+    return {title: lambda _, made=made: made for title, made in declared(run.frame).items()} if run.records else {}
+
+
+def tidy_further(run: Run) -> pd.DataFrame:
+    """A line per cell of the system's own tables; unrounded where the table is a pivot, else as text."""
+    lines = []
+    for title, table in _declared(run).items() if run.records else ():
+        if isinstance(table, Pivot):
+            found = table.tidy(run.frame)
+        else:
+            shown = table(run.frame)
+            first = [str(place) for place in (shown.iloc[:, 0] if shown.shape[1] else ())]
+            found = pd.DataFrame(
+                [
+                    {"row": row, "column": str(name), "value": shown.iloc[i][name]}
+                    for i, row in enumerate(first)
+                    for name in shown.columns[1:]
+                ]
+            )
+        lines.append(found.assign(table=title))
+    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame()

@@ -25,7 +25,8 @@ PUBLISHED: tuple[Published, ...] = ()
 
 SYSTEM = System(
     slug="mm_gpvae",
-    title="Multi-modal Gaussian Process Variational Autoencoders",
+    title="Multi-modal Gaussian Process Variational Autoencoders for Neural and Behavioral Data",
+    line="smooth latents, shared and private, of recordings made together",
     family="latent",
     paper="Gondur et al., ICLR 2024, arXiv 2310.03111",
     presets=PRESETS,

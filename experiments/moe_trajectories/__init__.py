@@ -21,7 +21,9 @@ from experiments.moe_trajectories.study import run
 
 SYSTEM = System(
     slug="moe_trajectories",
-    title="Mixtures of experts of growth trajectories",
+    title="Extending Mixture of Experts Model to Investigate Heterogeneity of Trajectories: When, Where "
+    "and How to Add Which Covariates",
+    line="latent classes of nonlinear growth curves, with covariates on class and on change",
     family="latent",
     paper="Liu & Perera, Psychological Methods 2022, arXiv 2007.02432",
     presets=PRESETS,

@@ -22,7 +22,8 @@ from experiments.pac_invariance.tables import tables
 
 SYSTEM = System(
     slug="pac_invariance",
-    title="PAC generalization via invariant representations",
+    title="PAC Generalization via Invariant Representations",
+    line="how many training environments make an invariant representation generalise",
     family="causal",
     paper="Parulekar, Shanmugam, Shakkottai, ICML 2023, arXiv 2205.15196",
     presets=PRESETS,

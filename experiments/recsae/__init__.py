@@ -81,7 +81,8 @@ def parts(corpus: Corpus) -> tuple[str, ...]:
 
 SYSTEM = System(
     slug="recsae",
-    title="Interpreting recommenders with sparse autoencoders",
+    title="Interpret the Internal States of Recommendation Model with Sparse Autoencoder",
+    line="concepts inside a recommender, found, named, checked and ablated",
     family="interp",
     paper="Wang et al., 2024, arXiv 2411.06112",
     presets=PRESETS,

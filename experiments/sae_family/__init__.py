@@ -107,6 +107,8 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 SYSTEM = System(
     slug="sae_family",
     title="Sparse autoencoders and transcoders",
+    line="one family of sparse dictionaries for any stream of activations",
+    is_layer=True,
     family="interp",
     paper="the ground of several studies; sources in interp/sae",
     presets=PRESETS,

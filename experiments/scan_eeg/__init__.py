@@ -108,7 +108,9 @@ def new_label(config: Config):
 
 SYSTEM = System(
     slug="scan_eeg",
-    title="Clinical factors from EEG: beta-VAE, UDR and SCAN",
+    title="Representation learning for improved interpretability and classification accuracy of clinical "
+    "factors from EEG",
+    line="disentangled representations of event-related potentials, and clinical concepts in them",
     family="latent",
     paper="Honke et al., 2020, arXiv 2010.15274",
     presets=PRESETS,

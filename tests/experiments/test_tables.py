@@ -12,6 +12,7 @@ from scipy import stats
 
 from core.stats import holm, median
 from experiments.lab import grids, runs, tables
+from experiments.lab.text import number
 from tests.experiments.toy import quick_run
 
 
@@ -105,7 +106,7 @@ def test_further_tables_follow_the_main_one(run):
     [(0.23614, "0.2361"), (12.3456, "12.35"), (1234.5, "1234"), (1.5e-7, "1.5e-07"), (0.0, "0.000"), (np.nan, "–")],
 )
 def test_figures_are_shown_with_four_digits(value, text):
-    assert grids.number(value) == text
+    assert number(value) == text
 
 
 def test_whole_columns_of_a_table_are_written_without_decimals():
