@@ -24,8 +24,8 @@ def _have_threads_for_virtual_devices() -> None:
     """Gives XLA's CPU backend more threads than it has devices, where a computer's cores stand for several of them.
 
     With jaxlib 0.10.2 and as many threads as devices, programs whose devices wait for each other were seen to wait
-    forever (XLA ends the process after 40 s): 13 of 15 processes on a busy machine of 2 cores and 4 devices, none of 15
-    with two threads for each device and more. XLA reads NPROC when its backend starts; a choice of one's own stands.
+    forever (XLA ends the process after 40 s): every second process on a busy machine of 2 cores and 4 devices, none of
+    21 with twice as many threads or more. XLA reads NPROC when its backend starts; a choice of one's own stands.
     """
     counts = re.findall(r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     devices = max(map(int, filter(str.isdecimal, [*counts, os.environ.get("JAX_NUM_CPU_DEVICES", "")])), default=1)
