@@ -1,6 +1,7 @@
 """The ground floor of relic: training, data, records and statistics; it knows no paper."""
 
 import os
+import re
 from importlib.metadata import version
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -19,4 +20,18 @@ def _fuse_only_single_products() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {FLAG}={KINDS}".strip()
 
 
+def _have_threads_for_virtual_devices() -> None:
+    """Gives XLA's CPU backend more threads than it has devices, where a computer's cores stand for several of them.
+
+    With jaxlib 0.10.2 and as many threads as devices, programs whose devices wait for each other were seen to wait
+    forever (XLA ends the process after 40 s): every second process on a busy machine of 2 cores and 4 devices, none of
+    21 with twice as many threads or more. XLA reads NPROC when its backend starts; a choice of one's own stands.
+    """
+    counts = re.findall(r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    devices = max(map(int, filter(str.isdecimal, [*counts, os.environ.get("JAX_NUM_CPU_DEVICES", "")])), default=1)
+    if devices > 1:
+        os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 4 * devices)))
+
+
 _fuse_only_single_products()
+_have_threads_for_virtual_devices()

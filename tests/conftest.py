@@ -9,6 +9,7 @@ import gc
 import os
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # processes that tests start inherit it
+os.environ.setdefault("NPROC", "16")  # threads of XLA; as few as devices may wait for each other forever
 
 import jax
 import pytest
