@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from experiments.lab.system import *  # noqa: F403
 
 _FROM = {
-    "frames": ("groups",),
+    "frames": ("groups", "select"),
     "judges": (
         "Every", "Judge", "Numbers", "count", "every", "every_seed", "geometric", "larger", "mean", "median", "numbers",
-        "ordered", "rank_correlations", "rows", "share", "slopes", "smaller", "statistic",
+        "ordered", "rank_correlations", "share", "slopes", "smaller", "statistic",
     ),
     "pivots": ("pivot",),
     "plots": ("compared", "drawing", "finish", "lines", "panels"),

@@ -10,10 +10,13 @@ from experiments.lab.statistics import MEAN, Statistic, told
 
 
 def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
-    """The rows with given values; none where a column is missing."""
+    """The rows with given values; none where a column is missing. None asks for rows that lack a coordinate."""
     mask = np.ones(len(frame), bool)
     for column, value in columns.items():
-        mask &= (frame[column] == value).to_numpy() if column in frame else False
+        if value is None:
+            mask &= frame[column].isna().to_numpy() if column in frame else True
+        else:
+            mask &= (frame[column] == value).to_numpy() if column in frame else False
     return cast(pd.DataFrame, frame.loc[mask])
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from core import stats
 from core.errors import DataError
 from core.stats import Summary, all_of, within
+from experiments.lab.frames import select
 from experiments.lab.statistics import Statistic
 from experiments.lab.system import Verdict
 from experiments.lab.text import interval_text, number
@@ -91,18 +92,7 @@ def numbers(metric: str, *, per: str | Sequence[str] = "seed", name: str = "", *
     """
     keys = [per] if isinstance(per, str) else list(per)
     told = name or ", ".join([metric, *(str(value) for value in where.values() if value is not None)])
-    return Numbers(told, lambda frame: _by(rows(frame, metric=metric, **where), keys, told))
-
-
-def rows(frame: Frame, **where: Any) -> Frame:
-    """The rows with given values; None asks for rows that lack a coordinate. None where a column is missing."""
-    mask = np.ones(len(frame), bool)
-    for column, value in where.items():
-        if value is None:
-            mask &= frame[column].isna().to_numpy() if column in frame else True
-        else:
-            mask &= (frame[column] == value).to_numpy() if column in frame else False
-    return frame.loc[mask]
+    return Numbers(told, lambda frame: _by(select(frame, metric=metric, **where), keys, told))
 
 
 def _by(chosen: Frame, keys: Sequence[str], name: str) -> pd.Series:
@@ -116,7 +106,11 @@ def _by(chosen: Frame, keys: Sequence[str], name: str) -> pd.Series:
 
 
 def _index(chosen: Frame, keys: Sequence[str]) -> pd.Index:
-    return pd.Index(chosen[keys[0]], name=keys[0]) if len(keys) == 1 else pd.MultiIndex.from_frame(chosen[list(keys)])
+    return (
+        pd.Index(chosen[keys[0]], name=keys[0])
+        if len(keys) == 1
+        else pd.MultiIndex.from_arrays([chosen[key] for key in keys], names=list(keys))
+    )
 
 
 def larger(*options: Numbers) -> Numbers:
@@ -199,8 +193,8 @@ class Judge:
         values = self.numbers.of(frame)
         if len(values) < self.seeds:
             return Verdict(None)
-        if missing := list(values.index[values.isna()]):
-            return Verdict(None, f"{self.numbers.name}: no number of {_listed(missing)}")
+        if values.isna().any():
+            return Verdict(None, f"{self.numbers.name}: no number of {_missing(values)}")
         found = self.summarise(values)
         if found.level < 0.95:
             text = f"{self.numbers.name} {number(found.value)}; [{number(found.low)}, {number(found.high)}]"
@@ -217,7 +211,9 @@ def limits(least: float, most: float) -> str:
     return f"at most {most:g}" if math.isinf(least) else f"{least:g} to {most:g}"
 
 
-def _listed(seeds: Sequence[Any]) -> str:
+def _missing(values: pd.Series) -> str:
+    """The seeds without a number, in words."""
+    seeds = values.index.to_numpy()[values.isna().to_numpy()].tolist()
     more = f" and {len(seeds) - 5} more" if len(seeds) > 5 else ""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:5]))}{more}"
 
@@ -297,8 +293,8 @@ class Count:
         values = self.numbers.of(frame)
         if len(values) < self.seeds:
             return Verdict(None)
-        if missing := list(values.index[values.isna()]):
-            return Verdict(None, f"{self.numbers.name}: no number of {_listed(missing)}")
+        if values.isna().any():
+            return Verdict(None, f"{self.numbers.name}: no number of {_missing(values)}")
         happened = int(np.sum(self.holds(values.to_numpy())))
         found = stats.share(happened, len(values), method="exact")
         met = happened >= math.ceil(self.least * len(values) - 1e-9)

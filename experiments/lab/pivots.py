@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from core.stats import Summary
-from experiments.lab.frames import groups
-from experiments.lab.judges import rows as chosen_rows
+from experiments.lab.frames import groups, select
 from experiments.lab.statistics import Kind, Statistic
 from experiments.lab.text import MISSING, with_interval
 
@@ -34,7 +33,7 @@ class Pivot:
 
     def cells(self, frame: Frame) -> dict[tuple[Any, ...], dict[Any, Summary]]:
         """The summaries by row, then by column; empty where nothing was measured."""
-        chosen = chosen_rows(frame, **self.where)
+        chosen = select(frame, **self.where)
         keys = [*self.along, self.across]
         if not set(keys) <= set(chosen.columns):
             return {}

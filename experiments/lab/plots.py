@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core.stats import Summary
-from experiments.lab.frames import groups
-from experiments.lab.judges import rows
+from experiments.lab.frames import groups, select
 from experiments.lab.statistics import Kind, Statistic
 from experiments.lab.style import Palette, whiskers
 from experiments.lab.system import Drawing
@@ -104,20 +103,20 @@ def lines(
     palette = colours or Palette()
 
     def draw(frame: Frame) -> Figure | None:
-        chosen = rows(frame, metric=metric, **where)
+        chosen = select(frame, metric=metric, **where)
         needed = [column for column in (x, by, panel) if column]
         if not {*needed} <= {*chosen.columns} or not len(chosen := chosen.dropna(subset=needed)):
             return None
         names = list(dict.fromkeys(chosen[panel])) if panel else [None]
         figure, axes = panels(len(names), sharey=True)
         for axis, name in zip(axes, names, strict=True):
-            here = rows(chosen, **{panel: name}) if panel else chosen
+            here = select(chosen, **{panel: name}) if panel else chosen
             for key in [k for k in (only or dict.fromkeys(here[by])) if (here[by] == k).any()]:
-                own, style = rows(here, **{by: key}), palette.line(key)
+                own, style = select(here, **{by: key}), palette.line(key)
                 for seed in own["seed"].unique() if single else ():
                     line(
                         axis,
-                        along(rows(own, seed=seed), x),
+                        along(select(own, seed=seed), x),
                         shade=False,
                         color=style["color"],
                         alpha=0.25,
@@ -163,7 +162,7 @@ def compared(
     palette = colours or Palette()
 
     def draw(frame: Frame) -> Figure | None:
-        chosen = rows(frame, **where)
+        chosen = select(frame, **where)
         chosen = chosen.loc[chosen["metric"].isin(list(metrics))]
         there = set(chosen[by]) if by in chosen else set()
         names = [name for name in (only or dict.fromkeys(chosen[by] if there else ())) if name in there][::-1]
@@ -172,7 +171,7 @@ def compared(
         figure = Figure(figsize=(2.2 * len(metrics) + 2.4, 0.9 + 0.28 * len(names)), layout="constrained")
         for axis, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
             for place, name in enumerate(names):
-                values = rows(chosen, metric=metric, **{by: name})["value"].to_numpy(float)
+                values = select(chosen, metric=metric, **{by: name})["value"].to_numpy(float)
                 axis.plot(values, np.full(len(values), place), ".", color=palette[name], alpha=0.5)
                 if len(values) > 1:
                     found = Statistic(statistic).of(values)
@@ -210,5 +209,5 @@ def finish(axis: Axes, xlabel: str, ylabel: str, *, log: str = "", title: str = 
 
 def drawn(figures: Any, frame: Frame) -> Iterator[tuple[str, Figure]]:
     """The figures of which something was measured, by file stem."""
-    made = figures(frame) if callable(figures) else {stem: draw(frame) for stem, draw in figures.items()}
+    made: Any = figures(frame) if callable(figures) else {stem: draw(frame) for stem, draw in figures.items()}
     yield from ((stem, figure) for stem, figure in made.items() if figure is not None)

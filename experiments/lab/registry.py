@@ -175,7 +175,9 @@ def _declared(path: Path) -> Entry | None:
         if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == ["SYSTEM"]:
             if not isinstance(statement.value, ast.Call):
                 return None
-            given = {k.arg: k.value.value for k in statement.value.keywords if isinstance(k.value, ast.Constant)}
+            given: dict[Any, Any] = {
+                k.arg: k.value.value for k in statement.value.keywords if isinstance(k.value, ast.Constant)
+            }
             return Entry(**{name: given[name] for name in Entry._fields if name in given})
     return None
 

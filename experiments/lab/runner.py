@@ -28,7 +28,7 @@ from experiments.lab.progress import Progress
 from experiments.lab.registry import Found
 from experiments.lab.runinfo import RunInfo
 from experiments.lab.runs import fingerprint
-from experiments.lab.system import Cell, Context, Place, System
+from experiments.lab.system import Cell, Place, System
 
 ChangedCode = Literal["ask", "keep", "again"]
 """What to do with finished cells that other code computed: stop with an error, keep them, or compute them again."""
@@ -68,7 +68,7 @@ class RunContext:
         self._inputs, self._info = made_from or Inputs(), info
         self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.undamaged(self._path)}
         self._noted: list[Record] = []
-        self.missing: list[Cell] = []
+        self.missing: Sequence[Cell] = []
         self._known_to_work: observed.Files | None = None
         self.display = Progress(f"{slug}, preset {preset}", speaks=is_primary(), bar=True)
 
@@ -210,11 +210,11 @@ def _append(path: Path, found: list[Record]) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}; make room or name another --workdir") from error
 
 
-def measure(system: System, config: Any, context: Context) -> None:
+def measure(system: System, config: Any, context: RunContext) -> None:
     """Measures the parts of a system of which cells are missing, in order."""
     if system.plan is None:
-        assert system.run is not None
-        return system.run(config, context)
+        system.entry(config, context)
+        return
     plan = list(system.plan(config, context))
     context.cells(cell for part in plan for cell in part.cells)
     for part in plan:
@@ -224,7 +224,6 @@ def measure(system: System, config: Any, context: Context) -> None:
             part.measure(config, context)
             for cell in context.missing:
                 context.finish(**cell)
-    return None
 
 
 def named(cells: Sequence[Cell]) -> str:
@@ -280,7 +279,7 @@ def execute(
     folder = Path(os.path.abspath(workdir)) / system.slug / runs.folder_name(preset, changes)
     for name in (runs.RECORDS, runs.INFO, inputs.CODE, "work", "figures"):
         runs.require_no_link(folder / name, folder.parents[1])
-    entries = sources.entries_of(system.plan or system.run, system.config_type, found.module)
+    entries = sources.entries_of(system.entry, system.config_type, found.module)
     info = {
         "module": found.module,
         "slug": system.slug,

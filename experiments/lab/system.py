@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.errors import ConfigError
-from core.records import Record, Scalar
+from core.records import Scalar
 from experiments.lab.statistics import Statistic
 from experiments.lab.style import Palette
 
@@ -235,10 +235,9 @@ class System:
     """Authors, venue, year, arXiv number."""
     presets: Mapping[str, Any]
     """Name (smoke, small, paper) to a frozen dataclass of settings; all of one type."""
-    run: Callable[[Any, Context], None] | None = None
-    """``run(config, context)``; everything it measures goes through ``context.record``."""
     plan: Callable[[Any, Context], Iterable[Part]] | None = None
     """``plan(config, context)``: the parts of a run, in their order."""
+    run: Callable[[Any, Context], None] | None = None  # TODO: goes when all papers have a plan
     published: Sequence[Published] = ()
     claims: Sequence[Claim] = ()
     metrics: Sequence[str] = ()
@@ -265,6 +264,13 @@ class System:
     """The look of each method in figures and tables."""
     data: Sequence[str] = ()
     """Names of the datasets that it can use (see ``relic data list``)."""
+
+    @property
+    def entry(self) -> Callable[..., Any]:
+        """The function that says what a run measures."""
+        found = self.plan or self.run
+        assert found is not None
+        return found
 
     @property
     def config_type(self) -> type:
@@ -299,8 +305,3 @@ def cell_folder(context: Context, **cell: Scalar) -> Path:
     """Where the training of a cell, or of one network of it, keeps its checkpoints."""
     name = "-".join(f"{key}={value}" for key, value in cell.items())
     return context.workdir / "training" / "".join(c if c.isalnum() or c in "-=." else "_" for c in name)
-
-
-def rows(records: Iterable[Record], **where: Scalar) -> list[Record]:
-    """Records whose fields or coordinates equal the given values."""
-    return [r for r in records if all(dict(vars(r), **r.coords).get(k) == v for k, v in where.items())]

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, rows
+from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
 from experiments.lab.plots import along, line
 from experiments.rep4ex.study.extrapolation import DATASET, MSE
 
@@ -41,14 +41,14 @@ def identification(frame) -> Figure:
     """How well latents are identified, by the strength of the intervention, in a panel per number of latents: every
     world is a dot, lines are means.
     """
-    chosen = rows(frame, metric="R^2")
+    chosen = select(frame, metric="R^2")
     place = chosen["dataset"].str.extract(r"^d = (?P<d>\d+), alpha = (?P<alpha>[\d.]+)$").astype(float)
     chosen = chosen.assign(d=place["d"], strength=place["alpha"]).dropna(subset=["d"])
     sizes = sorted(chosen["d"].unique())
     figure, axes = panels(len(sizes), sharey=True)
     for axis, d in zip(axes, sizes, strict=True):
         for method in ("AE-MMR", "AE-Vanilla", "PCA"):
-            part = rows(chosen, d=d, method=method)
+            part = select(chosen, d=d, method=method)
             axis.plot(part["strength"], part["value"], ".", color=COLOURS[method], alpha=0.4)
             line(axis, along(part, "strength"), shade=False, label=method, **COLOURS.line(method))
         finish(axis, "strength of the intervention alpha", "", title=f"{d:.0f} latents")
@@ -67,15 +67,15 @@ def curves(frame) -> Figure:
     """What each method predicts of the outcome under the first action, inside the training support (shaded) and outside
     of it, in the first world.
     """
-    chosen = rows(frame, metric="E[Y|do(a, 0)]")
+    chosen = select(frame, metric="E[Y|do(a, 0)]")
     figure, [axis] = panels(1, width=5)
     axis.axvspan(-1, 1, color="0.93")
-    truth = rows(chosen, method="truth")
+    truth = select(chosen, method="truth")
     axis.plot(truth["a"], truth["value"], color="black", linewidth=2, label="truth")
     for method in MAIN:
-        line(axis, along(rows(chosen, method=method), "a"), label=method, marker="", **COLOURS.line(method))
-    spread = np.ptp(truth["value"]) if len(truth) else 1.0
-    axis.set_ylim(truth["value"].min() - spread / 2, truth["value"].max() + spread / 2)
+        line(axis, along(select(chosen, method=method), "a"), label=method, marker="", **COLOURS.line(method))
+    low, high = np.quantile(truth["value"].to_numpy(float), (0, 1))
+    axis.set_ylim(low - (high - low) / 2, high + (high - low) / 2)
     finish(axis, "action a", "E[Y | do(a, 0)]", legend=True)
     return figure
 
