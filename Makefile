@@ -28,7 +28,7 @@ test: $(STAMP)  ## the default tests
 	$(BIN)/pytest -n $(JOBS)
 
 test-all: peers  ## all tests: slow ones and comparisons with peers too
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/pytest -n $(JOBS) -m ''
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/pytest -n $(JOBS) -m '' --hypothesis-profile=default
 
 lint: $(STAMP)  ## style, types and import directions
 	$(BIN)/ruff check .
