@@ -114,9 +114,9 @@ def _sources(found: Sequence[Published]) -> list[str]:
 
 
 def render(run: Run, form: Literal["md", "latex", "csv"]) -> str:
-    """All tables of a run as text for a document; csv has the unrounded figures of the main table."""
+    """All tables of a run as text for a document; csv has the unrounded figures of all of them."""
     if form == "csv":
-        return tables.tidy(tables.main_table(run)).map(_no_formula).to_csv(index=False)
+        return tables.all_tidy(run).map(_no_formula).to_csv(index=False)
     write = markdown if form == "md" else latex
     return "\n".join(write(grid) for grid in all_grids(run))
 

@@ -53,16 +53,6 @@ class Tally:
         estimate = "" if left is None else f", about {duration(left)} left"
         return f"cell {min(self.done + 1, self.total)} of {self.total}{estimate}"
 
-    def discrepancy(self) -> str:
-        """How the finished cells of a run that ended differ from those announced, in words; empty where they agree."""
-        missed = sorted(map(str, self.announced - self.finished - self.before))
-        extra = sorted(map(str, self.finished - self.announced)) if self.announced else []
-        return "; ".join(
-            f"{what}: {', '.join(cells)}"
-            for what, cells in (("announced and not finished", missed), ("finished and not announced", extra))
-            if cells
-        )
-
 
 _UNHEARD = contextlib.suppress(OSError)
 """A terminal that was closed takes no more, which is no reason to end the work."""

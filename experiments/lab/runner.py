@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -212,9 +211,6 @@ def _append(path: Path, found: list[Record]) -> None:
 
 def measure(system: System, config: Any, context: RunContext) -> None:
     """Measures the parts of a system of which cells are missing, in order."""
-    if system.plan is None:
-        system.entry(config, context)
-        return
     plan = list(system.plan(config, context))
     context.cells(cell for part in plan for cell in part.cells)
     for part in plan:
@@ -279,7 +275,7 @@ def execute(
     folder = Path(os.path.abspath(workdir)) / system.slug / runs.folder_name(preset, changes)
     for name in (runs.RECORDS, runs.INFO, inputs.CODE, "work", "figures"):
         runs.require_no_link(folder / name, folder.parents[1])
-    entries = sources.entries_of(system.entry, system.config_type, found.module)
+    entries = sources.entries_of(system.plan, system.config_type, found.module)
     info = {
         "module": found.module,
         "slug": system.slug,
@@ -301,8 +297,6 @@ def execute(
             run_info.begin()
             measure(system, config, context)
             run_info.end()
-    if discrepancy := context.display.tally.discrepancy():
-        warnings.warn(f"the cells of {system.slug} were counted wrongly ({discrepancy})", stacklevel=2)
     return folder
 
 

@@ -16,18 +16,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("core", "latent", "rec", "causal", "interp", "experiments")
-FRAMEWORK = frozenset(
-    {"core.datasets.observed", "core.errors", "core.records"}
-    | {
-        f"experiments.{name}"
-        for name in (
-            *("benches", "bindings", "cli", "datasets", "docs", "grids", "inputs", "launch", "ledger", "outcomes"),
-            *("registry", "report", "reproduce", "runinfo", "runner", "runs", "settings", "sources", "standing"),
-            *("statistics", "system", "tables"),
-        )
-    }
-)
-"""Modules that start runs, write their records and show them: no number depends on them."""
+LAB = "experiments.lab"
+MEASURING = frozenset({f"{LAB}.looks"})
+"""Of the lab, the modules on which numbers depend."""
+NOTING = frozenset({"core.datasets.observed", "core.errors", "core.records"})
+"""Modules that note what was read and measured: no number depends on them, as none does on the rest of the lab."""
 
 Modules = dict[str, str]
 """Digests by module."""
@@ -45,10 +38,12 @@ def of_run(entries: Sequence[str]) -> Modules:
     """The code that a system's numbers depend on.
 
     In the modules that define the entries only the statements count which the entries need, since the others (claims,
-    tables, figures) change no number. Modules that these statements import count in full, except :data:`FRAMEWORK`.
+    tables, figures) change no number. Modules that these statements import count in full, except :data:`NOTING` and
+    those of the lab that do not measure. The package of a paper is imported whenever one of its modules is; it counts
+    by what the entries need of it.
 
     Args:
-      entries: ``module:name`` of the system's ``run`` and of its configuration, see :func:`entries_of`.
+      entries: ``module:name`` of the system's ``plan`` and of its configuration, see :func:`entries_of`.
     """
     wanted: dict[str, list[str]] = {}
     for entry in entries:
@@ -58,13 +53,20 @@ def of_run(entries: Sequence[str]) -> Modules:
     roots = tuple(dict.fromkeys((ROOT, *map(_root, tops))))
     found: Modules = {}
     reached: list[str] = []
+    papers: set[str] = set()  # the packages around the entries
     for module, names in wanted.items():
         if path := _file(module, roots):
             part = _some(path, module, tuple(names))
             found[module] = part.digest
             reached += part.imports
-    counts = lambda module: module.partition(".")[0] in tops and module not in FRAMEWORK  # noqa: E731
+            papers |= {*_with_parents(module if path.name == "__init__.py" else module.rpartition(".")[0])}
+    counts = lambda m: m.partition(".")[0] in tops and m not in papers and _counts(m)  # noqa: E731
     return found | _closure(reached, roots, counts)
+
+
+def _counts(module: str) -> bool:
+    is_lab = module == LAB or module.startswith(f"{LAB}.")
+    return module in MEASURING if is_lab else module not in NOTING
 
 
 def of_test(path: str, root: Path) -> Modules:

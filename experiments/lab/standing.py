@@ -81,9 +81,7 @@ def spelled(seeds: Sequence[int]) -> str:
 
 def other_code(run: Run) -> str:
     """Whether an older version of the code computed the numbers, and which modules changed since."""
-    entries = run.info.get("entries") or sources.entries_of(
-        run.system.entry, run.system.config_type, run.info["module"]
-    )
+    entries = run.info.get("entries") or sources.entries_of(run.system.plan, run.system.config_type, run.info["module"])
     now = sources.of_run(entries)
     made = collections.Counter(_writes(run))
     old = {code: count for code, count in made.items() if code != sources.total(now)}

@@ -228,16 +228,13 @@ class System:
     slug: str
     """Slug, title, line and family are literals: the list of systems reads them without importing the module."""
     title: str
-    line: str
-    """What it does, in one line."""
     family: Family
     paper: str
     """Authors, venue, year, arXiv number."""
     presets: Mapping[str, Any]
     """Name (smoke, small, paper) to a frozen dataclass of settings; all of one type."""
-    plan: Callable[[Any, Context], Iterable[Part]] | None = None
+    plan: Callable[[Any, Context], Iterable[Part]]
     """``plan(config, context)``: the parts of a run, in their order."""
-    run: Callable[[Any, Context], None] | None = None  # TODO: goes when all papers have a plan
     published: Sequence[Published] = ()
     claims: Sequence[Claim] = ()
     metrics: Sequence[str] = ()
@@ -258,19 +255,14 @@ class System:
     summary: Callable[[pd.DataFrame], str] | None = None
     """What a reader may conclude, in a sentence computed from the tidy frame; empty where it does not suffice. Without
     it the report compares the first of ``metrics`` with the baseline's, or counts claims."""
+    line: str = ""
+    """What it does, in one line."""
     is_layer: bool = False
     """Whether it is no paper of its own but what several systems share."""
     colours: Palette = dataclasses.field(default_factory=Palette)
     """The look of each method in figures and tables."""
     data: Sequence[str] = ()
     """Names of the datasets that it can use (see ``relic data list``)."""
-
-    @property
-    def entry(self) -> Callable[..., Any]:
-        """The function that says what a run measures."""
-        found = self.plan or self.run
-        assert found is not None
-        return found
 
     @property
     def config_type(self) -> type:

@@ -1,6 +1,5 @@
 """The main table of a run: published beside reproduced, with intervals and tests against the baseline."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -156,10 +155,24 @@ def _plain_row(entry: Entry) -> dict[str, str | float | int | None]:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """All tables as plain values, unrounded: ``rows`` of the main table, further ``tables`` by title."""
+    """All tables as plain values, unrounded: ``rows`` of the main table, a line per cell of the further ones."""
     rows = [_plain_row(entry) for entry in main_table(run)]
-    more = {title: json.loads(str(frame.to_json(orient="records"))) for title, frame in further(run).items()}
+    lines = tidy_further(run)
+    more = {title: [_without_nan(line) for line in part.drop(columns="table").to_dict("records")]
+            for title, part in (lines.groupby("table", sort=False) if len(lines) else ())}  # fmt: skip
     return {"system": run.system.slug, "preset": run.preset, "rows": rows, "tables": more}
+
+
+def all_tidy(run: Run) -> pd.DataFrame:
+    """All tables as one, a line per number, unrounded: ``table`` is "main" or a title."""
+    main = tidy(main_table(run)).rename(columns={"mean": "value"}).assign(table="main")
+    parts = [part for part in (main, tidy_further(run)) if len(part)]
+    found = pd.concat(parts, ignore_index=True) if parts else main
+    return found[["table", *(column for column in found.columns if column != "table")]]
+
+
+def _without_nan(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in line.items()}
 
 
 def further(run: Run) -> Mapping[str, pd.DataFrame]:

@@ -2,7 +2,6 @@
 
 import functools
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
@@ -74,7 +73,7 @@ def curves(frame) -> Figure:
     axis.plot(truth["a"], truth["value"], color="black", linewidth=2, label="truth")
     for method in MAIN:
         line(axis, along(select(chosen, method=method), "a"), label=method, marker="", **COLOURS.line(method))
-    low, high = np.quantile(truth["value"].to_numpy(float), (0, 1))
+    low, high = min(truth["value"]), max(truth["value"])
     axis.set_ylim(low - (high - low) / 2, high + (high - low) / 2)
     finish(axis, "action a", "E[Y | do(a, 0)]", legend=True)
     return figure

@@ -172,7 +172,7 @@ def test_reproducing_all_goes_on_after_a_failure_and_writes_results_and_report(t
     def without_data(config, context):
         raise DataError("no data")
 
-    systems = {"toy": SYSTEM, "poor": dataclasses.replace(SYSTEM, slug="poor", run=without_data)}
+    systems = {"toy": SYSTEM, "poor": dataclasses.replace(SYSTEM, slug="poor", plan=without_data)}
     monkeypatch.setattr(registry, "available", lambda: ["poor", "toy"])
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda name: Found(systems[name], TOY) if name in systems else load(name))

@@ -16,6 +16,8 @@ import pytest
 from core import fit as core_fit
 from experiments import concept_space
 from experiments.lab import registry, settings
+from experiments.lab.runner import measure
+from experiments.lab.system import Place
 from tests.experiments.test_many_devices import MODULES
 
 COUNTS = {
@@ -60,6 +62,7 @@ class Tracing:
         self.preset, self.seeds, self.workdir, self.data_dir = preset, (0,), folder, None
         self.traced: list[dict] = []
         self.left: set[str] = set()
+        self.missing: list = []
         self._cell: dict = {}
 
     def cells(self, cells: Any) -> None:
@@ -73,6 +76,9 @@ class Tracing:
 
     def record(self, **number: Any) -> None:
         pass
+
+    def at(self, **place: Any) -> Place:
+        return Place(self, place)  # type: ignore[arg-type]
 
     def finish(self, **cell: Any) -> None:
         self.left.add(str(cell))
@@ -110,7 +116,7 @@ def trace_all(
     context = Tracing(preset, folder)
     while True:
         try:
-            system.run(config, context)
+            measure(system, config, context)
         except Traced:
             context.leave()
         else:

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from experiments.lab import docs, ledger, runs, summaries
+from experiments.lab import docs, ledger, runs, summaries, system
 from experiments.lab.registry import Found
 from experiments.lab.report import LARGEST_SVG, most_telling, spans, write_report
 from experiments.lab.runner import execute
-from tests.experiments.toy import SYSTEM, quick_run
+from tests.experiments.toy import SYSTEM, measuring, quick_run
 
 WRITTEN = "<!doctype html><title>What a &amp; b share</title>"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -99,13 +99,11 @@ def test_the_sentence_of_a_system_is_computed_from_its_main_table(outline):
 
 
 def test_a_method_is_not_distinguishable_where_the_interval_of_its_difference_holds_zero(tmp_path):
-    def numbers(config, context):
-        for seed in context.seeds:
-            for method, value in (("sgd", 0.5), ("adam", 0.5 + (-1) ** seed)):
-                context.record(dataset="line", method=method, metric="error", seed=seed, value=value)
-            context.finish(seed=seed)
+    def numbers(config, at):
+        for method, value in (("sgd", 0.5), ("adam", 0.5 + (-1) ** at.place["seed"])):
+            at.record("error", value, dataset="line", method=method)
 
-    found = Found(dataclasses.replace(SYSTEM, run=numbers), "tests.experiments.toy")
+    found = Found(dataclasses.replace(SYSTEM, plan=measuring(numbers, {})), "tests.experiments.toy")
     run = runs.read(execute(found, seeds=range(4), workdir=tmp_path))
     assert summaries.against_baseline(run).startswith("On line, error beside sgd: adam not distinguishable (95 %")
 
@@ -117,9 +115,10 @@ def test_claims_of_a_section_are_those_that_the_claims_command_gives_for_the_sam
         for seed in context.seeds:
             context.record(dataset="line", method="adam", metric="error", seed=seed, value=config.steps)
             context.record(dataset="line", method="adam", metric="loss", seed=seed, value=1.0, step=1)
-        context.finish(dataset="line")
 
-    found = Found(dataclasses.replace(SYSTEM, run=constant), toy)
+    found = Found(
+        dataclasses.replace(SYSTEM, plan=lambda config, context: [system.part(constant, dataset="line")]), toy
+    )
     execute(found, seeds=(0, 1), assignments=["steps=1"], workdir=tmp_path)
     for preset in ("small", "smoke"):
         execute(found, seeds=(0, 1), preset=preset, workdir=tmp_path)

@@ -134,13 +134,14 @@ def test_the_tests_around_count(tmp_path):
 def test_the_code_of_every_system_is_followed(slug):
     found = registry.load(slug)
     system = found.system
-    entries = sources.entries_of(system.run, system.config_type, found.module)
+    entries = sources.entries_of(system.plan, system.config_type, found.module)
     start = time.perf_counter()
     modules = sources.of_run(entries)
     assert time.perf_counter() - start < 2
     assert all(entry.partition(":")[0] in modules for entry in entries)
     assert any(name.partition(".")[0] in ("rec", "latent", "causal", "interp") for name in modules)
-    assert not modules.keys() & sources.FRAMEWORK
+    assert not modules.keys() & sources.NOTING
+    assert {name for name in modules if name.startswith(sources.LAB)} <= sources.MEASURING
     assert not [name for name in modules if name.endswith("claims")]
     for claim in system.claims:
         if isinstance(claim.evidence, ShownByTest):
@@ -149,7 +150,7 @@ def test_the_code_of_every_system_is_followed(slug):
 
 
 def test_the_framework_that_is_left_out_is_there():
-    assert all(sources._file(module, (sources.ROOT,)) for module in sources.FRAMEWORK)
+    assert all(sources._file(module, (sources.ROOT,)) for module in sources.NOTING | sources.MEASURING)
 
 
 OPENERS = {"open", "read_bytes", "read_text", "read_csv", "read_table"}
@@ -176,7 +177,7 @@ def test_no_system_reads_files_but_through_the_door():
 
 def _entries(slug: str) -> list[str]:
     found = registry.load(slug)
-    return sources.entries_of(found.system.run, found.system.config_type, found.module)
+    return sources.entries_of(found.system.plan, found.system.config_type, found.module)
 
 
 def test_files_of_language_models_and_dictionaries_are_noted(tmp_path):
@@ -206,6 +207,6 @@ def test_every_training_of_an_experiment_has_a_folder_to_resume_from():
 @pytest.mark.parametrize("slug", list(registry.available()))
 def test_no_figure_claim_or_style_counts_as_code_of_a_run(slug):
     found = registry.load(slug)
-    modules = sources.of_run(sources.entries_of(found.system.run, found.system.config_type, found.module))
+    modules = sources.of_run(sources.entries_of(found.system.plan, found.system.config_type, found.module))
     shown = {"figures", "claims", "style"}
     assert not [module for module in modules if module.rpartition(".")[2].rpartition("_")[2] in shown]

@@ -17,8 +17,8 @@ from experiments.lab.inputs import Inputs
 from experiments.lab.registry import Found
 from experiments.lab.report import most_telling
 from experiments.lab.runner import ChangedCodeError, RunContext, execute
-from experiments.lab.system import ShownByTest
-from tests.experiments.toy import SYSTEM, Config, quick_run
+from experiments.lab.system import ShownByTest, part
+from tests.experiments.toy import SYSTEM, Config, measuring, quick_run
 
 TOY = "tests.experiments.toy"
 
@@ -30,12 +30,12 @@ def reading(config, context):
     """A cell per seed, from a raw file if it is there."""
     path = raw.one("points", "x.txt", context.data_dir)
     value = 0.0 if path is None else float(read(path))
-    for seed in context.seeds:
-        cell = {"dataset": "line", "method": "sgd", "seed": seed}
-        if not context.done(**cell):
-            context.say(f"computing seed {seed}")
-            context.record(**cell, metric="error", value=value + seed)
-            context.finish(**cell)
+
+    def noted(config, at):
+        at.context.say(f"computing seed {at.place['seed']}")
+        at.record("error", value + at.place["seed"])
+
+    return measuring(noted, {"dataset": "line", "method": "sgd"})(config, context)
 
 
 def read(path: Path) -> str:
@@ -43,7 +43,7 @@ def read(path: Path) -> str:
         return path.read_text()
 
 
-READING = Found(dataclasses.replace(SYSTEM, run=reading), TOY)
+READING = Found(dataclasses.replace(SYSTEM, plan=reading), TOY)
 
 
 @pytest.fixture
@@ -150,21 +150,21 @@ def test_training_that_tells_nothing_of_its_code_is_not_taken_up(tmp_path):
 PAPER = """
 import dataclasses
 from mypapers.{name} import method
-from experiments.lab.system import System
+from experiments.lab import System, part
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     steps: int = 3
 
-def run(config, context):
-    for seed in context.seeds:
-        cell = {{"dataset": "line", "method": "ours", "seed": seed}}
-        if not context.done(**cell):
-            context.say(f"computing seed {{seed}}")
-            context.record(**cell, metric="error", value=method.value(seed))
-            context.finish(**cell)
+def plan(config, context):
+    return [part(measure, dataset="line", method="ours", seed=seed) for seed in context.seeds]
 
-SYSTEM = System("{name}", "Mine", "latent", "me", {{"small": Config(), "smoke": Config(1)}}, run, metrics=("error",))
+def measure(config, context):
+    [cell] = context.missing
+    context.say(f"computing seed {{cell['seed']}}")
+    context.at(**cell).record("error", method.value(cell["seed"]))
+
+SYSTEM = System("{name}", "Mine", "latent", "me", {{"small": Config(), "smoke": Config(1)}}, plan, metrics=("error",))
 """
 METHOD = 'def value(seed):\n    """Of a seed."""\n    return 1.0 + seed\n'
 
@@ -308,17 +308,12 @@ def test_runs_of_other_seeds_add_up(tmp_path):
 
 
 def test_an_interrupted_longer_run_shows_what_is_there_and_says_what_is_missing(tmp_path):
-    def stops(config, context):
-        for seed in context.seeds:
-            cell = {"dataset": "line", "method": "sgd", "seed": seed}
-            if context.done(**cell):
-                continue
-            if seed == 2:
-                raise Preempted("stopped")
-            context.record(**cell, metric="error", value=seed)
-            context.finish(**cell)
+    def stops(config, at):
+        if at.place["seed"] == 2:
+            raise Preempted("stopped")
+        at.record("error", at.place["seed"])
 
-    found = Found(dataclasses.replace(SYSTEM, run=stops), TOY)
+    found = Found(dataclasses.replace(SYSTEM, plan=measuring(stops, {"dataset": "line", "method": "sgd"})), TOY)
     folder = execute(found, seeds=(0,), workdir=tmp_path)
     assert runs.read(folder).unfinished == []
     with pytest.raises(Preempted):
@@ -393,7 +388,7 @@ def test_a_run_with_changes_is_found_although_its_preset_changed(paper, tmp_path
 
 def test_claims_and_docs_judge_unchanged_presets_unless_asked(tmp_path):
     changed = execute(
-        Found(dataclasses.replace(SYSTEM, run=constant), TOY), seeds=(0, 1), assignments=["steps=9"], workdir=tmp_path
+        Found(dataclasses.replace(SYSTEM, plan=constant), TOY), seeds=(0, 1), assignments=["steps=9"], workdir=tmp_path
     )
     found = runs.find(str(tmp_path), tmp_path)
     assert ledger.judged(found) == []
@@ -405,9 +400,11 @@ def test_claims_and_docs_judge_unchanged_presets_unless_asked(tmp_path):
 
 
 def constant(config, context):
-    for seed in context.seeds:
-        context.record(dataset="line", method="adam", metric="error", seed=seed, value=config.steps)
-    context.finish(dataset="line")
+    def noted(config, context):
+        for seed in context.seeds:
+            context.record(dataset="line", method="adam", metric="error", seed=seed, value=config.steps)
+
+    return [part(noted, dataset="line")]
 
 
 @pytest.mark.parametrize(
@@ -501,7 +498,7 @@ def test_other_code_stops_execute_before_anything_is_written(tmp_path):
     quick_run(tmp_path, seeds=(0, 1))
     before = {path.name: path.read_bytes() for path in (tmp_path / "toy" / "small").iterdir() if path.is_file()}
     with pytest.raises(ChangedCodeError, match="finished cells"):
-        execute(Found(dataclasses.replace(SYSTEM, run=constant), TOY), seeds=(0, 1), workdir=tmp_path)
+        execute(Found(dataclasses.replace(SYSTEM, plan=constant), TOY), seeds=(0, 1), workdir=tmp_path)
     after = {path.name: path.read_bytes() for path in (tmp_path / "toy" / "small").iterdir() if path.is_file()}
     assert before == after
     assert records.read(tmp_path / "toy" / "small" / runs.RECORDS)

@@ -1,6 +1,7 @@
 """A tiny system in a module of its own: ``relic run tests.experiments.toy``."""
 
 import dataclasses
+import functools
 import time
 from typing import Literal
 
@@ -19,7 +20,7 @@ from experiments.lab import registry, runs
 from experiments.lab.registry import Found
 from experiments.lab.runner import execute
 from experiments.lab.style import Palette, captioned
-from experiments.lab.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict
+from experiments.lab.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict, part
 
 STATS = "tests/core/test_stats.py"
 TRUTH = np.array([1.0, -2.0, 0.5], np.float32)
@@ -53,38 +54,35 @@ def share(batch):
     return jax.tree.map(lambda leaf: np.split(leaf, jax.process_count())[jax.process_index()], batch)
 
 
-def run(config, context):
+def plan(config, context):
     if config.source:
         raise DataError(f"dataset {config.source!r} is not under {context.data_dir}; download it")
-    context.cells(
-        {"dataset": "line", "method": method, "seed": seed} for method in config.methods for seed in context.seeds
+    return [
+        part(functools.partial(train, method, seed), dataset="line", method=method, seed=seed)
+        for method in config.methods for seed in context.seeds
+    ]  # fmt: skip
+
+
+def train(method, seed, config, context):
+    context.say(f"training {method}, seed {seed}")
+    tx = {"sgd": optax.sgd, "adam": optax.adam}[method](config.learning_rate)
+    mesh = data_mesh()
+    learner = data_parallel(gradient_learner(lambda key, batch: jnp.zeros(3), loss, tx), mesh)
+    show = context.progress(f"{method} {seed}")
+    state, history = fit(
+        learner,
+        shard_batch(share(examples(config, seed)), mesh),
+        key=jax.random.key(seed),
+        steps=config.steps,
+        workdir=context.workdir / f"{method}-{seed}",
+        chunk=10,
+        checkpoint_every=10,
+        progress=lambda done, total: (show(done, total), time.sleep(config.pause)),
     )
-    for method in config.methods:
-        for seed in context.seeds:
-            cell = {"dataset": "line", "method": method, "seed": seed}
-            if context.done(**cell):
-                continue
-            context.say(f"training {method}, seed {seed}")
-            tx = {"sgd": optax.sgd, "adam": optax.adam}[method](config.learning_rate)
-            mesh = data_mesh()
-            learner = data_parallel(gradient_learner(lambda key, batch: jnp.zeros(3), loss, tx), mesh)
-            show = context.progress(f"{method} {seed}")
-            state, history = fit(
-                learner,
-                shard_batch(share(examples(config, seed)), mesh),
-                key=jax.random.key(seed),
-                steps=config.steps,
-                workdir=context.workdir / f"{method}-{seed}",
-                chunk=10,
-                checkpoint_every=10,
-                progress=lambda done, total, show=show: (show(done, total), time.sleep(config.pause)),
-            )
-            error = float(jnp.linalg.norm(state.params - TRUTH))
-            context.record(dataset="line", method=method, metric="error", seed=seed, value=error)
-            context.record(dataset="line", method=method, metric="steps", seed=seed, value=config.steps)
-            for row in history:
-                context.record(**cell, metric="loss", value=row["loss"], step=row["step"])
-            context.finish(**cell)
+    at = context.at(dataset="line", method=method, seed=seed)
+    at.record_all({"error": jnp.linalg.norm(state.params - TRUTH), "steps": config.steps})
+    for row in history:
+        at.record("loss", row["loss"], step=row["step"])
 
 
 def judge(frame: pd.DataFrame) -> Verdict:
@@ -125,7 +123,7 @@ SYSTEM = System(
     family="latent",
     paper="Gauss, Theoria motus, 1809",
     presets={"smoke": Config(steps=20), "small": Config()},
-    run=run,
+    plan=plan,
     published=(
         Published("line", "sgd", "error", 0.05, "Table 1", "paper"),
         Published("line", "secret", "error", 0.01, "Table 1", "recalled"),
@@ -150,22 +148,27 @@ SYSTEM = System(
 registry.add(Found(SYSTEM, "tests.experiments.toy"))
 
 
+def measuring(measure, *cells):
+    """A plan of a part per cell; ``measure(config, at)`` notes its numbers."""
+
+    def plan(config, context):
+        own = [{**cell, "seed": seed} for cell in cells for seed in context.seeds]
+        return [part(lambda config, context, cell=cell: measure(config, context.at(**cell)), **cell) for cell in own]
+
+    return plan
+
+
 def quick_system(system=SYSTEM):
     """The system with numbers of the toy's shape and no training."""
+    shifts = {"sgd": 0.0, "adam": 0.02, "<b>&": 0.5}
 
-    def numbers(config, context):
-        for method, shift in (("sgd", 0.0), ("adam", 0.02), ("<b>&", 0.5)):
-            for seed in context.seeds:
-                cell = {"dataset": "line", "method": method, "seed": seed}
-                if context.done(**cell):
-                    continue
-                context.record(**cell, metric="error", value=0.05 + shift + 0.01 * seed + 0.003 * shift * seed)
-                context.record(**cell, metric="steps", value=config.steps)
-                for step in (10, 20):
-                    context.record(**cell, metric="loss", value=1 / step, step=step)
-                context.finish(**cell)
+    def numbers(config, at):
+        shift, seed = shifts[at.place["method"]], at.place["seed"]
+        at.record_all({"error": 0.05 + shift + 0.01 * seed + 0.003 * shift * seed, "steps": config.steps})
+        for step in (10, 20):
+            at.record("loss", 1 / step, step=step)
 
-    return dataclasses.replace(system, run=numbers)
+    return dataclasses.replace(system, plan=measuring(numbers, *({"dataset": "line", "method": m} for m in shifts)))
 
 
 def quick_run(workdir, *, preset="small", seeds=(0, 1, 2), system=SYSTEM):
