@@ -7,6 +7,7 @@ steer a terminal, or turn the direction of writing, is taken out when it is read
 
 import hashlib
 import json
+import lzma
 import os
 import re
 import stat
@@ -18,6 +19,9 @@ from typing import Any
 from core.errors import DataError
 
 DIGEST = "digest"
+COMPRESSED = ".xz"
+"""The end of the names of compressed files."""
+LARGEST_UNPACKED = 1_000_000_000
 _SEAL = re.compile(rb',\s*"digest": "([0-9a-f]{16})"\s*\}\s*$')
 _SEAL_LENGTH = 80
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -76,19 +80,31 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def contents(path: Path) -> bytes:
-    """The bytes of a regular file, at its end or behind a link.
+    """The bytes of a regular file, at its end or behind a link; unpacked where its name ends with :data:`COMPRESSED`.
 
     Raises:
-      DataError: where there is none that can be read.
+      DataError: where there is none that can be read, or unpacked it is larger than :data:`LARGEST_UNPACKED`.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
             raise DataError(f"{path} is no regular file")
-        return path.read_bytes()
+        found = path.read_bytes()
+        return _unpacked(path, found) if path.suffix == COMPRESSED else found
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    reader = lzma.LZMADecompressor()
+    try:
+        found = reader.decompress(data, LARGEST_UNPACKED)
+    except lzma.LZMAError as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    if not reader.eof:
+        raise DataError(f"{path} is cut off, or larger than {LARGEST_UNPACKED:,} bytes when unpacked")
+    return found
 
 
 def plain(value: Any) -> Any:

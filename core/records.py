@@ -57,6 +57,7 @@ _KINDS: documents.Kinds = {
     "coords": dict,
     "provenance": dict,
 }
+ROOT = Path(__file__).resolve().parents[1]
 LARGEST_SEED = 2**32 - 1
 """No seed of a record is above it: JAX and NumPy take one word."""
 
@@ -69,8 +70,7 @@ def append(path: Path, records: Iterable[Record]) -> None:
     Raises:
       OSError: where the file cannot be written or is a link.
     """
-    lines = (json.dumps(dataclasses.asdict(record), allow_nan=True) for record in records)
-    text = "".join(documents.sealed(line) + "\n" for line in lines)
+    text = "".join(line_of(record) + "\n" for record in records)
     if not text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +81,11 @@ def append(path: Path, records: Iterable[Record]) -> None:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def line_of(record: Record) -> str:
+    """A record as a line of JSON that ends with its digest."""
+    return documents.sealed(json.dumps(dataclasses.asdict(record), allow_nan=True))
 
 
 def _ends_in_newline(file) -> bool:
@@ -184,9 +189,8 @@ def _device() -> str:
 
 
 @functools.cache
-def commit() -> str:
-    """The commit of the source tree, with ``+`` where it has changes, or "unknown" outside of a checkout."""
-    root = Path(__file__).resolve().parents[1]
+def commit(root: Path = ROOT) -> str:
+    """The commit of a source tree, with ``+`` where it has changes, or "unknown" outside of a checkout."""
 
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=True).stdout.strip()

@@ -44,12 +44,12 @@ def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"identity must be JSON values by name ({error})") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file that is either as before or whole, whatever happens meanwhile."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file that has its old content or the new one, whatever happens meanwhile."""
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        with open(fresh, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(fresh, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)

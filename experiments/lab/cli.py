@@ -195,9 +195,10 @@ def _changed_code(keep: bool, again: bool) -> Literal["ask", "keep", "again"]:
 def _show(run: "Run") -> None:
     from rich.markup import escape
 
-    from experiments.lab import grids, standing
+    from experiments.lab import evidence, grids, standing
 
-    _print(f"[bold]{run.system.title}[/bold]  {escape(run.name)}", *map(grids.Shown, grids.all_grids(run)))
+    shown = map(grids.Shown, grids.all_grids(run, evidence.beside(run)))
+    _print(f"[bold]{run.system.title}[/bold]  {escape(run.name)}", *shown)
     _tell_standing(run)
     for command in standing.commands(run):
         tell(f"made by: {command}")
@@ -228,6 +229,8 @@ def table(
 ) -> None:
     """Published beside reproduced: numbers with 95 % intervals over seeds or people, tests against the baseline.
 
+    Where the system has not run here, its reference run is shown, which ships with relic; else that stands beside it.
+
     For example:
       relic table dccf
       relic table dccf --set layers=3
@@ -240,13 +243,14 @@ def table(
         settings: The run with these changes to its preset (default: without any).
         workdir: Folder of all runs.
     """
-    from experiments.lab import grids, runs, standing, tables
+    from experiments.lab import evidence, grids, standing, tables
 
     with _quiet_stdout():
-        run = standing.chosen(runs.find(target, workdir, preset, settings))
-        text = grids.render(run, format) if format in ("md", "latex", "csv") else None
+        run = standing.chosen(evidence.find(target, workdir, preset, settings))
+        reference = evidence.beside(run)
+        text = grids.render(run, format, reference) if format in ("md", "latex", "csv") else None
         more = {"run": run.name, "remarks": standing.remarks(run)}
-        document = tables.as_json(run) | more if format == "json" else None
+        document = tables.as_json(run, reference) | more if format == "json" else None
     if text is not None:
         streams.write(text)
     elif document is not None:
@@ -267,7 +271,7 @@ def claims(
     """The claims ledger: what a reproduction must show, the evidence, the measured value, met or not.
 
     It is read from the outcomes of tests (`make test`, `make test-all`) and from the records of runs of unchanged
-    presets, finished ones first.
+    presets, finished ones first. What the reference run shows, which ships with relic, stands beside it.
 
     Args:
         slug: The system.
@@ -276,9 +280,10 @@ def claims(
         settings: Judge the run with these changes to its preset.
         workdir: Folder of all runs.
     """
-    from experiments.lab import ledger
+    from experiments.lab import ledger, registry
 
     with _quiet_stdout():
+        reference = ledger.of_reference(registry.load(slug))
         system, lines = ledger.of(slug, workdir, preset, settings)
         judged = ledger.judged(ledger.runs_of(system, workdir, settings), preset, bool(settings))
         for run in judged:
@@ -287,9 +292,9 @@ def claims(
         if not judged and (names := [run.name for run in ledger.runs_of(system, workdir)]):
             tell(f"runs that are not judged: {'; '.join(names)} (--preset and --set choose one)")
     if format == "json":
-        _print_json(ledger.as_json(lines))
+        _print_json(ledger.as_json(lines, reference))
     else:
-        _print(ledger.terminal(system, lines))
+        _print(ledger.terminal(system, lines, reference))
 
 
 def report(
@@ -309,10 +314,10 @@ def report(
         settings: Runs with these changes to their preset (default: without any).
         workdir: Folder of all runs.
     """
-    from experiments.lab import runs
+    from experiments.lab import evidence
     from experiments.lab.report import most_telling, write_report
 
-    found = runs.find(target, workdir, preset, settings)
+    found = evidence.find(target, workdir, preset, settings)
     for run in most_telling(found):
         _tell_standing(run)
     _tell_empty(found)
@@ -321,30 +326,76 @@ def report(
 
 
 def reproduce(
+    slug: Annotated[Positional[str], arg(metavar="[SLUG]")] = "",
+    /,
     preset: str = "small",
-    seeds: str = "3",
+    seeds: str = "",
+    compare: Flag = False,
     workdir: Folder = Path("runs"),
     data_dir: DataDir = None,
     keep: Flag = False,
     again: Flag = False,
 ) -> None:
-    """Run every available system in turn, then write RESULTS.md and the report; resumes like `relic run`.
+    """Run a system as its reference was run, or every available system; resumes like `relic run`.
+
+    After all systems comes the report. For example:
+      relic reproduce dccf --compare    # which numbers leave the intervals of the reference
 
     Args:
+        slug: The system (left out: all of them).
         preset: Size of the runs.
-        seeds: How many seeds (5), or which (0,3,7).
+        seeds: How many seeds, or which (default: those of the reference, else 3).
+        compare: Say which numbers of the run lie outside of the intervals of the reference.
         workdir: Folder of all runs.
         data_dir: Where raw data files lie.
         keep: As in `relic run`.
         again: As in `relic run`.
     """
     from core.compilation import keep_compiled
-    from experiments.lab.reproduce import reproduce_all
+    from experiments.lab.reproduce import reproduce_all, reproduced
 
     keep_compiled()
-    failures = reproduce_all(preset, seeds, workdir, data_dir, tell, changed_code=_changed_code(keep, again))
+    changed = _changed_code(keep, again)
+    if slug:
+        run = reproduced(slug, preset, seeds, workdir, data_dir, changed)
+        _show(run)
+        if compare:
+            _compare(run)
+        return
+    failures = reproduce_all(preset, seeds or "3", workdir, data_dir, tell, changed_code=changed)
     if failures:
-        raise RelicError("; ".join(f"{slug}: {message}" for slug, message in failures.items()))
+        raise RelicError("; ".join(f"{name}: {message}" for name, message in failures.items()))
+
+
+def _compare(run: "Run") -> None:
+    from experiments.lab import comparison, evidence
+
+    reference = evidence.beside(run)
+    if reference is None:
+        raise ConfigError(f"{run.system.slug} has no reference to compare with")
+    _print(*comparison.terminal(comparison.compared(run, reference)))
+
+
+def keep(
+    slug: Slug,
+    /,
+    preset: str | None = None,
+    workdir: Folder = Path("runs"),
+    again: Flag = False,
+) -> None:
+    """Make a run the reference of its system: records and outcomes of tests go to evidence/SLUG, to be committed.
+
+    Args:
+        slug: The system.
+        preset: Which preset's run (default: the largest that is finished).
+        workdir: Folder of all runs.
+        again: Replace a reference of more seeds.
+    """
+    from experiments.lab import evidence, registry, runs, standing
+
+    found = registry.load(slug)
+    run = standing.chosen(runs.find(slug, workdir, preset))
+    tell(f"wrote {evidence.keep(found, run, again)}; `relic docs` writes the pages from it")
 
 
 def demo(workdir: Folder = Path("runs"), data_dir: DataDir = None) -> None:
@@ -419,15 +470,20 @@ def bench(
         _print(benches.terminal(results))
 
 
-def docs(workdir: Folder = Path("runs")) -> None:
-    """Fill the marked regions of docs/systems, README and RESULTS.md from the records of runs.
+def docs(
+    slug: Annotated[Positional[str], arg(metavar="[SLUG]")] = "",
+    /,
+    workdir: Folder = Path("runs"),
+) -> None:
+    """Fill the marked regions of docs/systems, README and RESULTS.md from the runs under evidence/.
 
     Args:
-        workdir: Folder of all runs.
+        slug: A paper in a project of its own, whose page and RESULTS.md lie there (left out: all of this project).
+        workdir: Folder of all runs, whose benchmarks README shows.
     """
-    from experiments.lab.docs import regenerate
+    from experiments.lab.docs import of_paper, regenerate
 
-    for path in regenerate(workdir):
+    for path in of_paper(slug) if slug else regenerate(workdir):
         tell(f"wrote {path}")
 
 
@@ -504,6 +560,7 @@ COMMANDS = {
     "data": data,
     "bench": bench,
     "launch": launch,
+    "keep": keep,
     "docs": docs,
     "demo": demo,
 }

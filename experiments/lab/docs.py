@@ -1,17 +1,16 @@
-"""Fills the marked regions of the documentation, ``<!-- name -->`` to ``<!-- /name -->``, from records and outcomes.
+"""Fills the marked regions of the documentation, ``<!-- name -->`` to ``<!-- /name -->``, from the evidence that ships.
 
-What is not measured under the folder of runs at hand stays as an earlier run left it: a table of many systems grows by
-the runs of many machines.
+A system without a reference run keeps what its regions hold.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import ConfigError
-from experiments.lab import benches, grids, ledger, registry, runs, standing
-from experiments.lab.report import most_telling, provenance
+from experiments.lab import benches, evidence, grids, ledger, registry, runs, standing
+from experiments.lab.registry import Found
+from experiments.lab.report import provenance
 from experiments.lab.runs import Run
 
 ROOT = ledger.ROOT
@@ -22,47 +21,53 @@ Writer = Callable[[str], str]
 
 
 def regenerate(workdir: Path, root: Path = ROOT) -> list[Path]:
-    """Fills README, the pages of the systems and RESULTS.md; returns the files that changed."""
-    made = dict(telling_runs(workdir))
-    filled = [_fill(root / "README.md", {"systems": _systems(made, workdir, root), "benches": _benches(workdir)})]
-    for slug, run in made.items():
-        filled.append(_fill(root / "docs" / "systems" / f"{slug}.md", _regions(run, workdir)))
-    if made:
-        filled.append(write_results(workdir, root))
-    return [path for path in filled if path]
+    """Fills README, the pages of the systems and RESULTS.md of this project; returns the files that changed.
 
-
-def telling_runs(workdir: Path) -> Mapping[str, Run]:
-    """The most telling run of each system under a folder, by slug; demonstrations, smoke tests and runs with changed
-    settings tell nothing.
+    Args:
+      workdir: the folder of runs, whose benchmarks README shows.
+      root: the project.
     """
-    try:
-        found = runs.find(str(workdir), workdir)
-    except ConfigError:
-        return {}
-    main = [run for run in found if run.preset in ledger.JUDGED and not run.changes]
-    return {run.system.slug: run for run in most_telling(main)}
+    made = references(registry.available())
+    filled = [_fill(root / "README.md", {"systems": _systems(made, root), "benches": _benches(workdir)})]
+    filled += [_fill(root / "docs" / "systems" / f"{slug}.md", _regions(*each)) for slug, each in made.items()]
+    return [path for path in [*filled, write_results(made, root)] if path]
 
 
-def write_results(workdir: Path, root: Path = ROOT) -> Path:
-    """Writes RESULTS.md: claims and tables of every system that was run."""
-    parts = [
-        "# Results",
-        "Written by `relic docs` from the records of the last full run; not to be edited by hand.",
-    ]
+def of_paper(slug: str) -> list[Path]:
+    """Fills the page and RESULTS.md of a paper in a project of its own, where it has them."""
+    found = registry.load(slug)
+    root, made = evidence.home(found.module), references([slug])
+    pages = [_fill(root / "docs" / f"{found.system.slug}.md", _regions(*each)) for each in made.values()]
+    return [path for path in [*pages, write_results(made, root)] if path]
+
+
+def references(slugs: Iterable[str]) -> dict[str, tuple[Found, Run]]:
+    """The reference runs of systems, of those that have one."""
+    loaded = {slug: registry.load(slug) for slug in slugs}
+    kept = {slug: (found, evidence.reference(found)) for slug, found in loaded.items()}
+    return {slug: (found, run) for slug, (found, run) in kept.items() if run}
+
+
+def write_results(made: Mapping[str, tuple[Found, Run]], root: Path = ROOT) -> Path | None:
+    """Writes RESULTS.md, claims and tables of every system that has evidence; returns it where it changed."""
+    if not made:
+        return None
+    parts = ["# Results", "Written by `relic docs` from the runs under `evidence/`; not to be edited by hand."]
     path = root / RESULTS
     before = path.read_text(encoding="utf-8") if path.exists() else ""
-    made = dict(telling_runs(workdir))
-    known, kept = [entry.slug for entry in registry.papers()], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
+    known, kept = [entry.slug for entry in registry.entries()], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
     for slug in dict.fromkeys([*known, *sorted({*kept, *made})]):
-        section = _section(made[slug], workdir) if slug in made else content(before, slug)
+        section = _section(*made[slug]) if slug in made else content(before, slug)
         parts += [f"<!-- {slug} -->\n{section}\n<!-- /{slug} -->"] if section else []
-    runs.write(path, "\n\n".join(parts) + "\n")
+    text = "\n\n".join(parts) + "\n"
+    if text == before:
+        return None
+    runs.write(path, text)
     return path
 
 
-def _section(run: Run, workdir: Path) -> str:
-    regions = _regions(run, workdir)
+def _section(found: Found, run: Run) -> str:
+    regions = _regions(found, run)
     return "\n\n".join([f"## {run.system.title}", *(regions[name]("") for name in ("provenance", "claims", "table"))])
 
 
@@ -91,34 +96,38 @@ def _fill(path: Path, regions: Mapping[str, Writer]) -> Path | None:
     return path
 
 
-def _regions(run: Run, workdir: Path) -> dict[str, Writer]:
+def _regions(found: Found, run: Run) -> dict[str, Writer]:
     return {
-        "claims": lambda _: _claims(run, workdir),
+        "claims": lambda _: _claims(found),
         "table": lambda _: "\n".join(map(grids.markdown, grids.all_grids(run))).strip(),
         "provenance": lambda _: _provenance(run),
     }
 
 
-def _claims(run: Run, workdir: Path) -> str:
-    lines = ledger.of(run.info["module"], workdir)[1]
-    tally = ", ".join(f"{count} {state}" for state, count in ledger.counts(lines).items())
-    return f"{len(lines)} claims: {tally}.\n\n{ledger.markdown(lines)}" if lines else ""
+def _claims(found: Found) -> str:
+    lines = ledger.of_reference(found)
+    return f"{len(lines)} claims: {_tally(found)}.\n\n{ledger.markdown(lines)}" if lines else ""
+
+
+def _tally(found: Found) -> str:
+    return ", ".join(f"{count} {state}" for state, count in ledger.counts(ledger.of_reference(found)).items())
 
 
 def _provenance(run: Run) -> str:
     facts = provenance(run)
     origin = "; ".join(facts[name] for name in ("device", "commit", "measured"))
-    remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in standing.doubts(run))
-    return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.{remarks}\n\n```\n{facts['command']}\n```"
+    remark = standing.incomplete(run)
+    told = f" {remark[0].upper()}{remark[1:]}." if remark else ""
+    return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.{told}\n\n```\n{facts['command']}\n```"
 
 
-def _systems(made: Mapping[str, Run], workdir: Path, root: Path) -> Writer:
+def _systems(made: Mapping[str, tuple[Found, Run]], root: Path) -> Writer:
     def write(old: str) -> str:
-        rows = ["| system | paper | family | status | claims met |", "| --- | --- | --- | --- | ---: |"]
+        rows = ["| system | paper | family | status | claims |", "| --- | --- | --- | --- | --- |"]
         for entry in registry.papers():
             page = Path("docs", "systems", f"{entry.slug}.md")
             name = f"[{entry.slug}]({page})" if (root / page).exists() else entry.slug
-            claims = _met(entry.slug, workdir) if entry.slug in made else _claims_column(old, entry.slug)
+            claims = _tally(made[entry.slug][0]) if entry.slug in made else _claims_column(old, entry.slug)
             rows.append(f"| {name} | {entry.title} | {entry.family} | {entry.status} | {claims} |")
         return "\n".join(rows)
 
@@ -128,11 +137,6 @@ def _systems(made: Mapping[str, Run], workdir: Path, root: Path) -> Writer:
 def _claims_column(table: str, slug: str) -> str:
     found = re.search(rf"^\| (?:\[{slug}\]|{slug} ).*\|(.*)\|$", table, re.MULTILINE)
     return found[1].strip() if found else ""
-
-
-def _met(slug: str, workdir: Path) -> str:
-    lines = ledger.of(slug, workdir)[1]
-    return f"{ledger.counts(lines).get('met', 0)} of {len(lines)}"
 
 
 def _benches(workdir: Path) -> Writer:

@@ -22,7 +22,7 @@ from experiments.lab.system import Published
 from experiments.lab.tables import Entry
 from experiments.lab.text import MISSING, number, p_value, with_interval
 
-BELONGING = ("published", "difference", "p", "seeds")
+BELONGING = ("reference", "published", "difference", "p", "seeds")
 """Columns that say more about the metric to their left."""
 LEVEL = 0.95
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -72,7 +72,9 @@ def _grid(dataset: str, found: Sequence[Entry], baseline: str | None) -> Grid:
 
 
 def _columns(metric: str, column: Sequence[Entry]) -> list[tuple[str, list[str]]]:
-    columns = [(metric, [_mean(e) for e in column])]
+    columns = [(metric, [_mean(e.reproduced) for e in column])]
+    if any(e.reference for e in column):
+        columns.append(("reference", [_mean(e.reference) for e in column]))
     if any(e.published for e in column):
         columns.append(("published", [_published(e) for e in column]))
         scale = [e.reproduced.value if e.reproduced else math.nan for e in column]
@@ -96,6 +98,8 @@ def notes(found: Sequence[Entry], baseline: str | None) -> list[str]:
         made.append(f"Reproduced, ± half of a 95 % interval or [its limits]: {'; '.join(kinds)}.")
     if any(e.reproduced and e.reproduced.kind == NO_RANDOMNESS for e in found):
         made.append("Without ±: methods without randomness.")
+    if any(e.reference for e in found):
+        made.append("reference: the run that ships as evidence.")
     if any(not math.isnan(e.p_holm) for e in found):
         made.append(f"p: paired t test over seeds against {baseline}, Holm's correction over the methods of a column.")
     return made + _sources([e.published for e in found if e.published])
@@ -113,12 +117,12 @@ def _sources(found: Sequence[Published]) -> list[str]:
     return [f"Published: {explained}.", "Sources: " + "; ".join(sources) + "."] if found else []
 
 
-def render(run: Run, form: Literal["md", "latex", "csv"]) -> str:
+def render(run: Run, form: Literal["md", "latex", "csv"], reference: Run | None = None) -> str:
     """All tables of a run as text for a document; csv has the unrounded figures of all of them."""
     if form == "csv":
-        return tables.all_tidy(run).map(_no_formula).to_csv(index=False)
+        return tables.all_tidy(run, reference).map(_no_formula).to_csv(index=False)
     write = markdown if form == "md" else latex
-    return "\n".join(write(grid) for grid in all_grids(run))
+    return "\n".join(write(grid) for grid in all_grids(run, reference))
 
 
 def _no_formula(cell: Any) -> Any:
@@ -126,10 +130,10 @@ def _no_formula(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
 
 
-def all_grids(run: Run) -> list[Grid]:
+def all_grids(run: Run, reference: Run | None = None) -> list[Grid]:
     """The main table's grids, what was published for other data sets, then the further tables."""
     further = [frame_grid(title, frame) for title, frame in tables.further(run).items()]
-    return main_grids(tables.main_table(run), run.system.baseline) + elsewhere(run) + further
+    return main_grids(tables.main_table(run, reference), run.system.baseline) + elsewhere(run) + further
 
 
 def elsewhere(run: Run) -> list[Grid]:
@@ -253,10 +257,8 @@ def _signed(value: float, like: float) -> str:
     return MISSING if math.isnan(value) else f"{'+' if value >= 0 else '−'}{number(abs(value), like)}"
 
 
-def _mean(entry: Entry) -> str:
-    if entry.reproduced is None:
-        return MISSING
-    return with_interval(entry.reproduced)
+def _mean(found: Summary | None) -> str:
+    return MISSING if found is None else with_interval(found)
 
 
 def _published(entry: Entry) -> str:

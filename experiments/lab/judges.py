@@ -62,9 +62,14 @@ class Numbers:
 
     def per_seed(self, reduce: Callable[[np.ndarray], float] = np.mean) -> "Numbers":
         """One number per seed of several, such as the mean over the models of a seed."""
-        return Numbers(
-            self.name, lambda frame: self.of(frame).groupby(level="seed").agg(lambda x: reduce(x.to_numpy()))
-        )
+
+        def of(frame: Frame) -> pd.Series:
+            values = self.of(frame)
+            parts = values.groupby(level="seed") if len(values) else ()
+            found: dict[Any, float] = {seed: float(reduce(x.to_numpy())) for seed, x in parts}
+            return pd.Series(found, dtype=float).rename_axis("seed")
+
+        return Numbers(self.name, of)
 
     def _with(self, other: "Numbers", sign: str, of: Callable[[pd.Series, pd.Series], pd.Series]) -> "Numbers":
         def paired(frame: Frame) -> pd.Series:

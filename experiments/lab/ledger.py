@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from experiments.lab import bindings, outcomes, registry, runs, sources, standing
+from experiments.lab import bindings, evidence, outcomes, registry, runs, sources, standing
 from experiments.lab.outcomes import Outcome
+from experiments.lab.registry import Found
 from experiments.lab.runs import Run
 from experiments.lab.system import Claim, NotShown, ShownByRecords, ShownByTest, System, Verdict
 from experiments.lab.text import interval_text
@@ -62,6 +63,7 @@ def ledger(
     preset: str | None = None,
     root: Path = ROOT,
     changed: bool = False,
+    dated: bool = True,
 ) -> list[Line]:
     """The ledger of a system.
 
@@ -73,9 +75,20 @@ def ledger(
       root: the folder that node ids start from.
       changed: whether ``found`` has been restricted to runs with certain changes to their preset, which are judged
         then; without it only runs of unchanged presets are.
+      dated: whether outcomes of tests count for the present code only; those that ship as evidence count for theirs.
     """
-    chosen = [(run, _source(run)) for run in judged(found, preset, changed)]
-    return [_line(claim, chosen, tests, root) for claim in sorted(system.claims, key=_natural)]
+    chosen = [
+        (run, _source(run) if dated else f"reference, preset {run.name}") for run in judged(found, preset, changed)
+    ]
+    return [_line(claim, chosen, tests, root, dated) for claim in sorted(system.claims, key=_natural)]
+
+
+def of_reference(found: Found) -> list[Line]:
+    """The ledger by the evidence that ships with a system; empty where there is none."""
+    run = evidence.reference(found)
+    if run is None:
+        return []
+    return ledger(found.system, [run], evidence.tests(found), run.preset, evidence.home(found.module), dated=False)
 
 
 def judged(found: Sequence[Run], preset: str | None = None, changed: bool = False) -> list[Run]:
@@ -103,11 +116,12 @@ def of(
     slug: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()
 ) -> tuple[System, list[Line]]:
     """A system and its ledger, from the runs in a folder and the newest outcomes of this project's tests."""
-    system = registry.load(slug).system
+    found = registry.load(slug)
+    system, root = found.system, evidence.home(found.module)
     if preset is not None:
         system.require_preset(preset)
-    found = runs_of(system, workdir, assignments)
-    return system, ledger(system, found, outcomes.read(ROOT), preset, changed=bool(assignments))
+    own = runs_of(system, workdir, assignments)
+    return system, ledger(system, own, outcomes.read(root), preset, root, changed=bool(assignments))
 
 
 def _natural(claim: Claim) -> list[tuple[int, str]]:
@@ -115,13 +129,15 @@ def _natural(claim: Claim) -> list[tuple[int, str]]:
     return [(int(digits or -1), letters) for digits, letters in re.findall(r"(\d+)|(\D+)", claim.number)]
 
 
-def _line(claim: Claim, judged: Sequence[tuple[Run, str]], tests: Mapping[str, Outcome], root: Path) -> Line:
+def _line(
+    claim: Claim, judged: Sequence[tuple[Run, str]], tests: Mapping[str, Outcome], root: Path, dated: bool
+) -> Line:
     head = (claim.number, f"{claim.statement} ({claim.note})" if claim.note else claim.statement)
     match claim.evidence:
         case NotShown(reason):
             return Line(*head, None, None, "", None, reason)
         case ShownByTest(nodeid):
-            return _by_test(head, nodeid, tests, root)
+            return _by_test(head, nodeid, tests, root, dated)
         case ShownByRecords(query, judge):
             words = query
         case judge:
@@ -131,7 +147,7 @@ def _line(claim: Claim, judged: Sequence[tuple[Run, str]], tests: Mapping[str, O
     return Line(*head, f"records: {words}", verdict.met, value, verdict.interval, source)
 
 
-def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], root: Path) -> Line:
+def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], root: Path, dated: bool) -> Line:
     fault = bindings.fault(nodeid, root)
     if fault:
         return Line(*head, None, None, "", None, f"bound to {nodeid}, but {fault}")
@@ -140,7 +156,7 @@ def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], r
         return Line(*head, nodeid, None, "", None, "not run yet: make test, make test-all")
     if outcome.passed is None:
         return Line(*head, nodeid, None, "", None, f"skipped when last run, {outcome.time[:10]}")
-    if outcome.code != sources.total(sources.of_test(nodeid.partition("::")[0], root)):
+    if dated and outcome.code != sources.total(sources.of_test(nodeid.partition("::")[0], root)):
         return Line(*head, nodeid, None, "", None, f"older than the code it tests ({outcome.time[:10]}): make test")
     source = f"test at {outcome.commit}, {outcome.time[:10]}"
     return Line(*head, nodeid, outcome.passed, outcome.value, outcome.interval, source)
@@ -165,8 +181,13 @@ def _source(run: Run) -> str:
     return ", ".join([f"preset {run.name}", run.info["time"][:10], *(text for text, holds in doubts.items() if holds)])
 
 
-def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """The ledger as plain values."""
+def as_json(lines: Sequence[Line], reference: Sequence[Line] = ()) -> list[dict[str, Any]]:
+    """The ledger as plain values; what the reference run shows is ``reference`` of each claim."""
+    own, its = _plain(lines), {line["claim"]: line for line in _plain(reference)}
+    return [line | ({"reference": its.get(line["claim"])} if reference else {}) for line in own]
+
+
+def _plain(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return [
         {
             "claim": line.claim,
@@ -193,21 +214,27 @@ def measured(line: Line) -> str:
     return " ".join(filter(None, (line.value, interval_text(line.interval))))
 
 
-def terminal(system: System, lines: Sequence[Line]) -> RenderableType:
-    """The ledger for the terminal."""
+def terminal(system: System, lines: Sequence[Line], reference: Sequence[Line] = ()) -> RenderableType:
+    """The ledger for the terminal, with what the reference run shows beside it."""
+    beside = {line.claim: line for line in reference}
     table = Table(box=None, show_header=False, padding=(0, 1, 1, 0), expand=True)
     table.add_column(justify="right", style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for line in lines:
         sign, colour = LOOKS[line.state]
-        table.add_row(line.claim, Text(f"{sign} {line.state}", style=colour), _account(line))
+        table.add_row(line.claim, Text(f"{sign} {line.state}", style=colour), _account(line, beside.get(line.claim)))
     title = Text.assemble((system.title, "bold"), f"\n{system.paper}\n", _tally(lines))
+    if reference:
+        title.append("\nreference: ").append(_tally(reference))
     return Group(title, Padding(table, (1, 0, 0, 0)))
 
 
-def _account(line: Line) -> Text:
+def _account(line: Line, reference: Line | None = None) -> Text:
     text = Text(line.statement)
+    if reference is not None:
+        sign, colour = LOOKS[reference.state]
+        text.append(f"\nreference: {sign} {reference.state} ", style=colour).append(measured(reference), style="cyan")
     if measured(line):
         text.append(f"\n{measured(line)}", style="cyan")
     text.append(f"\n{' · '.join(filter(None, (line.shown_by, line.source)))}", style="dim")

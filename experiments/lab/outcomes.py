@@ -9,7 +9,7 @@ import datetime
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -40,8 +40,24 @@ class Outcome(NamedTuple):
 
 
 def read(root: Path) -> dict[str, Outcome]:
-    """Newest outcomes by node id without parameters."""
+    """Newest outcomes of a project's tests by node id without parameters."""
+    return read_file(root / FILE)
+
+
+def lines(root: Path, functions: Collection[str]) -> list[str]:
+    """The newest line of each case of some tests, as they stand in the project's file."""
+    newest: dict[str, str] = {}
     path = root / FILE
+    for line in documents.contents(path).split(b"\n") if path.is_file() else []:
+        found = _parse(line)
+        if found and _function(found["nodeid"]) in functions:
+            newest.pop(found["nodeid"], None)
+            newest[found["nodeid"]] = line.decode()
+    return list(newest.values())
+
+
+def read_file(path: Path) -> dict[str, Outcome]:
+    """Newest outcomes in a file by node id without parameters; none where there is no file."""
     lines = documents.contents(path).split(b"\n") if path.is_file() else []
     cases: dict[str, dict[str, dict]] = collections.defaultdict(dict)
     for line in filter(None, map(_parse, lines)):

@@ -1,12 +1,13 @@
 """Several systems in turn, and the demonstration."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from core.datasets import interactions, require_data_dir
 from core.errors import ConfigError, DataError, Preempted, RelicError
-from experiments.lab import docs, plots, registry, runs, settings, summaries
+from experiments.lab import evidence, plots, registry, runs, settings, summaries
 from experiments.lab.launch import run_command
 from experiments.lab.report import write_report
 from experiments.lab.runner import ChangedCode, execute
@@ -22,10 +23,9 @@ def reproduce_all(
     workdir: Path,
     data_dir: Path | None,
     tell: Callable[[str], None],
-    root: Path = docs.ROOT,
     changed_code: ChangedCode = "ask",
 ) -> dict[str, str]:
-    """Runs every available system, then writes RESULTS.md and the report; returns error messages by slug.
+    """Runs every available system, then writes the report; returns error messages by slug.
 
     An error of one system does not end the others. Finished cells that other code computed are such an error, unless
     ``changed_code`` says what to do with them.
@@ -53,12 +53,34 @@ def reproduce_all(
             raise
         except RelicError as error:
             failures[slug] = str(error)
-    tell(f"wrote {docs.write_results(workdir, root)}")
     try:
         tell(f"wrote {write_report(runs.find(str(workdir), workdir), workdir / 'report.html')}")
     except ConfigError as error:  # no run at all, or a page that cannot be written
         failures["report"] = str(error)
     return failures
+
+
+def reproduced(
+    slug: str, preset: str, seeds: str, workdir: Path, data_dir: Path | None, changed_code: ChangedCode
+) -> Run:
+    """Runs a system with the seeds of its reference unless others are given; returns the run."""
+    require_data_dir(data_dir)
+    found = registry.load(slug)
+    kept = evidence.reference(found)
+    if kept and not seeds:
+        asked = re.search(r"--seeds[ =](\S+)", kept.info["command"])
+        seeds = asked[1] if asked else ",".join(map(str, kept.info["seeds"])) + ","
+    seeds = seeds or "3"
+    folder = execute(
+        found,
+        preset=preset,
+        seeds=settings.seeds(seeds),
+        workdir=workdir,
+        data_dir=data_dir,
+        command=run_command(slug, preset, seeds, (), workdir, data_dir),
+        changed_code=changed_code,
+    )
+    return runs.read(folder)
 
 
 class Demo(NamedTuple):

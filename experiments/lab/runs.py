@@ -241,6 +241,12 @@ def _info_fault(info: Mapping[str, Any]) -> str | None:
     return None
 
 
+def records_of(folder: Path) -> Path:
+    """The file of a run's records, which is compressed where the run ships as evidence."""
+    plain, packed = folder / RECORDS, folder / f"{RECORDS}{documents.COMPRESSED}"
+    return packed if packed.is_file() and not plain.exists() else plain
+
+
 def read(folder: Path) -> Run:
     """The run in a folder.
 
@@ -255,7 +261,7 @@ def read(folder: Path) -> Run:
     system = registry.of_module(info["module"]).system
     if system.slug != info["slug"]:
         raise DataError(f"{folder / INFO} is of {info['slug']}, but its module defines {system.slug}")
-    found = undamaged(folder / RECORDS)
+    found = undamaged(records_of(folder))
     systems = list(dict.fromkeys(r.system for r in found))
     if systems and system.slug not in systems:
         raise DataError(f"{folder / INFO} is of {system.slug}, but its records are of {', '.join(systems)}")
@@ -396,7 +402,7 @@ def require_no_links_in(folder: Path) -> None:
         require_no_link(place, place.parent)
 
 
-def write(path: Path, text: str, below: Path | None = None) -> None:
+def write(path: Path, text: str | bytes, below: Path | None = None) -> None:
     """Writes a file; whatever happens meanwhile, it has its old content or the new one. A link in its place goes.
 
     Args:

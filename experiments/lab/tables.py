@@ -28,6 +28,8 @@ class Entry(NamedTuple):
     """Compared with the baseline, on the seeds that both have."""
     p_holm: float
     """Its p-value, corrected over the methods of this data set and metric; NaN where there is no test."""
+    reference: Summary | None = None
+    """The same number of the reference run, where another run is shown beside it."""
 
     @property
     def difference(self) -> float:
@@ -65,9 +67,19 @@ class Repeated(NamedTuple):
         return self.statistic.of(numbers, classes)
 
 
-def main_table(run: Run) -> list[Entry]:
-    """Entries of the main table, by data set, method and metric; published numbers only for the data sets run."""
-    return entries(run.system, repeated(run.system, run.records))
+def main_table(run: Run, reference: Run | None = None) -> list[Entry]:
+    """Entries of the main table, by data set, method and metric; published numbers only for the data sets run.
+
+    Args:
+      run: whose numbers are shown.
+      reference: the run that ships as evidence, whose numbers stand beside them.
+    """
+    found = entries(run.system, repeated(run.system, run.records))
+    if reference is None:
+        return found
+    known = repeated(reference.system, reference.records)
+    places = [(entry, known.get((entry.dataset, entry.method, entry.metric))) for entry in found]
+    return [entry._replace(reference=its and its.summary) for entry, its in places]
 
 
 def repeated(system: System, found: Iterable[Record]) -> dict[Place, Repeated]:
@@ -150,25 +162,28 @@ def _plain_row(entry: Entry) -> dict[str, str | float | int | None]:
         "p": pair and pair.p_value,
         "p_wilcoxon": pair and pair.p_wilcoxon,
         "p_holm": entry.p_holm,
+        "reference": entry.reference and entry.reference.value,
+        "reference_low": entry.reference and entry.reference.low,
+        "reference_high": entry.reference and entry.reference.high,
     }
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
 
 
-def as_json(run: Run) -> dict[str, Any]:
+def as_json(run: Run, reference: Run | None = None) -> dict[str, Any]:
     """All tables as plain values, unrounded: ``rows`` of the main table, a line per cell of the further ones."""
-    rows = [_plain_row(entry) for entry in main_table(run)]
+    rows = [_plain_row(entry) for entry in main_table(run, reference)]
     lines = tidy_further(run)
     more = {title: [_without_nan(line) for line in part.drop(columns="table").to_dict("records")]
             for title, part in (lines.groupby("table", sort=False) if len(lines) else ())}  # fmt: skip
     return {"system": run.system.slug, "preset": run.preset, "rows": rows, "tables": more}
 
 
-def all_tidy(run: Run) -> pd.DataFrame:
+def all_tidy(run: Run, reference: Run | None = None) -> pd.DataFrame:
     """All tables as one, a line per number, unrounded: ``table`` is "main" or a title."""
-    main = tidy(main_table(run)).rename(columns={"mean": "value"}).assign(table="main")
+    main = tidy(main_table(run, reference)).rename(columns={"mean": "value"}).assign(table="main")
     parts = [part for part in (main, tidy_further(run)) if len(part)]
     found = pd.concat(parts, ignore_index=True) if parts else main
-    return found[["table", *(column for column in found.columns if column != "table")]]
+    return found.reindex(columns=["table", *(column for column in found.columns if column != "table")])
 
 
 def _without_nan(line: Mapping[str, Any]) -> dict[str, Any]:

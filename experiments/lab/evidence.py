@@ -1,0 +1,113 @@
+"""Evidence that ships: the reference run of each system and what its tests found, in ``evidence/<slug>/``.
+
+The folder is one of a run (``run.json``, records compressed), with the outcomes of the tests that the system's claims
+are bound to. It lies in the project that defines the system, so that a fresh clone shows measured numbers.
+"""
+
+import functools
+import importlib.util
+import json
+import lzma
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from core import documents, records
+from core.errors import ConfigError
+from experiments.lab import outcomes, registry, runs, standing
+from experiments.lab.outcomes import Outcome
+from experiments.lab.registry import Found
+from experiments.lab.runs import Run
+from experiments.lab.system import ShownByTest, System
+
+FOLDER = "evidence"
+OUTCOMES = "outcomes.jsonl"
+
+
+@functools.cache
+def home(module: str) -> Path:
+    """The project that a module belongs to: the nearest folder around it with a pyproject.toml or a repository."""
+    spec = importlib.util.find_spec(module)
+    file = Path(spec.origin).resolve() if spec and spec.origin else Path.cwd() / module
+    marked = (folder for folder in file.parents if any((folder / name).exists() for name in ("pyproject.toml", ".git")))
+    return next(marked, file.parent)
+
+
+def folder(found: Found) -> Path:
+    """Where the evidence of a system lies, if there is any."""
+    return home(found.module) / FOLDER / found.system.slug
+
+
+def reference(found: Found) -> Run | None:
+    """The reference run of a system; None where none is kept."""
+    place = folder(found)
+    return runs.read(place) if (place / runs.INFO).is_file() else None
+
+
+def beside(run: Run) -> Run | None:
+    """The reference run of a run's system, to be shown beside it; None where there is none or it is this one."""
+    kept = reference(Found(run.system, run.info["module"]))
+    return None if kept is None or kept.folder == run.folder else kept
+
+
+def find(target: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
+    """Runs as :func:`experiments.lab.runs.find` finds them; the reference of a system that has not run.
+
+    Raises:
+      ConfigError: where there is neither.
+    """
+    try:
+        return runs.find(target, workdir, preset, assignments)
+    except ConfigError:
+        kept = None if assignments or Path(target).is_dir() or "/" in target else reference(registry.load(target))
+        if kept is None or preset not in (None, kept.preset):
+            raise
+        return [kept]
+
+
+def tests(found: Found) -> Mapping[str, Outcome]:
+    """What the tests of a system found when its reference was kept, by node id."""
+    return outcomes.read_file(folder(found) / OUTCOMES)
+
+
+def keep(found: Found, run: Run, again: bool = False) -> Path:
+    """Makes a run the reference of its system, with the newest outcomes of its tests; returns the folder.
+
+    Args:
+      found: the system.
+      run: a finished one of an unchanged preset.
+      again: whether a reference of more seeds, or of a larger preset, may be replaced.
+
+    Raises:
+      ConfigError: where the run is no evidence; says why.
+    """
+    if fault := unfit(run):
+        raise ConfigError(f"{run.folder} cannot be the reference of {run.system.slug}: {fault}")
+    before = reference(found)
+    if before and not again and len(before.info["seeds"]) > len(run.info["seeds"]):
+        raise ConfigError(
+            f"the reference of {run.system.slug} has {len(before.info['seeds'])} seeds, this run "
+            f"{len(run.info['seeds'])}: --again replaces it all the same"
+        )
+    place = folder(found)
+    place.mkdir(parents=True, exist_ok=True)
+    lines = "".join(records.line_of(record) + "\n" for record in run.records)
+    found_by_tests = outcomes.lines(home(found.module), nodeids(run.system))
+    runs.write(place / f"{runs.RECORDS}{documents.COMPRESSED}", lzma.compress(lines.encode(), preset=9))
+    info = dict(run.info) | {"changes": {}}
+    runs.write(place / runs.INFO, documents.sealed(json.dumps(info, indent=1) + "\n"))
+    runs.write(place / OUTCOMES, "".join(f"{line}\n" for line in found_by_tests))
+    return place
+
+
+def unfit(run: Run) -> str:
+    """Why a run is no evidence, in words; empty where it is."""
+    if run.changes:
+        return f"its settings are not those of preset {run.preset}"
+    if not run.records:
+        return "it has no numbers"
+    return standing.incomplete(run) or standing.other_code(run)
+
+
+def nodeids(system: System) -> set[str]:
+    """The tests that the claims of a system are bound to."""
+    return {claim.evidence.nodeid for claim in system.claims if isinstance(claim.evidence, ShownByTest)}
