@@ -152,13 +152,13 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     return frame.drop_duplicates(identity, keep="last").reset_index(drop=True)
 
 
-def provenance(config: Any) -> dict[str, Any]:
+def provenance(config: Any, root: Path = ROOT) -> dict[str, Any]:
     """What a number depends on: configuration, library versions, device, commit and time (UTC)."""
     return {
         "config": to_plain(config),
         "versions": dict(_versions()),
         "device": _device(),
-        "commit": commit(),
+        "commit": commit(root),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

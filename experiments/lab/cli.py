@@ -205,9 +205,10 @@ def _show(run: "Run") -> None:
 
 
 def _tell_standing(run: "Run") -> None:
-    from experiments.lab import standing
+    from experiments.lab import evidence, standing
 
-    tell(f"shown: {run.name}, {run.folder}")
+    what = "the reference run that ships, " if evidence.is_reference(run) else ""
+    tell(f"shown: {what}{run.name}, {run.folder}")
     for remark in standing.remarks(run):
         tell(remark)
 
@@ -374,6 +375,30 @@ def _compare(run: "Run") -> None:
     if reference is None:
         raise ConfigError(f"{run.system.slug} has no reference to compare with")
     _print(*comparison.terminal(comparison.compared(run, reference)))
+
+
+def new(
+    name: Annotated[Positional[str], arg(metavar="NAME")],
+    /,
+    outside: Annotated[Path | None, arg(metavar="DIR")] = None,
+    family: Literal["rec", "latent", "causal", "interp"] = "latent",
+) -> None:
+    """Write a running paper: method, settings, study, claims, figures, tests and page, to be replaced by yours.
+
+    For example:
+      relic new mypaper --outside ~/mypaper
+      cd ~/mypaper && relic run mypaper --preset smoke
+
+    Args:
+        name: Small letters, figures and _.
+        outside: The folder of a project of its own (left out: the paper becomes part of relic).
+        family: The room of its method, where it becomes part of relic.
+    """
+    from experiments.lab.new import write
+
+    for path in write(name, family, outside):
+        tell(f"wrote {path}")
+    tell(f"try it: {f'cd {shlex.quote(str(outside))} && ' if outside else ''}relic run {name} --preset smoke")
 
 
 def keep(
@@ -560,6 +585,7 @@ COMMANDS = {
     "data": data,
     "bench": bench,
     "launch": launch,
+    "new": new,
     "keep": keep,
     "docs": docs,
     "demo": demo,

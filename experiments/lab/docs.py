@@ -36,7 +36,7 @@ def regenerate(workdir: Path, root: Path = ROOT) -> list[Path]:
 def of_paper(slug: str) -> list[Path]:
     """Fills the page and RESULTS.md of a paper in a project of its own, where it has them."""
     found = registry.load(slug)
-    root, made = evidence.home(found.module), references([slug])
+    root, made = registry.home(found.module), references([slug])
     pages = [_fill(root / "docs" / f"{found.system.slug}.md", _regions(*each)) for each in made.values()]
     return [path for path in [*pages, write_results(made, root)] if path]
 

@@ -4,8 +4,6 @@ The folder is one of a run (``run.json``, records compressed), with the outcomes
 are bound to. It lies in the project that defines the system, so that a fresh clone shows measured numbers.
 """
 
-import functools
-import importlib.util
 import json
 import lzma
 from collections.abc import Mapping, Sequence
@@ -15,21 +13,12 @@ from core import documents, records
 from core.errors import ConfigError
 from experiments.lab import outcomes, registry, runs, standing
 from experiments.lab.outcomes import Outcome
-from experiments.lab.registry import Found
+from experiments.lab.registry import Found, home
 from experiments.lab.runs import Run
 from experiments.lab.system import ShownByTest, System
 
 FOLDER = "evidence"
 OUTCOMES = "outcomes.jsonl"
-
-
-@functools.cache
-def home(module: str) -> Path:
-    """The project that a module belongs to: the nearest folder around it with a pyproject.toml or a repository."""
-    spec = importlib.util.find_spec(module)
-    file = Path(spec.origin).resolve() if spec and spec.origin else Path.cwd() / module
-    marked = (folder for folder in file.parents if any((folder / name).exists() for name in ("pyproject.toml", ".git")))
-    return next(marked, file.parent)
 
 
 def folder(found: Found) -> Path:
@@ -43,10 +32,14 @@ def reference(found: Found) -> Run | None:
     return runs.read(place) if (place / runs.INFO).is_file() else None
 
 
+def is_reference(run: Run) -> bool:
+    """Whether a run is the one that ships as evidence."""
+    return run.folder == folder(Found(run.system, run.info["module"]))
+
+
 def beside(run: Run) -> Run | None:
     """The reference run of a run's system, to be shown beside it; None where there is none or it is this one."""
-    kept = reference(Found(run.system, run.info["module"]))
-    return None if kept is None or kept.folder == run.folder else kept
+    return None if is_reference(run) else reference(Found(run.system, run.info["module"]))
 
 
 def find(target: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
@@ -58,7 +51,7 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
     try:
         return runs.find(target, workdir, preset, assignments)
     except ConfigError:
-        kept = None if assignments or Path(target).is_dir() or "/" in target else reference(registry.load(target))
+        kept = None if assignments or "/" in target or target.startswith(".") else reference(registry.load(target))
         if kept is None or preset not in (None, kept.preset):
             raise
         return [kept]

@@ -243,7 +243,7 @@ def mean(q: Numbers, least: float = -math.inf, most: float = math.inf, seeds: in
     return statistic(q, Statistic("mean"), least, most, seeds)
 
 
-def geometric(q: Numbers, least: float = 0.0, most: float = math.inf, seeds: int = SEEDS) -> Judge:
+def geometric(q: Numbers, least: float = -math.inf, most: float = math.inf, seeds: int = SEEDS) -> Judge:
     """The geometric mean over seeds: of ratios, and of errors that differ by powers of ten."""
     return statistic(q, Statistic("geometric mean"), least, most, seeds)
 
@@ -254,7 +254,7 @@ def median(q: Numbers, least: float = -math.inf, most: float = math.inf, seeds: 
 
 
 def share(
-    q: Numbers, holds: Callable[[np.ndarray], Any] | None = None, least: float = 0.0, most: float = 1.0,
+    q: Numbers, holds: Callable[[np.ndarray], Any] | None = None, least: float = -math.inf, most: float = math.inf,
     seeds: int = RUNS,
 ) -> Judge:  # fmt: skip
     """How often something holds, with the exact interval; of numbers that are 0 or 1 if ``holds`` is None."""

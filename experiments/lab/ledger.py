@@ -88,7 +88,7 @@ def of_reference(found: Found) -> list[Line]:
     run = evidence.reference(found)
     if run is None:
         return []
-    return ledger(found.system, [run], evidence.tests(found), run.preset, evidence.home(found.module), dated=False)
+    return ledger(found.system, [run], evidence.tests(found), run.preset, registry.home(found.module), dated=False)
 
 
 def judged(found: Sequence[Run], preset: str | None = None, changed: bool = False) -> list[Run]:
@@ -117,7 +117,7 @@ def of(
 ) -> tuple[System, list[Line]]:
     """A system and its ledger, from the runs in a folder and the newest outcomes of this project's tests."""
     found = registry.load(slug)
-    system, root = found.system, evidence.home(found.module)
+    system, root = found.system, registry.home(found.module)
     if preset is not None:
         system.require_preset(preset)
     own = runs_of(system, workdir, assignments)

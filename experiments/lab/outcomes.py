@@ -166,7 +166,7 @@ class Writer:
             "interval": properties.get("interval"),
             "siblings": properties.get(SIBLINGS),
             "code": self._code(nodeid.partition("::")[0]),
-            "commit": commit(),
+            "commit": commit(self._path.parents[1]),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         with open(self._path, "a", encoding="utf-8") as file:

@@ -209,7 +209,7 @@ def add(found: Found) -> None:
 
 
 def load(name: str) -> Found:
-    """The system of a slug, or of a module of one's own by its dotted name (``mylab.mypaper``).
+    """The system of a slug, of a package in the current folder, or of a module by its dotted name (``mylab.mypaper``).
 
     The name is the user's: its module is imported, and looked for in the current folder too.
 
@@ -220,8 +220,9 @@ def load(name: str) -> Found:
     if name in known and known[name].status == "planned":
         raise ConfigError(f"{name} is planned but cannot be run yet; available now: {', '.join(available())}")
     offered = {} if name in known or "." in name else _offered()
-    module = name if "." in name else offered.get(name, f"experiments.{name}")
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", module) or not _exists(module):
+    is_here = name not in known and name not in offered and Path(name, "__init__.py").is_file()
+    module = name if "." in name or is_here else offered.get(name, f"experiments.{name}")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module) or not _exists(module):
         near = difflib.get_close_matches(name, [*known, *offered], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ConfigError(
@@ -302,6 +303,15 @@ def _unimportable(module: str, error: ModuleNotFoundError) -> str:
         f"{module} cannot be imported: {error}; install it, or name its folder in PYTHONPATH (of the current folder "
         f"nothing but {module.partition('.')[0]} is looked at)"
     )
+
+
+@functools.cache
+def home(module: str) -> Path:
+    """The project that a module belongs to: the nearest folder around it with a pyproject.toml or a repository."""
+    spec = importlib.util.find_spec(module)
+    file = Path(spec.origin).resolve() if spec and spec.origin else Path.cwd() / module
+    marked = (folder for folder in file.parents if any((folder / name).exists() for name in ("pyproject.toml", ".git")))
+    return next(marked, file.parent)
 
 
 def as_json() -> list[dict[str, str]]:

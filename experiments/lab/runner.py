@@ -24,7 +24,7 @@ from core.stopping import handled, stop_signals
 from experiments.lab import inputs, runs, settings, sources
 from experiments.lab.inputs import Inputs
 from experiments.lab.progress import Progress
-from experiments.lab.registry import Found
+from experiments.lab.registry import Found, home
 from experiments.lab.runinfo import RunInfo
 from experiments.lab.runs import fingerprint
 from experiments.lab.system import Cell, Place, System
@@ -49,6 +49,7 @@ class RunContext:
       data_dir: where raw data lie.
       made_from: code and raw files of the run.
       info: the run.json of the folder; None where none is written.
+      root: the project that defines the system, whose commit records carry.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class RunContext:
         data_dir: Path | None,
         made_from: Inputs | None = None,
         info: RunInfo | None = None,
+        root: Path = records.ROOT,
     ):
         self.preset, self.seeds, self.data_dir = preset, tuple(seeds), data_dir
         self._slug, self._config, self._path = slug, config, folder / runs.RECORDS
-        self._inputs, self._info = made_from or Inputs(), info
+        self._inputs, self._info, self._root = made_from or Inputs(), info, root
         self._finished = {r.provenance["cell"]["key"]: r.provenance for r in runs.undamaged(self._path)}
         self._noted: list[Record] = []
         self.missing: Sequence[Cell] = []
@@ -166,7 +168,7 @@ class RunContext:
 
     def _source(self, mark: dict[str, Any]) -> dict[str, Any]:
         own = {"seeds": self.seeds, "cell": mark, **({"command": self._info.command} if self._info else {})}
-        return records.provenance(self._config) | self._inputs.provenance() | own
+        return records.provenance(self._config, self._root) | self._inputs.provenance() | own
 
     def say(self, message: str) -> None:
         """A line on standard error."""
@@ -291,7 +293,9 @@ def execute(
     with stoppable(), observed.observing(base) as files, compilation:
         made_from = Inputs(sources.of_run(entries), base, files, keep=changed_code == "keep")
         run_info = RunInfo(folder / runs.INFO, info)
-        context = RunContext(system.slug, preset, config, seeds, folder, data_dir, made_from, run_info)
+        context = RunContext(
+            system.slug, preset, config, seeds, folder, data_dir, made_from, run_info, home(found.module)
+        )
         with contextlib.closing(context), context.display:
             context.settle(changed_code)
             run_info.begin()

@@ -324,7 +324,7 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
 
 
 def _folder(target: str, workdir: Path) -> Path:
-    if os.path.isdir(target):
+    if os.path.isdir(target) and not os.path.exists(os.path.join(target, "__init__.py")):  # a paper's package
         return Path(target)
     if os.sep in target or target.startswith("."):
         raise ConfigError(f"there is no folder {target}")
