@@ -10,7 +10,7 @@ from core.errors import CheckpointError
 from experiments.lab import files, runs
 from experiments.lab.looks import Looks
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_page_is_written_by_the_first_process_only(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.lab.style import Palette, captioned
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MODULES = [
     path
     for path in sorted((ROOT / "experiments").rglob("*.py"))

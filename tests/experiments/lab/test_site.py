@@ -9,7 +9,7 @@ import pytest
 from experiments.lab import site
 from experiments.lab.site import OF_ROOT, navigation, relinked
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGES = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
 
 

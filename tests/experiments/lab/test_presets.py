@@ -18,7 +18,7 @@ from experiments import concept_space
 from experiments.lab import registry, settings
 from experiments.lab.runner import measure
 from experiments.lab.system import Place
-from tests.experiments.test_many_devices import MODULES
+from tests.experiments.lab.test_many_devices import MODULES
 
 COUNTS = {
     "causal_diffae": "train=256 test=6 traversed=4 world_train=256",

@@ -15,7 +15,7 @@ from core import records
 from experiments.lab import registry
 from tests.core.test_parallel import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
     "causal_diffae": "causal_diffae",
     "concept_space": "concept",
