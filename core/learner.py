@@ -164,6 +164,20 @@ def mean_over_devices(tree: PyTree, axis_name: str = DATA_AXIS) -> PyTree:
     return jax.lax.pmean(tree, axis_name) if axis_is_bound(axis_name) else tree
 
 
+def gather_over_devices(tree: PyTree, axis_name: str = DATA_AXIS) -> PyTree:
+    """The rows of all devices, for losses that compare examples with each other; the tree itself where the axis is not
+    bound.
+
+    Args:
+      tree: leaves [n, ...] of this device's examples.
+      axis_name: the axis along which examples are spread.
+
+    Returns:
+      Leaves [devices * n, ...], the same on every device; gradients reach the device that a row came from.
+    """
+    return jax.lax.all_gather(tree, axis_name, tiled=True) if axis_is_bound(axis_name) else tree
+
+
 def average_gradients(axis_name: str = DATA_AXIS) -> optax.GradientTransformation:
     """An optax transform which averages updates over the named axis where it is bound."""
     return optax.stateless(lambda updates, params: mean_over_devices(updates, axis_name))

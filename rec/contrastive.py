@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from core.checks import Count, Positive, checked
-from core.learner import DATA_AXIS, axis_is_bound, local_share
+from core.learner import axis_is_bound, gather_over_devices, local_share
 
 Method = Literal["exact", "taylor2"]
 
@@ -27,7 +27,7 @@ Method = Literal["exact", "taylor2"]
 @checked
 def first_occurrence(ids: Int[Array, " n"]) -> Bool[Array, " n"]:
     """Marks one example per distinct id, the first; under a bound data axis, the first in the global batch."""
-    everyone = _gather(ids)
+    everyone = gather_over_devices(ids)
     order = jnp.argsort(everyone, stable=True)
     ascending = everyone[order]
     new = jnp.concatenate([jnp.ones(1, bool), ascending[1:] != ascending[:-1]])
@@ -76,7 +76,7 @@ def nce(
         return jnp.sum(rows.weight * term(positive, partition(rows.a, columns)))
 
     rows = Rows(unit_rows(a) / tau, unit_rows(b), mask.astype(a.dtype))
-    columns = Columns(_gather(rows.b).T, _gather(rows.weight))
+    columns = Columns(gather_over_devices(rows.b).T, gather_over_devices(rows.weight))
     replicas = columns.weight.shape[0] // rows.weight.shape[0]
     return _in_blocks(total, block)(rows, columns) * (replicas / jnp.sum(columns.weight))
 
@@ -164,8 +164,3 @@ def _split(rows: Rows, block: int) -> Rows:
 def _merge(parts: Float[Array, "blocks size ..."], n: int) -> Float[Array, "n ..."]:
     """The inverse of :func:`_split`."""
     return jnp.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:])[:n]
-
-
-def _gather(x: Array) -> Array:
-    """The rows of all replicas; the rows themselves where the data axis is not bound."""
-    return jax.lax.all_gather(x, DATA_AXIS, tiled=True) if axis_is_bound() else x

@@ -13,14 +13,13 @@ Where the data axis is bound (:mod:`core.learner`), all is of the global batch.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from core.checks import Count, NonNegative, checked
 from core.errors import ConfigError
-from core.learner import DATA_AXIS, axis_is_bound, mean_over_devices
+from core.learner import gather_over_devices, mean_over_devices
 from core.linalg import small_inverse
 
 Codes = Float[Array, "n d"]
@@ -68,13 +67,13 @@ def median_bandwidth(a: Float[np.ndarray, "n k"], most: Count = 500) -> float:
 
 def v_statistic(r: Codes, a: Actions, bandwidth: Float[Array, ""]) -> Float[Array, "d d"]:
     """n^-2 sum_ij r_i r_j^T K_ij: positive semi-definite, its diagonal terms a bias towards small residuals."""
-    r, a = _gathered(r), _gathered(a)
+    r, a = gather_over_devices(r), gather_over_devices(a)
     return r.T @ gaussian_kernel(a, a, bandwidth) @ r / len(r) ** 2
 
 
 def u_statistic(r: Codes, a: Actions, bandwidth: Float[Array, ""]) -> Float[Array, "d d"]:
     """(n (n - 1))^-1 sum_{i != j} r_i r_j^T K_ij: unbiased, of either sign."""
-    r, a = _gathered(r), _gathered(a)
+    r, a = gather_over_devices(r), gather_over_devices(a)
     n = len(r)
     return (r.T @ gaussian_kernel(a, a, bandwidth) @ r - r.T @ r) / (n * (n - 1))
 
@@ -133,7 +132,3 @@ def restriction(
     """Q of a batch's codes."""
     r = regress(w, a).V
     return scale(r, w, moments(r, a, bandwidth))
-
-
-def _gathered(x: Float[Array, "n d"]) -> Float[Array, "all d"]:
-    return jax.lax.all_gather(x, DATA_AXIS, tiled=True) if axis_is_bound() else x
