@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from core import stats
 from core.checks import Count, NonNegative, checked
 from core.errors import ConfigError, RelicError
 
@@ -23,6 +25,9 @@ class Timing:
     median: float
     iqr: float = math.nan
     """Interquartile range in seconds; NaN where it was called less than three times."""
+    low: float = math.nan
+    """Limits of the 95 % interval of the median; NaN where it was called less than six times."""
+    high: float = math.nan
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
@@ -32,7 +37,8 @@ class Timing:
         if len(seconds) < 3:
             return cls(statistics.median(seconds))
         low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        return cls(middle, high - low)
+        found = stats.median(np.asarray(seconds, float))
+        return cls(middle, high - low, *(found.interval if found.level >= 0.95 else (math.nan, math.nan)))
 
     @property
     def spread(self) -> float:
@@ -41,11 +47,11 @@ class Timing:
 
     def __add__(self, other: "Timing") -> "Timing":
         """One after the other, at the worst in step."""
-        return Timing(self.median + other.median, self.iqr + other.iqr)
+        return Timing(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
 
     def __mul__(self, factor: float) -> "Timing":
         """Of another amount of work."""
-        return Timing(self.median * factor, self.iqr * factor)
+        return Timing(*(factor * each for each in dataclasses.astuple(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +68,9 @@ class BenchResult:
     ours_spread: float = math.nan
     """Interquartile range over median, NaN where it is not known; likewise the peer's."""
     peer_spread: float = math.nan
+    ratio_low: float = math.nan
+    """Limits of the ratio where both medians lie at the ends of their intervals; NaN where these are not known."""
+    ratio_high: float = math.nan
     busy: bool = False
     """Whether other processes took part of the machine, so that the seconds are not to be published."""
 
@@ -69,7 +78,8 @@ class BenchResult:
     def of(cls, name: str, ours: Timing, peer: str, theirs: Timing, compile_s: float, note: str = "") -> "BenchResult":
         """From two timings on the present device."""
         sides = ours.median, peer, theirs.median
-        return cls(name, *sides, compile_s, device_name(), note, ours.spread, theirs.spread)
+        limits = theirs.low / ours.high, theirs.high / ours.low
+        return cls(name, *sides, compile_s, device_name(), note, ours.spread, theirs.spread, *limits)
 
     @property
     def ratio(self) -> float:

@@ -28,8 +28,8 @@ _FROM = {
     "statistics": ("Statistic",),
     "style": ("Palette",),
     "system": (
-        "Claim", "Context", "NotShown", "Part", "Place", "Published", "System", "Verdict", "cell_folder", "part",
-        "parts", "tested",
+        "Claim", "Context", "NotShown", "Part", "Place", "Published", "System", "Verdict", "benched", "cell_folder",
+        "part", "parts", "tested",
     ),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _FROM.items() for name in names}

@@ -17,9 +17,11 @@ from core import documents
 from core.bench import BenchResult, LoadMeter
 from core.errors import ConfigError, DataError
 from core.records import commit
+from core.stats import within
 from experiments import bench
 from experiments.lab import runs
 from experiments.lab.progress import tell
+from experiments.lab.system import ShownByBench, Verdict
 
 
 def names() -> list[str]:
@@ -27,13 +29,16 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(bench.__path__))
 
 
-def run(name: str, workdir: Path, say: Callable[[str], None] = lambda line: None) -> list[BenchResult]:
+def run(
+    name: str, workdir: Path, say: Callable[[str], None] = lambda line: None, evidence: Path | None = None
+) -> list[BenchResult]:
     """Runs a comparison and keeps its results in ``workdir/bench/<name>.json``, marked where the machine was busy.
 
     Args:
       name: which, of :func:`names`.
       workdir: the folder of all runs.
       say: gets a sentence where other processes took part of the machine.
+      evidence: the folder of evidence, in which they are kept too if the machine was idle.
 
     Raises:
       ConfigError: where there is no such comparison, or its peer is not installed.
@@ -56,23 +61,28 @@ def run(name: str, workdir: Path, say: Callable[[str], None] = lambda line: None
     measured = {"load": _plain(dataclasses.asdict(load)), "results": as_json(results)}
     measurement = {"name": name, "commit": commit(), "time": now, **measured}
     text = documents.sealed(json.dumps(measurement, indent=1) + "\n")
-    runs.write(workdir / "bench" / f"{name}.json", text, workdir)
+    for folder in (workdir, *([evidence] if evidence and not load.is_busy else [])):
+        runs.write(folder / "bench" / f"{name}.json", text, folder)
     return results
 
 
 _RESULT: documents.Kinds = {"name": str, "peer": str, "device": str, "ours_s": float, "peer_s": float, "ratio": float}
-_SPREADS: documents.Kinds = dict.fromkeys(("ours_spread", "peer_spread"), (float, NoneType))
+_MORE: documents.Kinds = dict.fromkeys(("ours_spread", "peer_spread", "ratio_low", "ratio_high"), (float, NoneType))
 
 
 def kept(workdir: Path) -> list[dict[str, Any]]:
-    """The kept results that were measured on an idle machine; damaged files are named and passed over."""
+    """The kept results that were measured on an idle machine; damaged files are named and passed over.
+
+    Args:
+      workdir: the folder of all runs, or that of evidence.
+    """
     found = []
     for path in sorted((workdir / "bench").glob("*.json")):
         try:
             bench = documents.read(path)
-            problem = documents.fault(bench, {"name": str, "results": list})
+            problem = documents.fault(bench, {"name": str, "results": list, "commit": str, "time": str})
             for result in bench["results"] if problem is None else ():
-                problem = problem or documents.fault(result if isinstance(result, dict) else {}, _RESULT, _SPREADS)
+                problem = problem or documents.fault(result if isinstance(result, dict) else {}, _RESULT, _MORE)
             if problem:
                 raise DataError(f"{path} {problem}")
         except DataError as error:
@@ -80,6 +90,21 @@ def kept(workdir: Path) -> list[dict[str, Any]]:
         else:
             found += [bench] if not any(result.get("busy") for result in bench["results"]) else []
     return found
+
+
+def judge(asked: ShownByBench, *workdirs: Path) -> tuple[Verdict, str]:
+    """Whether a comparison's ratio reaches its limit, by the first folder that has it; and its source."""
+    for measured in (found for workdir in workdirs for found in kept(workdir) if found["name"] == asked.bench):
+        for result in measured["results"]:
+            if result["name"].startswith(asked.result):
+                interval = tuple(result.get(name) or math.nan for name in ("ratio_low", "ratio_high"))
+                words = f"{result['name']}: {result['ratio']:.2f} times as fast as {result['peer']}"
+                met = within((interval[0], interval[1]), least=asked.least)
+                misses = met is None and result["ratio"] < asked.least
+                shown = (interval[0], interval[1]) if interval[1] >= interval[0] else None
+                source = f"{result['device']}, {measured['commit']}, {measured['time'][:10]}"
+                return Verdict(met, words, shown, misses), source
+    return Verdict(None), f"`relic bench {asked.bench}` was not run on an idle machine yet"
 
 
 def as_json(results: Sequence[BenchResult]) -> list[dict[str, Any]]:

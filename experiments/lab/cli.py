@@ -475,6 +475,7 @@ def bench(
     /,
     format: Output = "table",
     workdir: Folder = Path("runs"),
+    keep: Flag = False,
 ) -> None:
     """Speed beside the best peer, both sides in one run; the ratio comes first.
 
@@ -484,11 +485,12 @@ def bench(
         name: Which comparison (left out: lists them).
         format: A table for people or one JSON document.
         workdir: Folder of all runs; results are kept in WORKDIR/bench.
+        keep: Keep them in evidence/bench too, to be committed, if the machine was idle.
     """
-    from experiments.lab import benches
+    from experiments.lab import benches, evidence, registry
 
     with _quiet_stdout():
-        results = benches.run(name, workdir, tell)
+        results = benches.run(name, workdir, tell, registry.ROOT / evidence.FOLDER if keep else None)
     if format == "json":
         _print_json(benches.as_json(results))
     else:
@@ -498,17 +500,15 @@ def bench(
 def docs(
     slug: Annotated[Positional[str], arg(metavar="[SLUG]")] = "",
     /,
-    workdir: Folder = Path("runs"),
 ) -> None:
     """Fill the marked regions of docs/systems, README and RESULTS.md from the runs under evidence/.
 
     Args:
         slug: A paper in a project of its own, whose page and RESULTS.md lie there (left out: all of this project).
-        workdir: Folder of all runs, whose benchmarks README shows.
     """
     from experiments.lab.docs import of_paper, regenerate
 
-    for path in of_paper(slug) if slug else regenerate(workdir):
+    for path in of_paper(slug) if slug else regenerate():
         tell(f"wrote {path}")
 
 

@@ -20,15 +20,10 @@ Writer = Callable[[str], str]
 """From what a region holds to what it shall hold; nothing where there is nothing new to say."""
 
 
-def regenerate(workdir: Path, root: Path = ROOT) -> list[Path]:
-    """Fills README, the pages of the systems and RESULTS.md of this project; returns the files that changed.
-
-    Args:
-      workdir: the folder of runs, whose benchmarks README shows.
-      root: the project.
-    """
+def regenerate(root: Path = ROOT) -> list[Path]:
+    """Fills README, the pages of the systems and RESULTS.md of this project; returns the files that changed."""
     made = references(registry.available())
-    filled = [_fill(root / "README.md", {"systems": _systems(made, root), "benches": _benches(workdir)})]
+    filled = [_fill(root / "README.md", {"systems": _systems(made, root), "benches": _benches(root / evidence.FOLDER)})]
     filled += [_fill(root / "docs" / "systems" / f"{slug}.md", _regions(*each)) for slug, each in made.items()]
     return [path for path in [*filled, write_results(made, root)] if path]
 

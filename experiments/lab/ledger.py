@@ -12,11 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from experiments.lab import bindings, evidence, outcomes, registry, runs, sources, standing
+from experiments.lab import benches, bindings, evidence, outcomes, registry, runs, sources, standing
 from experiments.lab.outcomes import Outcome
 from experiments.lab.registry import Found
 from experiments.lab.runs import Run
-from experiments.lab.system import Claim, NotShown, ShownByRecords, ShownByTest, System, Verdict
+from experiments.lab.system import Claim, NotShown, ShownByBench, ShownByRecords, ShownByTest, System, Verdict
 from experiments.lab.text import interval_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +56,20 @@ class Line(NamedTuple):
         return "met" if self.met else "not met"
 
 
+class Basis(NamedTuple):
+    """What claims are judged by."""
+
+    judged: Sequence[tuple[Run, str]]
+    """Runs with their sources in words, the one that decides first."""
+    tests: Mapping[str, Outcome]
+    speed: Sequence[Path]
+    """Folders of comparisons of speed."""
+    root: Path
+    """The folder that node ids start from."""
+    dated: bool
+    """Whether outcomes of tests count for the present code only."""
+
+
 def ledger(
     system: System,
     found: Sequence[Run],
@@ -63,6 +77,7 @@ def ledger(
     preset: str | None = None,
     root: Path = ROOT,
     changed: bool = False,
+    workdir: Path | None = None,
     dated: bool = True,
 ) -> list[Line]:
     """The ledger of a system.
@@ -75,12 +90,13 @@ def ledger(
       root: the folder that node ids start from.
       changed: whether ``found`` has been restricted to runs with certain changes to their preset, which are judged
         then; without it only runs of unchanged presets are.
+      workdir: the folder around comparisons of speed; only those that ship as evidence if None.
       dated: whether outcomes of tests count for the present code only; those that ship as evidence count for theirs.
     """
-    chosen = [
-        (run, _source(run) if dated else f"reference, preset {run.name}") for run in judged(found, preset, changed)
-    ]
-    return [_line(claim, chosen, tests, root, dated) for claim in sorted(system.claims, key=_natural)]
+    chosen = [(run, _source(run) if dated else f"preset {run.name}") for run in judged(found, preset, changed)]
+    speed = (*([workdir] if workdir else []), root / evidence.FOLDER)
+    basis = Basis(chosen, tests, speed, root, dated)
+    return [_line(claim, basis) for claim in sorted(system.claims, key=_natural)]
 
 
 def of_reference(found: Found) -> list[Line]:
@@ -121,7 +137,7 @@ def of(
     if preset is not None:
         system.require_preset(preset)
     own = runs_of(system, workdir, assignments)
-    return system, ledger(system, own, outcomes.read(root), preset, root, changed=bool(assignments))
+    return system, ledger(system, own, outcomes.read(root), preset, root, bool(assignments), workdir)
 
 
 def _natural(claim: Claim) -> list[tuple[int, str]]:
@@ -129,34 +145,36 @@ def _natural(claim: Claim) -> list[tuple[int, str]]:
     return [(int(digits or -1), letters) for digits, letters in re.findall(r"(\d+)|(\D+)", claim.number)]
 
 
-def _line(
-    claim: Claim, judged: Sequence[tuple[Run, str]], tests: Mapping[str, Outcome], root: Path, dated: bool
-) -> Line:
+def _line(claim: Claim, basis: Basis) -> Line:
     head = (claim.number, f"{claim.statement} ({claim.note})" if claim.note else claim.statement)
     match claim.evidence:
         case NotShown(reason):
             return Line(*head, None, None, "", None, reason)
         case ShownByTest(nodeid):
-            return _by_test(head, nodeid, tests, root, dated)
+            return _by_test(head, nodeid, basis)
+        case ShownByBench() as asked:
+            verdict, source = benches.judge(asked, *basis.speed)
+            value = f"on the wrong side: {verdict.value}" if verdict.misses else verdict.value
+            return Line(*head, f"relic bench {asked.bench}", verdict.met, value, verdict.interval, source)
         case ShownByRecords(query, judge):
             words = query
         case judge:
             words = judge.words
-    verdict, source = _verdict(judge, judged)
+    verdict, source = _verdict(judge, basis.judged)
     value = f"on the wrong side: {verdict.value}" if verdict.misses else verdict.value
     return Line(*head, f"records: {words}", verdict.met, value, verdict.interval, source)
 
 
-def _by_test(head: tuple[str, str], nodeid: str, tests: Mapping[str, Outcome], root: Path, dated: bool) -> Line:
-    fault = bindings.fault(nodeid, root)
+def _by_test(head: tuple[str, str], nodeid: str, basis: Basis) -> Line:
+    fault = bindings.fault(nodeid, basis.root)
     if fault:
         return Line(*head, None, None, "", None, f"bound to {nodeid}, but {fault}")
-    outcome = tests.get(nodeid)
+    outcome = basis.tests.get(nodeid)
     if outcome is None:
         return Line(*head, nodeid, None, "", None, "not run yet: make test, make test-all")
     if outcome.passed is None:
         return Line(*head, nodeid, None, "", None, f"skipped when last run, {outcome.time[:10]}")
-    if dated and outcome.code != sources.total(sources.of_test(nodeid.partition("::")[0], root)):
+    if basis.dated and outcome.code != sources.total(sources.of_test(nodeid.partition("::")[0], basis.root)):
         return Line(*head, nodeid, None, "", None, f"older than the code it tests ({outcome.time[:10]}): make test")
     source = f"test at {outcome.commit}, {outcome.time[:10]}"
     return Line(*head, nodeid, outcome.passed, outcome.value, outcome.interval, source)

@@ -182,6 +182,7 @@ def _declared(path: Path) -> Entry | None:
     return None
 
 
+ROOT = Path(__file__).resolve().parents[2]
 GROUP = "relic.systems"
 """The entry points by which an installed package offers systems of its own, ``slug = "mylab.mypaper"``."""
 

@@ -72,6 +72,18 @@ class ShownByRecords:
 
 
 @dataclasses.dataclass(frozen=True)
+class ShownByBench:
+    """Evidence of a claim about speed: a comparison of ``relic bench``, on an idle machine, which is named."""
+
+    bench: str
+    """Its name."""
+    result: str
+    """How the name of the result begins."""
+    least: float
+    """The peer's time over ours; the interval of the ratio has to lie above it."""
+
+
+@dataclasses.dataclass(frozen=True)
 class NotShown:
     """An openly missing piece of evidence, and why."""
 
@@ -98,9 +110,14 @@ class Claim:
     number: str
     """Its number in the list; parts of an item are "8a", "8b", ..."""
     statement: str
-    evidence: ShownByTest | ShownByRecords | NotShown | Judge
+    evidence: ShownByTest | ShownByRecords | ShownByBench | NotShown | Judge
     note: str = ""
     """In what the item differs from the list and why, or that it was added, and after which look."""
+
+
+def benched(bench: str, result: str, least: float = 1.0) -> ShownByBench:
+    """Evidence by a comparison of speed, see :class:`ShownByBench`."""
+    return ShownByBench(bench, result, least)
 
 
 def tested(nodeid: str) -> ShownByTest:
