@@ -4,6 +4,9 @@ Each gives an item-to-item matrix B [I, I] (or a vector of item scores) and serv
 matrix is dense: meant for catalogues of up to some ten thousand items.
 """
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
@@ -86,3 +89,14 @@ def history(graph: RecGraph, users: Int[Array, " b"]) -> Float[Array, "b items"]
 def popularity_score(model: Float[Array, " items"], users: Int[Array, " b"]) -> Float[Array, "b items"]:
     """The same scores for every user: a ``score`` for :class:`rec.ranking.Ranking`."""
     return jnp.broadcast_to(model, (users.shape[0], model.shape[0]))
+
+
+@checked
+def closed_form(
+    name: Literal["Popularity", "Item-kNN", "EASE"], interactions: Interactions
+) -> tuple[Any, Callable[[Any, Int[Array, " b"]], Float[Array, "b items"]]]:
+    """A model without training and how it scores, as :class:`rec.ranking.Ranking` takes them."""
+    if name == "Popularity":
+        return jnp.asarray(popularity(interactions)), popularity_score
+    weights = ease(interactions) if name == "EASE" else item_knn(interactions)
+    return (RecGraph.build(interactions), jnp.asarray(weights)), history_score

@@ -105,6 +105,20 @@ class DCCF(nn.Module):
 
 
 @checked
+def weights_and_intents(
+    model: DCCF, params: Params, graph: RecGraph
+) -> tuple[Float[Array, " edges"], Float[Array, "users K"] | None]:
+    """What a trained model sees, averaged over layers: the local view's weights alpha of all edges, and the shares of
+    intents P of all users; None for the latter where the variant has no intents.
+    """
+    encoded: Any = model.apply(params, graph, method=DCCF.encode)
+    layers: tuple[Layer, ...] = encoded[1]
+    weights = [alphas(graph.user_item, layer.z) for layer in layers]
+    shares = [layer.p[0] for layer in layers if layer.p is not None]
+    return jnp.mean(jnp.stack(weights), axis=0), jnp.mean(jnp.stack(shares), axis=0) if shares else None
+
+
+@checked
 def views_of(graph: RecGraph, x: Nodes, c: Prototypes | None, views: tuple[View, ...]) -> Layer:
     """The views of a layer with input X and prototypes C."""
     z = propagate(graph, *x)

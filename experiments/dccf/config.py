@@ -22,6 +22,10 @@ CURVES = ("recall@20", "ndcg@20")
 """Metrics whose course is recorded."""
 VALIDATED = "ndcg@20"
 """The metric that chooses when to stop, on held-out training items."""
+GAINS = f"{VALIDATED} over"
+"""With the name of another method: the mean gain per user over it."""
+DRAWS = 1000
+"""Of users, for its interval."""
 BEST_STEP, STOPPED = "best step", "stopped by validation"
 """What is recorded of stopping: the step whose parameters are tested, and 1 where patience ended before the steps."""
 
@@ -48,6 +52,13 @@ class Config:
     """Share of each user's training items held out to choose when to stop; 0: every method trains for its steps."""
     patience: Annotated[int, Range(1, 100_000)] = 4
     """Measurements without a better one after which a method stops, where it stops by validation."""
+    tuned: tuple[str, ...] = ()
+    """Methods whose settings are chosen by held-out training items of the main data, which also stop them."""
+    held_out: Annotated[float, Range(above=0, below=1)] = 0.1
+    """The share of each user's training items that chooses."""
+    tuned_steps: Many = 8000
+    """Of BPR-MF and LightGCN, if nothing stops them before."""
+    tuned_dccf_steps: Many = 1500
 
     dim: Size = 32
     layers: Annotated[int, Range(1, 64)] = 2
@@ -89,57 +100,41 @@ class Config:
     """lambda_2 there, at a batch of 10,240."""
 
     def __post_init__(self):
-        named = (*self.methods, *self.ablations, *self.robust)
+        named = (*self.methods, *self.ablations, *self.robust, *self.tuned)
         plain = [name for name in named if not re.fullmatch(rf"({'|'.join(VARIANTS)}) K=[1-9]\d{{0,3}}", name)]
         require_known("method", plain, dict.fromkeys((*MAIN, PEER, *VARIANTS)))
 
 
+TUNED = (BASELINE, "DCCF", "DCCF -Disen", "DCCF -SSL")
 SMOKE = Config(
-    dataset=SIMULATED,
-    methods=("Popularity", "EASE", BASELINE, "SGL-ED", "DCCF"),
-    robust=(BASELINE, "DCCF"),
-    evaluations=5,
-    dim=16,
-    learning_rate=5e-3,
-    batch_size=512,
-    dccf_batch_size=256,
-    dccf_learning_rate=5e-3,
-    users=300,
-    items=200,
-    simulated_steps=100,
-    simulated_dccf_steps=60,
-)
+    dataset=SIMULATED, methods=("Popularity", "EASE", BASELINE, "SGL-ED", "DCCF"), robust=(BASELINE, "DCCF"),
+    evaluations=5, dim=16, learning_rate=5e-3, batch_size=512, dccf_batch_size=256, dccf_learning_rate=5e-3, users=300,
+    items=200, simulated_steps=100, simulated_dccf_steps=60,
+)  # fmt: skip
 DEMO = Config(
     methods=("EASE", BASELINE, "DCCF"), evaluations=30, validation=0.1, learning_rate=3e-3, steps=6000, dccf_steps=600
 )
 """Learning rates by how held-out training items were ranked, 1e-3 on seeds 0 to 4 and 3e-3 on seeds 10 and 11: LightGCN
 did better at 3e-3, DCCF at 1e-3."""
 SMALL = Config(
-    methods=(*MAIN, PEER),
-    ablations=(*VARIANTS, "DCCF K=1", "DCCF K=4", BASELINE),
-    robust=(BASELINE, "SGL-ED", "DCCF"),
-)
+    methods=(*MAIN, PEER), ablations=(*VARIANTS, "DCCF K=1", "DCCF K=4", BASELINE),
+    robust=(BASELINE, "SGL-ED", "DCCF"), tuned=TUNED,
+)  # fmt: skip
 PAPER = Config(
-    dataset="gowalla",
-    simulate_if_missing=False,
+    dataset="gowalla", simulate_if_missing=False,
     methods=("Popularity", "BPR-MF", BASELINE, "SGL-ED", "SimGCL", "DGCF", "DCCF", "DCCF -Disen", "DCCF -SSL"),
-    ablations=(*VARIANTS, "DCCF K=1", "DCCF K=4", BASELINE),
-    robust=(BASELINE, "SGL-ED", "DCCF"),
-    evaluations=50,
-    dim=64,
-    layers=3,
-    steps=1000 * 396,
-    costly_steps=100 * 396,
-    dccf_batch_size=10240,
-    dccf_steps=150 * 40,
-    intents=128,
-    users=2000,
-    items=1500,
-    simulated_steps=4000,
-    simulated_dccf_steps=2000,
-)
+    ablations=SMALL.ablations, robust=SMALL.robust, evaluations=50, dim=64, layers=3, steps=1000 * 396,
+    costly_steps=100 * 396, dccf_batch_size=10240, dccf_steps=150 * 40, intents=128, users=2000, items=1500,
+    simulated_steps=4000, simulated_dccf_steps=2000,
+)  # fmt: skip
+PRESETS = {"smoke": SMOKE, "demo": DEMO, "small": SMALL, "paper": PAPER}
 
 
 def noisy(config: Config) -> str:
     """The generator's name where false edges were added."""
     return f"{SIMULATED} + {config.false_edges:.0%} false edges"
+
+
+def tuned(dataset: str) -> str:
+    """The name under which numbers with settings of their own stand."""
+    return f"{dataset}, tuned"

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.errors import ConfigError
 from rec.baselines import ease, history, history_score, item_knn, popularity, popularity_score
-from rec.diagnostics import auc, by_degree, mean_average_distance, purity
+from rec.diagnostics import auc, by_degree, mean_average_distance, purity, user_bootstrap
 from rec.graph import RecGraph
 from rec.intents import simulate
 from rec.ranking import Ranking
@@ -85,3 +86,14 @@ def test_degree_buckets_part_the_users():
     means = by_degree(degrees.astype(float), degrees, buckets=4)
     assert list(means) == ["1-1", "2-3", "5-8", "13-21"]
     assert list(means.values()) == [1, 2.5, 6.5, 17]
+
+
+def test_the_bootstrap_over_users_agrees_with_the_normal_interval_of_many_users():
+    gains = np.random.default_rng(0).normal(0.02, 0.1, 4000)
+    mean, low, high = user_bootstrap(gains)
+    half = 1.96 * gains.std() / np.sqrt(len(gains))
+    assert mean == pytest.approx(gains.mean())
+    np.testing.assert_allclose([mean - low, high - mean], half, rtol=0.1)
+    assert user_bootstrap(gains) == (mean, low, high)
+    with pytest.raises(ConfigError, match="no entry"):
+        user_bootstrap(np.zeros(0))
