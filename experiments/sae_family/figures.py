@@ -67,11 +67,11 @@ FIGURES = {
     "pareto": lambda frame: pareto(select(frame, dataset="planted sweep")),
     "densities": lines(
         "How often latents fire, a line per seed; silent latents are at the left end.", "latents in bin", "log_density",
-        by="seed", shade=False, xlabel="log10 firing frequency", ylabel="latents",
+        by="seed", shade=False, xlabel="log10 firing frequency", ylabel="latents", colours=Palette(*range(6)),
     ),
     "scaling": lines(
         "How much of a decoder's residual stream a dictionary leaves unexplained, by its number of latents; a line per "
         "number of active ones, means over seeds.", "fvu", "m", by="k", dataset="decoder", log="xy", xlabel="latents",
-        ylabel="FVU",
+        ylabel="FVU", colours=Palette(4, 8, 16, 32, 64),
     ),
 }  # fmt: skip
