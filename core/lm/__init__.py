@@ -3,10 +3,10 @@
 from core.lm.config import DecoderConfig, RopeScaling, read_config
 from core.lm.decoder import Decoder, token_losses
 from core.lm.loading import load_params
-from core.lm.sites import logits_from, residual
+from core.lm.sites import logits_from, residual, spliced_loss
 from core.lm.tokenizers import ByteTokenizer, FileTokenizer, Tokenizer
 
 __all__ = [
     "ByteTokenizer", "Decoder", "DecoderConfig", "FileTokenizer", "RopeScaling", "Tokenizer", "load_params",
-    "logits_from", "read_config", "residual", "token_losses",
+    "logits_from", "read_config", "residual", "spliced_loss", "token_losses",
 ]  # fmt: skip

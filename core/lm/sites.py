@@ -1,7 +1,10 @@
 """The residual stream of a decoder: read between two layers, and the rest of the model from there on."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from core.checks import Natural, checked
@@ -42,6 +45,26 @@ def logits_from(
         raise ConfigError(f"logits_from: h has shape {h.shape}, but the model's width is {model.config.width}")
     bound = model.bind({"params": params})
     return bound.logits(bound.norm(_through(model, params, h, layer, model.config.layers)))
+
+
+@checked
+def spliced_loss(
+    model: Decoder, params: PyTree, tokens: Int[Array, "b s"], layer: Natural,
+    replace: Callable[[Float[Array, "n width"]], Float[Array, "n width"]],
+) -> Float[Array, ""]:  # fmt: skip
+    """Mean loss of the next token where the residual stream is replaced at all positions but the first.
+
+    Args:
+      model: the decoder.
+      params: its parameters.
+      tokens: sequences; the last token of each is predicted only.
+      layer: after how many layers the stream is replaced.
+      replace: from streams to what is spliced in.
+    """
+    h = residual(model, params, tokens[:, :-1], layer)
+    new = replace(h[:, 1:].reshape(-1, h.shape[-1])).reshape(h[:, 1:].shape)
+    logits = logits_from(model, params, jnp.concatenate([h[:, :1], new], axis=1), layer)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
 
 
 def _require_layer(model: Decoder, layer: int) -> None:

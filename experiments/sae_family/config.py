@@ -6,7 +6,7 @@ from typing import Annotated
 from core.checks import NonEmpty, Size, checked
 from core.errors import ConfigError
 from core.kinds import Range
-from experiments.lab.settings import Many, ManyOrNone, Rate, Weight
+from experiments.lab import Many, ManyOrNone, Rate, Weight
 
 LEAST_WIDE = 24
 """A world has 11 features at least: six are active on average, the commonest nine times as often as the rarest."""

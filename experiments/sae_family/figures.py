@@ -1,84 +1,77 @@
-"""Figures of the family: error against sparsity, firing frequencies, and error inside a language model."""
+"""Tables and figures of the family: error against sparsity, firing frequencies, error inside a language model."""
 
-import numpy as np
-import pandas as pd
+import functools
+
 from matplotlib.figure import Figure
 
-from experiments.lab.frames import groups, select, values
-from experiments.lab.style import Palette, captioned
+from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
+from experiments.lab.pivots import Pivot
+from experiments.lab.statistics import statistic
 
 METHODS = ("TopK", "BatchTopK", "Gated", "JumpReLU", "ReLU, L1")
 COLOURS = Palette(*METHODS)
+STATISTICS = tuple(Statistic("share", metric) for metric in ("features above .9", "dead"))
+QUALITY = ("fvu", "l0", "mean max cosine", "features above .9", "dead", "shrinkage", "least active", "largest silent",
+           "loss recovered")  # fmt: skip
 
 
-def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Those for which there are records."""
-    drawn = {"pareto": pareto(frame), "densities": densities(frame), "scaling": scaling(frame)}
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+class Declared(Pivot):
+    """A pivot across metrics, each with the statistic that is declared for it."""
+
+    def cells(self, frame):
+        """The summaries by row, then by metric."""
+        found = {}
+        for metric in self.only:
+            one = Pivot(self.along, self.across, statistic(STATISTICS, metric=metric), self.where, only=(metric,))
+            for place, row in one.cells(frame).items():
+                found.setdefault(place, {}).update(row)
+        return found
 
 
-@captioned
-def pareto(frame: pd.DataFrame) -> Figure | None:
+def quality(dataset: str, *along: str) -> Declared:
+    """What is measured of every dictionary."""
+    return Declared(along or ("method",), "metric", Statistic(), {"dataset": dataset}, only=QUALITY)
+
+
+cost = functools.partial(pivot, statistic="median", dataset="cost")
+TABLES = {
+    "Planted features, k = 6": quality("planted"),
+    "Planted features over sparsity": quality("planted sweep", "method", "knob"),
+    "A wide dictionary at a large learning rate": quality("planted, wide"),
+    "Twice as many features as latents": quality("planted, crowded"),
+    "Residual stream of a small decoder": quality("decoder", "m", "k"),
+    "Cost of decoding": cost(("m", "k"), "metric", method="decode"),
+    "Cost of a step of small dictionaries": cost("method", "metric", m=None),
+}
+
+
+@drawing("fvu", "l0", "mean max cosine")
+def pareto(frame) -> Figure:
     """What is lost (left, the fraction of variance unexplained) and which planted features are found (right) by the
     number of active latents; means over seeds. The dotted line is the true number of active features.
     """
-    chosen = select(frame, dataset="planted sweep")
-    if not len(chosen):
-        return None
-    figure = Figure(figsize=(8.4, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axis, metric, label in ((left, "fvu", "FVU"), (right, "mean max cosine", "mean best cosine to features")):
+    figure, axes = panels(2)
+    for axis, metric, label in zip(axes, ("fvu", "mean max cosine"), ("FVU", "mean best cosine"), strict=True):
         for method in METHODS:
-            points = points_of(chosen, method, metric)
-            if len(points):
-                axis.plot(*points.T, marker="o", markersize=3.5, label=method, **COLOURS.line(method))
+            means = select(frame, method=method).pivot_table(index="knob", columns="metric", values="value")
+            if len(means):
+                means = means.loc[means["l0"] > 0].sort_values(by="l0")
+                axis.plot(means["l0"], means[metric], marker="o", markersize=3, label=method, **COLOURS.line(method))
         axis.axvline(6, color="0.7", linestyle=":", linewidth=1)
-        axis.set(xscale="log", xlabel="active latents per example (L0)", ylabel=label)
-    left.set_yscale("log")
-    right.legend(frameon=False, fontsize="small")
+        finish(axis, "active latents per example (L0)", label, log="xy" if metric == "fvu" else "x")
+    axes[1].legend(frameon=False, fontsize="small")
     return figure
 
 
-def points_of(frame: pd.DataFrame, method: str, metric: str) -> np.ndarray:
-    """[knobs, 2]: mean L0 and mean of the metric over seeds, by L0."""
-    found = [
-        (values(part, metric="l0").mean(), values(part, metric=metric).mean())
-        for _, part in groups(select(frame, method=method), "knob")
-    ]
-    return np.array(sorted(point for point in found if point[0] > 0))
-
-
-@captioned
-def densities(frame: pd.DataFrame) -> Figure | None:
-    """How often latents fire, a line per seed; silent latents are at the left end."""
-    chosen = select(frame, metric="latents in bin")
-    if not len(chosen):
-        return None
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
-    axis = figure.subplots()
-    seeds = Palette(*sorted(chosen["seed"].unique()))
-    for (seed,), part in groups(chosen, "seed"):
-        part = part.sort_values("log_density")
-        axis.step(part["log_density"], part["value"], where="post", label=f"seed {seed}", **seeds.line(seed))
-    axis.set(xlabel="log10 firing frequency (silent ones at the left end)", ylabel="latents")
-    axis.legend(frameon=False, fontsize="small")
-    return figure
-
-
-@captioned
-def scaling(frame: pd.DataFrame) -> Figure | None:
-    """How much of a decoder's residual stream a dictionary leaves unexplained, by its number of latents; a line per
-    number of active ones, means over seeds.
-    """
-    chosen = select(frame, dataset="decoder", metric="fvu")
-    if not len(chosen):
-        return None
-    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
-    axis = figure.subplots()
-    ks = Palette(*sorted(chosen["k"].unique()))
-    for (k,), part in groups(chosen, "k"):
-        means = [(m, values(same).mean()) for (m,), same in groups(part, "m")]
-        axis.plot(*zip(*means, strict=True), marker="o", markersize=3.5, label=f"k = {k:g}", **ks.line(k))
-    axis.set(xscale="log", yscale="log", xlabel="latents", ylabel="FVU")
-    axis.legend(frameon=False, fontsize="small")
-    return figure
+FIGURES = {
+    "pareto": lambda frame: pareto(select(frame, dataset="planted sweep")),
+    "densities": lines(
+        "How often latents fire, a line per seed; silent latents are at the left end.", "latents in bin", "log_density",
+        by="seed", shade=False, xlabel="log10 firing frequency", ylabel="latents", colours=Palette(*range(6)),
+    ),
+    "scaling": lines(
+        "How much of a decoder's residual stream a dictionary leaves unexplained, by its number of latents; a line per "
+        "number of active ones, means over seeds.", "fvu", "m", by="k", dataset="decoder", log="xy", xlabel="latents",
+        ylabel="FVU", colours=Palette(4, 8, 16, 32, 64),
+    ),
+}  # fmt: skip

@@ -29,6 +29,7 @@ from interp.sae.metrics import (
     max_cosines,
     metrics,
     probe_f1,
+    reach,
     recovery_f1,
     splits,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "free", "frequencies", "gated", "geometric_median", "groupmax", "hierarchy", "import_weights", "initial_params",
     "jumprelu", "largest", "latent_parallel", "layer_normalised", "loss_recovered", "map_values", "matched",
     "matryoshka", "max_cosines", "mean", "merge", "metrics", "multi_topk", "nth_largest", "planted", "probe_f1",
-    "reconstruct", "recovery_f1", "relu_l1", "sae_learner", "sampler", "scale_encoder", "scaled_by", "second_moment",
-    "selection", "skip_transcoder", "splits", "sweep", "topk", "total_variance", "transcoder", "unit_rows", "zero",
+    "reach", "reconstruct", "recovery_f1", "relu_l1", "sae_learner", "sampler", "scale_encoder", "scaled_by",
+    "second_moment", "selection", "skip_transcoder", "splits", "sweep", "topk", "total_variance", "transcoder",
+    "unit_rows", "zero",
 ]  # fmt: skip

@@ -183,3 +183,18 @@ def densities(frequency: Float[Array | np.ndarray, " m"], examples: Count) -> np
 def as_dense(variant: Variant, params: Params, x: Float[Array, "b d"]) -> Float[Array, "b m"]:
     """The code of every example as one number per latent."""
     return dense(encode(variant, params, x), params["b_e"].shape[0])
+
+
+@checked
+def reach(variant: Variant, params: Params, x: Float[Array, "b d"]) -> dict[str, float]:
+    """What silent latents lack: ``least active``, the smallest activation of an example, and ``largest silent``, the
+    largest pre-activation of a latent that is silent on all examples (absent where none is).
+
+    Means over examples and over silent latents.
+    """
+    pre = np.asarray((x - params["b_d"]) @ params["W_e"].T + params["b_e"])
+    z = np.asarray(as_dense(variant, params, x))
+    silent = ~(z > 0).any(axis=0)
+    least = np.where(z > 0, z, np.inf).min(axis=1)
+    found = {"least active": float(least[np.isfinite(least)].mean())}
+    return found | ({"largest silent": float(pre.max(axis=0)[silent].mean())} if silent.any() else {})

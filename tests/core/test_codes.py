@@ -43,28 +43,33 @@ def test_long_rows_and_the_largest_numbers():
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
 @pytest.mark.parametrize("way", ["kernel", "xla"])
-def test_derivatives_equal_those_of_dense_products(way, monkeypatch):
+def test_derivatives_equal_those_of_dense_products(way, dtype, tolerance, monkeypatch):
     if way == "xla":
         monkeypatch.setenv("RELIC_SPARSE", "xla")
     else:
         assert native.register()
-    v, i, x, table = operands()
-    sparse = {
-        "combine": lambda v, x, t: combine(v, i, t) ** 2,
-        "pick": lambda v, x, t: pick(x, i, t) ** 2,
-        "scatter": lambda v, x, t: scatter(v, i, x, M) ** 2,
-    }
-    dense = {
-        "combine": lambda v, x, t: (one_hot(v, i) @ t) ** 2,
-        "pick": lambda v, x, t: jnp.take_along_axis(x @ t.T, i, 1) ** 2,
-        "scatter": lambda v, x, t: (one_hot(v, i).T @ x) ** 2,
-    }
-    for name in sparse:
-        for of in (sparse, dense):
-            of[name] = jax.value_and_grad(lambda *a, fn=of[name]: fn(*a).sum(), argnums=(0, 1, 2))
-        ours, theirs = sparse[name](v, x, table), dense[name](v, x, table)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-4), ours, theirs)
+    with jax.enable_x64(dtype == "float64"):
+        v, i, x, table = operands(jnp.dtype(dtype))
+        sparse = {
+            "combine": lambda v, x, t: combine(v, i, t) ** 2,
+            "pick": lambda v, x, t: pick(x, i, t) ** 2,
+            "scatter": lambda v, x, t: scatter(v, i, x, M) ** 2,
+        }
+        dense = {
+            "combine": lambda v, x, t: (one_hot(v, i) @ t) ** 2,
+            "pick": lambda v, x, t: jnp.take_along_axis(x @ t.T, i, 1) ** 2,
+            "scatter": lambda v, x, t: (one_hot(v, i).T @ x) ** 2,
+        }
+        for name in sparse:
+            for of in (sparse, dense):
+                of[name] = jax.value_and_grad(lambda *a, fn=of[name]: fn(*a).sum(), argnums=(0, 1, 2))
+            ours, theirs = sparse[name](v, x, table), dense[name](v, x, table)
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, tolerance, tolerance * max(1.0, np.abs(b).max())),
+                ours, theirs,
+            )  # fmt: skip
 
 
 def test_batches_of_codes_equal_single_ones():

@@ -5,7 +5,7 @@ import pytest
 
 from core.datasets import shakespeare
 from core.errors import DataError
-from core.lm import Decoder, DecoderConfig, logits_from, residual
+from core.lm import Decoder, DecoderConfig, logits_from, residual, spliced_loss, token_losses
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
@@ -18,6 +18,17 @@ def test_a_model_resumed_from_its_residual_stream_is_the_model(positions):
         h = residual(model, params, tokens, layer)
         np.testing.assert_allclose(logits_from(model, params, h, layer), whole, rtol=2e-5, atol=2e-5)
     assert jnp.abs(logits_from(model, params, 0 * h + 1, 1) - whole).max() > 1e-3
+
+
+def test_splicing_a_stream_into_itself_leaves_the_loss_and_the_first_position_is_never_replaced():
+    model = Decoder(DecoderConfig(11, 8, layers=2, heads=2, max_length=6))
+    tokens = jax.random.randint(jax.random.key(0), (3, 7), 0, 11)
+    params = model.init(jax.random.key(1), tokens[:, :-1])["params"]
+    plain = token_losses(model, params, tokens[:, :-1], tokens[:, 1:])
+    np.testing.assert_allclose(spliced_loss(model, params, tokens, 1, lambda h: h), plain.mean(), rtol=1e-5)
+    assert abs(spliced_loss(model, params, tokens, 1, jnp.zeros_like) - plain.mean()) > 1e-3
+    alone = token_losses(model, params, tokens[:, :1], tokens[:, 1:2]).mean()
+    np.testing.assert_allclose(spliced_loss(model, params, tokens[:, :2], 1, jnp.zeros_like), alone, rtol=1e-5)
 
 
 def test_the_text_is_read_whole():
