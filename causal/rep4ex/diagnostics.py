@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from causal.rep4ex.control import Stage
-from causal.rep4ex.moments import Actions, Codes, gaussian_kernel, regress
+from causal.rep4ex.moments import Actions, Codes, fourier_features, gaussian_kernel, median_bandwidth, regress
 from causal.treatment_effects import Estimate
 from core.checks import Count, Fraction, checked
 
@@ -52,6 +53,18 @@ def constraint_test(key: Any, w: Codes, a: Actions, energy: Energy, draws: Count
     found = energy(r)
     drawn = jax.lax.map(lambda sign: energy(regress(sign[:, None] * r, a).V), signs)
     return ConstraintTest(found, (1 + (drawn >= found).sum()) / (1 + draws))
+
+
+def constraint_p(w: Float[np.ndarray, "n d"], a: Float[np.ndarray, "n k"]) -> float:
+    """The p-value of :func:`constraint_test` on codes as they are, by 128 random features of the kernel."""
+    w, a = ((part - part.mean(axis=0)).astype(np.float32) for part in (w, a))
+    return float(_constraint_p(jax.random.key(0), jnp.asarray(w), jnp.asarray(a), median_bandwidth(a)))
+
+
+@jax.jit
+def _constraint_p(key, w, a, bandwidth):
+    frequencies = jax.random.normal(jax.random.key(64), (a.shape[1], 64))
+    return constraint_test(key, w, a, fourier_energy(fourier_features(frequencies, a, bandwidth))).p
 
 
 class Strength(NamedTuple):

@@ -11,28 +11,17 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, Key, Real
 
 from causal.rep4ex.moments import Moments, Scale, v_statistic, whitened
 from causal.rep4ex.networks import Coder, encode
-from causal.rep4ex.representation import (
-    Batch,
-    Pool,
-    Standardised,
-    best,
-    pool_learner,
-    representation_learner,
-    standardise,
-    validated,
-)
+from causal.rep4ex.pools import Way, train_encoders
+from causal.rep4ex.representation import Batch, Pool, Standardised, standardise
 from causal.rep4ex.second_step import Answers, Ridge, SecondStep
 from causal.treatment_effects import Estimate
 from core.checks import Count, NonNegative, OpenFraction, Positive, checked
 from core.errors import ConfigError
-from core.fit import fit
 from core.learner import Params, stream
-from core.loop import runs_at_once
 
 Matrix = Real[np.ndarray, "n _"]
 Vector = Real[np.ndarray, " n"]
@@ -124,20 +113,12 @@ class Rep4Ex:
     ) -> list["Fitted"]:
         """An encoder from each set of rows ``seen``, and its step 2 on the rows ``own``."""
         rows, fits = data.rows, len(seen)
-        world = jnp.repeat(jnp.arange(fits), self.restarts)
-        bandwidth = jnp.full(fits, rows.bandwidth, jnp.float32)
-        pool = Pool(
-            jnp.asarray(rows.x[seen]), jnp.asarray(rows.a[seen]), bandwidth, world,
-            jnp.full(len(world), self.lam, jnp.float32),
-        )  # fmt: skip
-        tx = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
-        single = representation_learner(self.coder, tx, self.moments, self.scale)
-        learner = pool_learner(single, pool.runs, self.batch, runs_at_once())
-        done = fit(learner, pool, key=key, steps=self.steps, chunk=50, **where)
+        bandwidth, lam = jnp.full(fits, rows.bandwidth, jnp.float32), jnp.full(fits, self.lam, jnp.float32)
+        pool = Pool(jnp.asarray(rows.x[seen]), jnp.asarray(rows.a[seen]), bandwidth, jnp.arange(fits), lam)
         x, a = (np.broadcast_to(part[data.held], (fits, len(data.held), part.shape[1])) for part in (rows.x, rows.a))
         held = Batch(jnp.asarray(x), jnp.asarray(a), jnp.zeros(fits), bandwidth)
-        reconstruction, Q = validated(self.coder, done.state.params, held, world, self.moments, self.scale)
-        kept, _ = best(done.state.params, np.asarray(reconstruction + self.lam * Q).reshape(fits, -1))
+        way = Way(self.coder, self.steps, self.batch, self.learning_rate, self.restarts, self.moments, self.scale)
+        kept = train_encoders(key, pool, held, way, **where).params
         made = []
         for i, chosen in enumerate(own):
             params = jax.tree.map(lambda leaf, i=i: leaf[i], kept)

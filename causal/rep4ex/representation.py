@@ -130,6 +130,13 @@ class Pool(NamedTuple):
         """How many."""
         return len(self.lam)
 
+    @classmethod
+    def of(cls, worlds: Sequence["Standardised"], world: Int[np.ndarray, " runs"], lam: Any) -> "Pool":
+        """Runs on standardised rows of some worlds; which world and lambda each has."""
+        x, a = (jnp.stack([getattr(rows, name) for rows in worlds]) for name in ("x", "a"))
+        bandwidth = jnp.asarray([rows.bandwidth for rows in worlds], jnp.float32)
+        return cls(x, a, bandwidth, jnp.asarray(world), jnp.asarray(lam, jnp.float32))
+
 
 @checked
 def pool_learner(single: Any, runs: Count, batch_size: Count, at_once: Count | None = None) -> Learner:

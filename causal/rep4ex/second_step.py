@@ -68,6 +68,10 @@ class SecondStep:
         """Raises :class:`core.errors.ConfigError` where nothing can be fitted."""
         check_second_stage(self.w, self.a, self.y)
 
+    def uncontrolled(self) -> "SecondStep":
+        """The same rows without the control function."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, control=False))
+
     def effect(self, actions: Float[np.ndarray, "j k"]) -> Answers:
         """E[Y | do(A = a)] for every action."""
         return self._asked(_effect, actions)

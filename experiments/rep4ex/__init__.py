@@ -15,28 +15,26 @@ from experiments.rep4ex.claims import CLAIMS
 from experiments.rep4ex.config import PRESETS, Config
 from experiments.rep4ex.figures import COLOURS, FIGURES, STATISTICS, TABLES
 from experiments.rep4ex.study import extrapolation, identification, robustness
-from experiments.rep4ex.study.confirmation import confirmation
 from experiments.rep4ex.study.cost import cost
-from experiments.rep4ex.study.oracle import oracle
 from experiments.rep4ex.study.uncertainty import uncertainty
 
 
 def plan(config: Config, context: Context) -> Iterable[Part]:
     """All parts; each holds all seeds, whose encoders are trained as one program."""
     first, *wider = ((f"identification, d = {d}", identification.dimension(d)) for d in config.dimensions)
-    measures = dict([first])
-    measures |= {
-        "oracle": oracle,
-        "extrapolation": extrapolation.extrapolation,
-        "size of the test": identification.size,
-    }
-    measures |= dict(wider)
+    measures = {
+        **dict([first]), "oracle": extrapolation.oracle, "extrapolation": extrapolation.extrapolation,
+        "size of the test": identification.size, **dict(wider),
+    }  # fmt: skip
     if config.cost_repeats:
         measures["cost"] = cost
     if config.thorough:
-        measures |= {**robustness.PARTS, "uncertainty": uncertainty, "other codes": extrapolation.rivals}
-        measures |= {"ablations": robustness.ablations, "images": identification.images}
-        measures["confirmation"] = confirmation
+        measures |= {
+            "dimension": robustness.dimension, "assumptions": robustness.assumptions,
+            "more actions": robustness.more_actions, "uncertainty": uncertainty, "other codes": extrapolation.rivals,
+            "ablations": robustness.ablations, "images": identification.images,
+            "confirmation": extrapolation.confirmation,
+        }  # fmt: skip
     return parts(measures)
 
 

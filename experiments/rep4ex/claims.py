@@ -1,30 +1,29 @@
 """What must be shown of ``rep4ex``."""
 
 import functools
+import itertools
 
 import numpy as np
 
-from experiments.lab import Claim, Numbers, count, every, geometric, mean, median, numbers, share, tested
-from experiments.rep4ex.study.extrapolation import DATASET, MSE, ORACLE, OURS, VANILLA
+from experiments.lab import Claim, Numbers, count, every, every_seed, geometric, mean, median, numbers, share, tested
+from experiments.rep4ex.study.extrapolation import DATASET, FRESH, ORACLE, OURS, VANILLA
+from experiments.rep4ex.study.training import MSE
 
-FRESH, CHOSEN = "extrapolation, fresh worlds", "Rep4Ex-CF, settings by outer actions"
-"""Worlds that nothing was chosen on, and the method that is judged there."""
+CHOSEN = "Rep4Ex-CF, settings by outer actions"
 EXACT, LEARNING = "tests/causal/test_rep4ex.py::test_", "tests/causal/test_rep4ex_learning.py::test_"
-OURS_TOO = "added by us"
+OURS_TOO = "added by us after 10b and 10c stayed open, and judged on worlds of its own"
 r2 = functools.partial(numbers, "R^2", kind=None, part=None)
 robust = functools.partial(numbers, "R^2", method="AE-MMR", kind="robustness")
-p = functools.partial(numbers, "p of the constraint", part="size of the test")
+p = functools.partial(numbers, "p of the constraint", dataset="d = 2, alpha = 2", part="size of the test")
+kept_p = functools.partial(numbers, "p of the constraint", dataset="d = 2, alpha = 2", kind="encoder")
+error, fresh = (functools.partial(numbers, MSE, dataset=dataset) for dataset in (DATASET, FRESH))
+cost = functools.partial(numbers, "seconds", part="cost")
 
 
 def gain(dataset: str) -> Numbers:
     """R^2 of AE-MMR less that of AE-Vanilla."""
     both = r2(dataset=dataset, method="AE-MMR") - r2(dataset=dataset, method="AE-Vanilla")
     return both.named(f"gain in R^2, {dataset}")
-
-
-def error(method: str, dataset: str = DATASET) -> Numbers:
-    """Errors outside of the support."""
-    return numbers(MSE, dataset=dataset, method=method)
 
 
 def without_control(confounding: float) -> Numbers:
@@ -39,10 +38,9 @@ def wider(d: int, near: float, far: float) -> Numbers:
     return (at(gamma=far) / at(gamma=near)).named(f"d = {d}, error at gamma {far:g} over {near:g}")
 
 
-def cost(metric: str) -> Numbers:
-    """Of 200 runs as one program over one run, by repeat."""
-    at = functools.partial(numbers, metric, part="cost")
-    return at(method="one program", runs=200) / at(method="one run")
+def noisy(sigma: float) -> Numbers:
+    """R^2 of AE-MMR with noise on X, in its deviations."""
+    return robust(violated=f"noise on X, {sigma:g} sd" if sigma else "none", name=f"R^2 at {sigma:g} sd")
 
 
 def rejected(x: np.ndarray) -> np.ndarray:
@@ -76,36 +74,43 @@ CLAIMS = (
     Claim("9a", "d = 4: the gain over AE-Vanilla grows from alpha = 1 to alpha = 2",
           mean(gain("d = 4, alpha = 2") - gain("d = 4, alpha = 1"), least=0)),
     Claim("9b", "d = 4, alpha = 2: the gain is at least 0.1", mean(gain("d = 4, alpha = 2"), least=0.1)),
-    Claim("10a", "The oracle's median MSE is at most 0.05", median(error(ORACLE), most=0.05)),
-    Claim("10b", "Rep4Ex-CF's MSE is at most 0.5", median(error(OURS), most=0.5)),
+    Claim("10a", "The oracle's median MSE is at most 0.05", median(error(method=ORACLE), most=0.05)),
+    Claim("10b", "Rep4Ex-CF's MSE is at most 0.5", median(error(method=OURS), most=0.5)),
     Claim("10c", "Rep4Ex-CF's MSE is at most half of that of OLS on A",
-          geometric(error(OURS) / error("OLS on A"), most=0.5)),
+          geometric(error(method=OURS) / error(method="OLS on A"), most=0.5)),
     Claim("10d", "AE-Vanilla + CF is worse than Rep4Ex-CF in at least 4 of 5 worlds",
-          count(error(VANILLA) - error(OURS), lambda x: x > 0, least=4 / 5)),
+          count(error(method=VANILLA) - error(method=OURS), lambda x: x > 0, least=4 / 5)),
     Claim("10e", "10b on fresh worlds, with length-scale and ridge of step 2 chosen by outer actions",
-          median(error(CHOSEN, FRESH), most=0.5), note=OURS_TOO),
+          median(fresh(method=CHOSEN), most=0.5), note=OURS_TOO),
     Claim("10f", "10c on fresh worlds, with settings so chosen",
-          geometric(error(CHOSEN, FRESH) / error("OLS on A", FRESH), most=0.5), note=OURS_TOO),
+          geometric(fresh(method=CHOSEN) / fresh(method="OLS on A"), most=0.5), note=OURS_TOO),
     Claim("10g", "On fresh worlds settings so chosen have a smaller error than fixed ones",
-          geometric(error(CHOSEN, FRESH) / error(OURS, FRESH), most=1), note=OURS_TOO),
+          geometric(fresh(method=CHOSEN) / fresh(method=OURS), most=1), note=OURS_TOO),
     Claim("11a", "Confounding 1.5: without control function the oracle's MSE is more than 10 times larger",
           geometric(without_control(1.5), least=10)),
     Claim("11b", "Confounding 0: with and without agree within a factor 2", geometric(without_control(0.0), 0.5, 2)),
     Claim("12", "The oracle's MSE falls as the support widens, gamma 0.5, 1, 1.5",
           every(*(geometric(wider(d, *pair), most=1) for d in (1, 2) for pair in ((0.5, 1.0), (1.0, 1.5))))),
     Claim("13a", "The constraint's test rejects AE-Vanilla's codes in more than 80 % of seeds",
-          share(p(method="AE-Vanilla"), rejected, least=0.8)),
+          every(share(kept_p(method="AE-Vanilla"), rejected, least=0.8),
+                share(p(method="AE-Vanilla"), rejected, least=0.8)),
+          note="of the encoders that 8 judges, best of three, and of single ones; 20 suffice if all are rejected"),
     Claim("13b", "It rejects z + 0.3 z^2 in more than 80 % of seeds",
           share(p(method="z + 0.3 z^2"), rejected, least=0.8)),
     Claim("13c", "Its size at nominal 5 % is 2 to 9 % for an affine map of the latents",
           share(p(method="affine map"), rejected, 0.02, 0.09)),
-    Claim("14a", "Noise of 0.1 sd on X costs less than 0.1 in R^2",
-          mean(robust(violated="noise on X, 0.1 sd") - robust(violated="none"), least=-0.1)),
+    Claim("14a", "Noise on X degrades R^2 smoothly, without collapse: 0.1 sd costs less than 0.1, so does every step "
+          "of 0, 0.05, 0.1, 0.2 sd, and no world loses more than a fifth at 0.1 sd",
+          every(mean(noisy(0.1) - noisy(0), least=-0.1),
+                *(mean(noisy(b) - noisy(a), least=-0.1) for a, b in itertools.pairwise((0, 0.05, 0.1, 0.2))),
+                every_seed(noisy(0.1) / noisy(0), least=0.8)),
+          note="figures are ours: 0.1 before any run; steps, and a fifth in the worst world, after a look at medians"),
     Claim("14b", "A coordinate too many shows: the last singular value of Cov(V_phi) is below a tenth of the next",
           mean(numbers("singular value 3 (noise)", method="AE-MMR", encoder="d = 3")
-               / numbers("singular value 2 (noise)", method="AE-MMR", encoder="d = 3"), 0, 0.1)),
+               / numbers("singular value 2 (noise)", method="AE-MMR", encoder="d = 3"), 0, 0.1),
+          note="M_phi of two actions has no third singular value; changed after a look, with the threshold as it was"),
     Claim("15a", "20 seeds x 5 strengths x 2 lambdas as one program cost less than 12 times one run on the CPU",
-          geometric(cost("seconds"), most=12)),
+          geometric(cost(method="one program", runs=200) / cost(method="one run"), most=12)),
     Claim("15b", "With random features a step on 16,384 rows holds no n x n array",
           tested(LEARNING + "a_step_with_random_features_holds_no_square_of_the_batch")),
 )  # fmt: skip

@@ -71,6 +71,11 @@ class Config:
     cost_steps: Many = 10
     cost_repeats: ManyOrNone = 5
 
+    @property
+    def regression(self) -> tuple[int, int, float]:
+        """Steps, batch and learning rate of the networks that regress Y."""
+        return self.network_steps, self.batch, self.learning_rate
+
 
 PRESETS = {
     "smoke": Config(

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
 from experiments.lab.plots import along, line
-from experiments.rep4ex.study.extrapolation import DATASET, MSE
+from experiments.rep4ex.study.extrapolation import DATASET
+from experiments.rep4ex.study.training import MSE
 
 STATISTICS = (Statistic("share", "MCC"), Statistic("median", "MSE *"))
 """Errors of single worlds differ by powers of ten: a mean of ten says what the worst one was."""
@@ -50,14 +51,9 @@ def identification(frame) -> Figure:
             part = select(chosen, d=d, method=method)
             axis.plot(part["strength"], part["value"], ".", color=COLOURS[method], alpha=0.4)
             line(axis, along(part, "strength"), shade=False, label=method, **COLOURS.line(method))
-        finish(axis, "strength of the intervention alpha", "", title=f"{d:.0f} latents")
-    finish(
-        axes[0],
-        "strength of the intervention alpha",
-        "R^2 of the latents",
-        title=f"{sizes[0]:.0f} latents",
-        legend=True,
-    )
+        first = axis is axes[0]
+        label = "R^2 of the latents" if first else ""
+        finish(axis, "strength of the intervention alpha", label, title=f"{d:.0f} latents", legend=first)
     return figure
 
 

@@ -1,180 +1,191 @@
 """E[Y | do(a)] beyond the actions' support: from true latents, from codes, and without either."""
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from causal import rep4ex as rep
-from experiments.lab.system import Context
+from experiments.lab import Context, Place
 from experiments.rep4ex.config import Config
-from experiments.rep4ex.study.outcomes import direct, engression, second_step
-from experiments.rep4ex.study.training import Case, Choice, make_case, recovered, train
+from experiments.rep4ex.study.training import MSE, OUTER, cases_of, coder, direct_linear, mse, second_step, train
 
 FIRST_SEED = 50
-DATASET = "extrapolation, d = 2"
-MSE, CONDITIONAL = "MSE of E[Y|do(a)]", "MSE of E[Y|X,do(a)]"
+DATASET, FRESH = "extrapolation, d = 2", "extrapolation, fresh worlds"
+OFFSET = 100
+"""Of the seeds of fresh worlds, on which nothing was chosen, from those of the main comparison."""
+CONDITIONAL = "MSE of E[Y|X,do(a)]"
 OURS, ORACLE, VANILLA = "Rep4Ex-CF", "Rep4Ex-CF-Oracle", "AE-Vanilla + CF"
-OUTER = 2.0
-"""Test actions lie within [-OUTER, OUTER]^d and outside of the support."""
-Code = Callable[[rep.Sample], np.ndarray]
-
-
-def mse(found: np.ndarray, truth: np.ndarray) -> float:
-    """Mean squared error."""
-    return float(np.mean((found - truth) ** 2))
+CHOSEN = "settings by outer actions"
+LENGTHS, RIDGES = (2.5, 5.0), (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
 class Setting(NamedTuple):
-    """A case with an outcome and what is asked of it."""
+    """A case with an outcome, what is asked of it, and the place of its numbers."""
 
-    case: Case
+    case: rep.Case
     y: np.ndarray
     actions: np.ndarray
     truth: np.ndarray
+    """E[Y | do(A = a)]."""
+    shifted: rep.Sample
+    """Fresh rows with actions outside of the support."""
+    given_x: np.ndarray
+    """l(z) + E[U | V] of these, which X and A tell."""
+    at: Place
 
-    @property
-    def seed(self) -> int:
-        """Of the run."""
-        return self.case.seed - FIRST_SEED
-
-    def step(self, config: Config, code: Code) -> rep.SecondStep:
+    def step(self, config: Config, code: rep.Code) -> rep.SecondStep:
         """Step 2 on the training rows' codes."""
         return second_step(config, code(self.case.sample), self.case.sample.a, self.y)
 
 
-def settings(config: Config, context: Context) -> list[Setting]:
-    """The worlds of all seeds."""
-    seeds = [FIRST_SEED + seed for seed in context.seeds]
-    return [
-        setting(config, make_case(config, seed, rep.Design(2, config.observed), config.outcome_rows)) for seed in seeds
-    ]
-
-
-def setting(config: Config, case: Case) -> Setting:
-    """The outcome of a case and the test actions, the same for every world."""
-    outcomes = rep.Outcomes()
-    actions = rep.outside(0, config.actions, 2, case.world.design.gamma, OUTER)
-    y = outcomes.draw(case.world, case.sample, case.seed)
-    return Setting(case, y, actions, outcomes.under_intervention(case.world, actions))
+def settings(config: Config, context: Context, dataset: str = DATASET, first: int = FIRST_SEED) -> list[Setting]:
+    """The worlds of all seeds; test actions are the same in all."""
+    outcomes, design = rep.Outcomes(), rep.Design(2, config.observed)
+    actions, found = rep.outside(0, config.actions, 2, design.gamma, OUTER), []
+    cases = cases_of(config, context.seeds, design, config.outcome_rows, first=first)
+    for seed, case in zip(context.seeds, cases, strict=True):
+        y, truth = outcomes.draw(case.world, case.sample, case.seed), outcomes.under_intervention(case.world, actions)
+        others = rep.outside(case.seed, 2 * config.fresh, 2, design.gamma, OUTER)[: config.fresh]
+        shifted = rep.draw(case.world, np.random.default_rng([case.seed, 2]), len(others), others)
+        given_x = outcomes.structural(shifted.z) + rep.confounder(case.world, shifted)
+        found.append(Setting(case, y, actions, truth, shifted, given_x, context.at(dataset=dataset, seed=seed)))
+    return found
 
 
 def extrapolation(config: Config, context: Context) -> None:
     """The methods of the claim and regressions without codes, on the same worlds."""
     worlds = settings(config, context)
     for each in worlds:
-        without_codes(config, context, each)
+        without_codes(config, each, each is worlds[0])
     for each, method, code in main_codes(config, context, worlds):
-        found = judge(config, context, each, method, code)
-        note_distances(context, each, method, found)
-        note_curve(context, each, method, each.step(config, code).effect)
+        note_distances(each, method, note_errors(config, each, method, code))
+        if each is worlds[0]:
+            note_curve(each, method, each.step(config, code).effect)
 
 
 def rivals(config: Config, context: Context) -> None:
     """Step 2 on other codes."""
     worlds, vae = settings(config, context), rep.Vae(2, config.observed, config.hidden)
     for each in worlds:
-        judge(config, context, each, "PCA + CF", components(each.case))
-    for method, coder in (("VAE + CF", vae), ("iVAE + CF", vae.clone(auxiliary=True))):
-        for each, _, code in coded(config, context, worlds, (method,), Choice((0.0,), coder, restarts=1)):
-            judge(config, context, each, method, code)
+        note_errors(config, each, "PCA + CF", each.case.components())
+    for method, other in (("VAE + CF", vae), ("iVAE + CF", vae.clone(auxiliary=True))):
+        for each, _, code in coded(config, context, method.replace(" ", ""), worlds, {method: 0.0}, coder=other):
+            note_errors(config, each, method, code)
 
 
-def main_codes(config: Config, context: Context, worlds: Sequence[Setting]) -> Iterator[tuple[Setting, str, Code]]:
+def main_codes(
+    config: Config, context: Context, worlds: Sequence[Setting], name: str = OURS
+) -> Iterator[tuple[Setting, str, rep.Code]]:
     """True latents, and the codes of autoencoders with and without the restriction."""
     yield from ((each, ORACLE, lambda sample: sample.z) for each in worlds)
-    choice = Choice((0.0, config.lam), rep.Autoencoder(2, config.observed, config.hidden))
-    yield from coded(config, context, worlds, (VANILLA, OURS), choice)
+    lams = {VANILLA: 0.0, OURS: config.lam}
+    yield from coded(config, context, name, worlds, lams, restarts=config.restarts)
 
 
 def coded(
-    config: Config, context: Context, worlds: Sequence[Setting], methods: Sequence[str], choice: Choice
-) -> Iterator[tuple[Setting, str, Code]]:
+    config: Config, context: Context, name: str, worlds: Sequence[Setting], lams: dict[str, float], **way: Any
+) -> Iterator[tuple[Setting, str, rep.Code]]:
     """Trained codes, a method per lambda; a pool that was trained before is read from its checkpoint."""
-    cases = [each.case for each in worlds]
-    trained = train(config, context, methods[-1].replace(" ", ""), cases, config.outcome_steps, choice)
+    way = {"coder": coder(config), "steps": config.outcome_steps} | way
+    trained = train(config, context, name, [each.case for each in worlds], tuple(lams.values()), **way)
     for run, world in enumerate(trained.world):
-        yield worlds[world], methods[run % len(methods)], lambda s, run=run: trained.codes(run, s.x, s.a)
+        yield worlds[world], [*lams][run % len(lams)], trained.code(run)
 
 
-def components(case: Case) -> Code:
-    """Principal components as codes."""
-    directions = np.asarray(rep.principal_components(jnp.asarray(case.rows.x), 2))
-    return lambda sample: case.rows.like(sample.x) @ directions
-
-
-def judge(config: Config, context: Context, each: Setting, method: str, code: Code) -> np.ndarray:
+def note_errors(config: Config, each: Setting, method: str, code: rep.Code) -> np.ndarray:
     """Notes the errors of step 2 on a code; returns E[Y | do(a)] for the test actions."""
-    fresh, step = each.case.fresh, each.step(config, code)
-    found = step.effect(each.actions)
-    main = {MSE: mse(found, each.truth), CONDITIONAL: conditional_error(config, each, step, code)}
+    step = each.step(config, code)
+    found, given_x = step.effect(each.actions), step.effect_given(code(each.shifted), each.shifted.a)
+    errors = {MSE: mse(found, each.truth), CONDITIONAL: mse(given_x, each.given_x)}
     if method != ORACLE:
-        main["R^2"] = float(recovered(code(fresh), fresh.z).r2)
-    for metric, value in main.items():
-        context.record(dataset=DATASET, method=method, metric=metric, seed=each.seed, value=value)
+        errors["R^2"] = float(each.case.recovered(code).r2)
+    each.at.record_all(errors, method=method)
     return found
 
 
-def conditional_error(config: Config, each: Setting, step: rep.SecondStep, code: Code) -> float:
-    """Of E[Y | X, do(A = a)] over rows whose actions are outside of the support."""
-    shifted = shifted_rows(config, each)
-    return mse(step.effect_given(code(shifted), shifted.a), expected_given_x(each, shifted))
-
-
-def shifted_rows(config: Config, each: Setting) -> rep.Sample:
-    """Fresh rows with actions outside of the support."""
-    rng = np.random.default_rng([each.case.seed, 2])
-    actions = rep.outside(each.case.seed, 2 * config.fresh, 2, each.case.world.design.gamma, OUTER)[: config.fresh]
-    return rep.draw(each.case.world, rng, len(actions), actions)
-
-
-def expected_given_x(each: Setting, sample: rep.Sample) -> np.ndarray:
-    """l(z) + E[U | V], which X and A tell."""
-    return rep.Outcomes().structural(sample.z) + rep.confounder(each.case.world, sample)
-
-
-def without_codes(config: Config, context: Context, each: Setting) -> None:
+def without_codes(config: Config, each: Setting, is_first: bool) -> None:
     """Regressions on actions, and for shifted rows on X or on both."""
-    sample, shifted = each.case.sample, shifted_rows(config, each)
-    on_actions = direct(config, sample.a, each.y)
-    curves = {f"{name} on A": predict for name, predict in on_actions.items()}
-    found = {name: predict(each.actions) for name, predict in curves.items()}
-    found["engression on A"] = engression(config, sample.a, each.y, each.actions)
-    for method, value in found.items():
-        context.record(dataset=DATASET, method=method, metric=MSE, seed=each.seed, value=mse(value, each.truth))
-        note_distances(context, each, method, value)
-    for method, predict in curves.items():
-        note_curve(context, each, method, predict)
-    truth = expected_given_x(each, shifted)
+    sample, shifted, way = each.case.sample, each.shifted, rep.Descent(*config.regression)
+    fits = {
+        "OLS on A": rep.fit_linear(sample.a, each.y),
+        "MLP on A": rep.fit_network(sample.a, each.y, way),
+        "engression on A": rep.fit_engression(sample.a, each.y, way),
+    }
+    for method, predict in fits.items():
+        found = predict(each.actions)
+        each.at.record(MSE, mse(found, each.truth), method=method)
+        note_distances(each, method, found)
+        if is_first and method != "engression on A":
+            note_curve(each, method, predict)
     inputs = {"X": (sample.x, shifted.x), "X and A": tuple(np.hstack([s.x, s.a]) for s in (sample, shifted))}
     for name, (rows, new) in inputs.items():
-        value = mse(direct(config, rows, each.y)["MLP"](new), truth)
-        context.record(dataset=DATASET, method=f"MLP on {name}", metric=CONDITIONAL, seed=each.seed, value=value)
+        found = rep.fit_network(rows, each.y, way)(new)
+        each.at.record(CONDITIONAL, mse(found, each.given_x), method=f"MLP on {name}")
 
 
-def note_distances(context: Context, each: Setting, method: str, found: np.ndarray) -> None:
+def note_distances(each: Setting, method: str, found: np.ndarray) -> None:
     """The error by distance of the action from the support, in bands."""
     far = np.abs(each.actions).max(axis=1) - each.case.world.design.gamma
     for low in np.arange(0.0, OUTER - 1.0, 0.25):
         band = (far >= low) & (far < low + 0.25)
         if band.any():
-            context.record(
-                dataset=DATASET, method=method, metric="MSE by distance", seed=each.seed, kind="distance",
-                distance=float(low + 0.125), value=mse(found[band], each.truth[band]),
-            )  # fmt: skip
+            at = each.at.at(method=method, kind="distance", distance=float(low + 0.125))
+            at.record("MSE by distance", mse(found[band], each.truth[band]))
 
 
-def note_curve(context: Context, each: Setting, method: str, predict: Any) -> None:
-    """Predictions along the first action, and the truth, of the first world."""
-    if each.seed != context.seeds[0]:
-        return
+def note_curve(each: Setting, method: str, predict: Any) -> None:
+    """Predictions along the first action, beside the oracle's the truth."""
     line = np.linspace(-2.5, 2.5, 21)
     actions = np.stack([line, np.zeros_like(line)], axis=1)
-    truth = rep.Outcomes().under_intervention(each.case.world, actions)
-    for name, values in ((method, predict(actions)), *((("truth", truth),) if method == ORACLE else ())):
+    curves = {method: predict(actions)}
+    if method == ORACLE:
+        curves["truth"] = rep.Outcomes().under_intervention(each.case.world, actions)
+    for name, values in curves.items():
         for a, value in zip(line, values, strict=True):
-            context.record(
-                dataset=DATASET, method=name, metric="E[Y|do(a, 0)]", seed=each.seed, value=float(value), a=float(a),
-                kind="curve",
-            )  # fmt: skip
+            each.at.record("E[Y|do(a, 0)]", value, method=name, a=float(a), kind="curve")
+
+
+def oracle(config: Config, context: Context) -> None:
+    """Step 2 on the true latents: by support, with and without the control function, by confounding."""
+    steep, plain = rep.Outcomes(frequency=1.0), rep.Outcomes()
+    designs = [rep.Design(d, config.observed, 1.2, gamma) for d in (1, 2) for gamma in config.supports]
+    asked = [(design, steep, config.rows, 2.5) for design in designs]
+    confounded = (rep.Design(2, config.observed, confounding=c) for c in (0.0, 1.5))
+    asked += [(design, plain, config.outcome_rows, OUTER) for design in confounded]
+    for repeat, (design, outcomes, rows, outer) in itertools.product(range(config.oracle_seeds), asked):
+        world, sample, y = rep.gen2(1_000 + repeat, rows, design, outcomes)
+        actions = rep.outside(repeat, config.actions, design.d, design.gamma, outer)
+        truth, step = outcomes.under_intervention(world, actions), second_step(config, sample.z, sample.a, y)
+        place = {"gamma": design.gamma, "alpha": design.alpha, "confounding": design.confounding}
+        at = context.at(dataset=f"oracle, d = {design.d}", seed=repeat, part="oracle", **place)
+        at.record(MSE, mse(step.effect(actions), truth), method=ORACLE)
+        at.record(MSE, mse(step.uncontrolled().effect(actions), truth), method="oracle, no control function")
+        at.record(MSE, mse(direct_linear(sample.a, y, actions), truth), method="OLS on A")
+
+
+def confirmation(config: Config, context: Context) -> None:
+    """The oracle and both autoencoders on fresh worlds, with fixed settings of step 2 and with those chosen by it.
+
+    That the ridge decides how far errors of a code carry was seen on the worlds of the main comparison. Whether
+    choosing it by outer actions mends that is asked here, of other worlds and of encoders of their own.
+    """
+    worlds = settings(config, context, FRESH, FIRST_SEED + OFFSET)
+    for each in worlds:
+        ols = direct_linear(each.case.sample.a, each.y, each.actions)
+        each.at.record(MSE, mse(ols, each.truth), method="OLS on A")
+    for each, method, code in main_codes(config, context, worlds, "confirmation"):
+        note_choice(config, each, method, code)
+
+
+def note_choice(config: Config, each: Setting, method: str, code: rep.Code) -> None:
+    """Errors with fixed and with chosen settings."""
+    step = each.step(config, code)
+    chosen = rep.best_at_outer_actions(step, [rep.Ridge(config.features, x, y) for x in LENGTHS for y in RIDGES])
+    for name, one in ((method, step), (f"{method}, {CHOSEN}", chosen)):
+        each.at.record(MSE, mse(one.effect(each.actions), each.truth), method=name)
+    picked = {"chosen length": chosen.settings.length, "log10 of chosen ridge": np.log10(chosen.settings.ridge)}
+    each.at.record_all(picked, method=method, kind="choice")
+    if method != ORACLE:
+        each.at.record("R^2", each.case.recovered(code).r2, method=method)

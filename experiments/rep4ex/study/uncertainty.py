@@ -8,92 +8,70 @@ import numpy as np
 import scipy.stats
 
 from causal import rep4ex as rep
-from experiments.lab.system import Context
+from experiments.lab import Context, Place
 from experiments.rep4ex.config import Config
-from experiments.rep4ex.study.extrapolation import DATASET, ORACLE, OURS, Setting, main_codes, mse, settings
-from experiments.rep4ex.study.outcomes import alternatives, uncontrolled
+from experiments.rep4ex.study.extrapolation import ORACLE, OURS, Setting, main_codes, settings
+from experiments.rep4ex.study.training import coder, mse, ridge
 
 
 def uncertainty(config: Config, context: Context) -> None:
     """The main codes once more; encoders of resampled rows and of folds."""
-    worlds = settings(config, context)
-    for each, method, code in main_codes(config, context, worlds):
-        step = each.step(config, code)
-        diagnose(config, context, each, method, step)
-        by_confounding(context, each, method, step)
-        if method == OURS and each.seed in context.seeds[: config.refit_worlds]:
-            both_steps(config, context, each, step)
-    for each in worlds:
-        folds(config, context, each)
+    for each, method, code in main_codes(config, context, settings(config, context)):
+        at, step = each.at.at(method=method, kind="diagnostics"), each.step(config, code)
+        diagnose(config, at, each, method, step)
+        by_confounding(each, method, step)
+        if method == OURS:
+            both_steps(config, context, at, each, step)
 
 
-def diagnose(config: Config, context: Context, each: Setting, method: str, step: rep.SecondStep) -> None:
+def note_intervals(at: Place, each: Setting, low: np.ndarray, high: np.ndarray, of: str = "") -> None:
+    """Coverage and width."""
+    at.record("coverage of 95 % intervals" + of, np.mean((low <= each.truth) & (each.truth <= high)))
+    at.record("mean width of intervals" + of, np.mean(high - low))
+
+
+def diagnose(config: Config, at: Place, each: Setting, method: str, step: rep.SecondStep) -> None:
     """Coverage of intervals, support, strength of the first stage; the other regressions of step 2."""
     found, report, away = step.effect(each.actions), step.strength(), step.outside(each.actions)
     ranks: Any = scipy.stats.spearmanr(away, (found - each.truth) ** 2)
-    measured = {
+    at.record_all({
         "share outside the support": away.mean(),
         "rank correlation of error with share outside": ranks.statistic,
         "least relative singular value": report.relative[-1],
         "least F statistic": report.least_f,
-        "no control function": mse(uncontrolled(step).effect(each.actions), each.truth),
-    }
+        "no control function": mse(step.uncontrolled().effect(each.actions), each.truth),
+    })  # fmt: skip
     if method in (OURS, ORACLE):
-        low, high = step.interval(jax.random.key(1), each.actions, config.bootstrap)
-        measured["coverage of 95 % intervals"] = np.mean((low <= each.truth) & (each.truth <= high))
-        measured["mean width of intervals"] = np.mean(high - low)
+        note_intervals(at, each, *step.interval(jax.random.key(1), each.actions, config.bootstrap))
     if method == OURS:
-        other = alternatives(config, step, each.actions)
-        measured |= {name: mse(value, each.truth) for name, value in other.items()}
-    for metric, value in measured.items():
-        note(context, each, method, metric, value)
+        others = rep.other_effects(step, each.actions)
+        others["two networks"] = rep.networks_effect(step, each.actions, rep.Descent(*config.regression))
+        at.record_all({name: mse(value, each.truth) for name, value in others.items()})
 
 
-def note(context: Context, each: Setting, method: str, metric: str, value: Any) -> None:
-    """A diagnostic of a code."""
-    context.record(
-        dataset=DATASET, method=method, metric=metric, seed=each.seed, value=float(value), kind="diagnostics"
-    )
-
-
-def by_confounding(context: Context, each: Setting, method: str, step: rep.SecondStep) -> None:
+def by_confounding(each: Setting, method: str, step: rep.SecondStep) -> None:
     """Errors as the outcome's noise depends more on the latents'."""
     for c in (0.0, 0.5, 1.5, 3.0):
         world = each.case.world._replace(design=each.case.world.design._replace(confounding=c))
         y = rep.Outcomes().draw(world, each.case.sample, each.case.seed)
-        found = dataclasses.replace(step, y=y).effect(each.actions)
-        context.record(
-            dataset=DATASET, method=method, metric="MSE by confounding", seed=each.seed, confounding=c,
-            kind="confounding", value=mse(found, each.truth),
-        )  # fmt: skip
+        at = each.at.at(method=method, kind="confounding", confounding=c)
+        at.record("MSE by confounding", mse(dataclasses.replace(step, y=y).effect(each.actions), each.truth))
 
 
-def estimator(config: Config, restarts: int) -> rep.Rep4Ex:
-    """Both steps in the library's form."""
-    return rep.Rep4Ex(
-        rep.Autoencoder(2, config.observed, config.hidden), config.lam, restarts, config.outcome_steps, config.batch,
-        config.learning_rate, second=rep.Ridge(config.features, config.length, config.ridge),
-    )  # fmt: skip
+def both_steps(config: Config, context: Context, at: Place, each: Setting, step: rep.SecondStep) -> None:
+    """Intervals about the main estimate from encoders of resampled rows; errors where no row is in both steps."""
+    rows, seed = (jax.random.key(each.case.seed), each.case.sample.x, each.case.sample.a, each.y), at.place["seed"]
+    rest = (config.outcome_steps, config.batch, config.learning_rate)
 
+    def way(restarts: int) -> rep.Rep4Ex:
+        return rep.Rep4Ex(coder(config), config.lam, restarts, *rest, second=ridge(config))
 
-def both_steps(config: Config, context: Context, each: Setting, step: rep.SecondStep) -> None:
-    """Intervals about the main estimate from encoders and step 2 on rows drawn with replacement."""
-    sample = each.case.sample
-    refits = estimator(config, config.refit_restarts).refit(
-        jax.random.key(each.case.seed), sample.x, sample.a, each.y, config.refits,
-        workdir=context.workdir / f"refits-{each.seed}", progress=context.progress(f"rep4ex: refits {each.seed}"),
-    )  # fmt: skip
-    low, high = rep.refit_interval(step.effect(each.actions), refits, each.actions)
-    covered = np.mean((low <= each.truth) & (each.truth <= high))
-    note(context, each, OURS, "coverage of 95 % intervals, both steps", covered)
-    note(context, each, OURS, "mean width of intervals, both steps", np.mean(high - low))
+    def where(name: str) -> dict[str, Any]:
+        return {"workdir": context.workdir / name, "progress": context.progress(f"rep4ex: {name}")}
 
-
-def folds(config: Config, context: Context, each: Setting) -> None:
-    """Errors where no row is in both steps."""
-    sample = each.case.sample
-    fits = estimator(config, config.restarts).cross_fit(
-        jax.random.key(each.case.seed), sample.x, sample.a, each.y, config.folds,
-        workdir=context.workdir / f"folds-{each.seed}", progress=context.progress(f"rep4ex: folds {each.seed}"),
-    )  # fmt: skip
-    note(context, each, OURS, "cross-fitted", mse(rep.cross_fitted(fits, each.actions), each.truth))
+    if seed in context.seeds[: config.refit_worlds]:
+        refits = way(config.refit_restarts).refit(*rows, draws=config.refits, **where(f"refits-{seed}"))
+        low, high = rep.refit_interval(step.effect(each.actions), refits, each.actions)
+        note_intervals(at, each, low, high, ", both steps")
+    fits = way(config.restarts).cross_fit(*rows, folds=config.folds, **where(f"folds-{seed}"))
+    at.record("cross-fitted", mse(rep.cross_fitted(fits, each.actions), each.truth))

@@ -1,0 +1,113 @@
+"""Pools of encoders and regressions of Y on arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from causal import rep4ex as rep
+
+CODER = rep.Autoencoder(2, 4, (8,))
+WAY = rep.Way(CODER, steps=20, batch=50, restarts=2)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return [rep.make_case(seed, rep.Design(m=4), 200, 60, 80) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def trained(cases):
+    return rep.train_cases(cases, (0.0, 10.0), WAY)
+
+
+def test_every_case_is_trained_with_every_lambda(cases, trained):
+    assert [(case.seed, lam) for (_, case), lam in zip(trained.runs(), trained.lam, strict=True)] == [
+        (0, 0.0), (0, 10.0), (1, 0.0), (1, 10.0),
+    ]  # fmt: skip
+
+
+def test_kept_encoders_are_those_of_least_loss_on_held_rows(cases, trained):
+    """The kept one's numbers are those of its code on the held rows, and of two restarts one is kept."""
+    for run, case in trained.runs():
+        assert min(abs(trained.others[run] - trained.r2(run))) < 1e-5
+        code = trained.code(run)(case.held)
+        assert code.shape == (60, 2)
+        a = jnp.asarray(case.held.a - case.rows.a_mean, jnp.float32)
+        Q = rep.restriction(jnp.asarray(code), a, jnp.float32(case.rows.bandwidth))
+        assert float(Q) == pytest.approx(trained.restriction[run], rel=1e-3)
+
+
+def test_a_basis_of_actions_takes_their_place_everywhere(cases):
+    squares = cases[0].with_basis(lambda a: np.hstack([a, a**2]))
+    assert squares.sample.a.shape[1] == squares.held.a.shape[1] == squares.rows.a.shape[1] == 4
+    np.testing.assert_array_equal(squares.sample.x, cases[0].sample.x)
+
+
+def test_the_latents_themselves_are_recovered_and_components_are_not(cases):
+    assert float(cases[0].recovered(lambda sample: sample.z).r2) > 0.999
+    assert float(cases[0].recovered(cases[0].components()).r2) < 0.999
+
+
+def rows(n=900):
+    """E[Y | do(a)] = sum_j a_j, up to the mean of V in the sample."""
+    rng = np.random.default_rng(0)
+    a, v = rng.uniform(-2, 2, (n, 2)), 0.4 * rng.standard_normal((n, 2))
+    w = a + v
+    return w, a, w.sum(1) + v.sum(1) + 0.1 * rng.standard_normal(n)
+
+
+ACTIONS = np.array([[0.0, 0.0], [2.0, 0.0], [-1.0, 2.0]])
+
+
+def test_other_regressions_of_step_two_agree_where_the_outcome_is_linear():
+    step = rep.SecondStep(*rows(), rep.Ridge(length=10.0))
+    found = rep.other_effects(step, ACTIONS)
+    assert set(found) == {
+        "polynomial ridge", "kernel ridge, 1,000 rows", "2SLS on phi(X), linear", "2SLS on phi(X), cubic",
+    }  # fmt: skip
+    np.testing.assert_allclose(found["2SLS on phi(X), linear"], ACTIONS.sum(1), atol=0.2)
+    np.testing.assert_allclose(found["kernel ridge, 1,000 rows"], ACTIONS.sum(1), atol=0.3)
+
+
+def test_without_a_control_function_confounding_is_left_in():
+    step = rep.SecondStep(*rows())
+    controlled, left = (np.abs(each.effect(ACTIONS) - ACTIONS.sum(1)).max() for each in (step, step.uncontrolled()))
+    assert controlled < 0.3 < left
+
+
+def test_a_linear_outcome_is_regressed_on_actions_by_all_three_ways():
+    _, a, _ = rows()
+    y, way = 3 + a @ np.array([1.0, -2.0]), rep.Descent(steps=400, batch=100, learning_rate=1e-2)
+    new = np.array([[0.5, 0.5], [-0.5, 0.2]])
+    for predict in (rep.fit_linear(a, y), rep.fit_network(a, y, way), rep.fit_engression(a, y, way)):
+        np.testing.assert_allclose(predict(new), 3 + new @ [1.0, -2.0], atol=0.25)
+
+
+def test_two_networks_extrapolate_a_linear_outcome():
+    found = rep.networks_effect(rep.SecondStep(*rows()), ACTIONS[:2], rep.Descent(400, 100, 1e-2))
+    np.testing.assert_allclose(found, ACTIONS[:2].sum(1), atol=0.6)
+
+
+def test_the_constraint_is_rejected_for_bent_codes_alone():
+    samples = [rep.gen1(seed, 1_000, rep.Design())[1] for seed in range(4)]
+    assert max(rep.constraint_p(s.z + 0.5 * s.z**2, s.a) for s in samples) < 0.05
+    assert max(rep.constraint_p(s.z, s.a) for s in samples) > 0.2
+
+
+def test_a_direct_effect_of_an_action_is_found_with_more_actions_than_codes():
+    design = rep.Design(more=1)
+    world, sample = rep.gen1(1, 1_000, design)
+    p = [
+        rep.overidentification_p(sample.z, sample.a, rep.Outcomes(bent=0.0, direct=direct).draw(world, sample, 1))
+        for direct in (0.0, 1.0)
+    ]
+    assert p[1] < 0.05 < p[0]
+
+
+def test_a_pool_holds_restarts_side_by_side(cases):
+    pool = rep.Pool.of([case.rows for case in cases], np.array([0, 1]), [0.0, 0.0])
+    held = rep.Batch(pool.x[:, :60], pool.a[:, :60], jnp.zeros(2), pool.bandwidth)
+    found = rep.train_encoders(jax.random.key(0), pool, held, WAY._replace(steps=3))
+    assert found.reconstruction.shape == found.restriction.shape == (2, 2)
+    np.testing.assert_array_equal(found.kept, found.reconstruction.argmin(1))
