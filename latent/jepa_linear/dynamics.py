@@ -8,17 +8,18 @@ With encoder W = W_L ... W_1 and predictor or decoder V, in terms of moments and
 SG stops the gradient; without it JEPA collapses to W = 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from core.checks import Count, Fraction, NonNegative, Positive, checked
+from core.checks import Count, Fraction, NonNegative, OpenFraction, Positive, checked
 from core.errors import ConfigError
 from core.learner import (
     GradientLearner,
@@ -29,10 +30,11 @@ from core.learner import (
     Stream,
     gradient_learner,
     mean_over_devices,
+    seed_keys,
     stream,
 )
-from latent.jepa_linear.moments import Moments, random_basis, sample_moments
-from latent.jepa_linear.theory import Objective
+from latent.jepa_linear.moments import Features, Moments, random_basis, sample_moments
+from latent.jepa_linear.theory import Objective, fixed_point, learned_at
 
 
 class DeepLinear(nn.Module):
@@ -45,6 +47,11 @@ class DeepLinear(nn.Module):
     reconstructs: bool = False
     """Whether the map on top goes back to the input (MAE) or stays in the representation (JEPA)."""
     kernel_init: nn.initializers.Initializer = nn.initializers.orthogonal(0.5)
+
+    @classmethod
+    def of(cls, objective: Objective, depth: int, d: int, width: int | None = None) -> "DeepLinear":
+        """The encoder with the map on top that the objective needs."""
+        return cls(d, depth, width, reconstructs=objective == "MAE")
 
     def setup(self):
         """Declares the matrices."""
@@ -219,3 +226,66 @@ def encoder_norms(model: DeepLinear, basis: Float[Array, "d d"] | None = None) -
         return jnp.sqrt(jnp.sum(jnp.square(w if basis is None else w @ basis), axis=0))
 
     return observe
+
+
+@checked
+def norms_over_time(
+    learner: LearnerLike,
+    model: DeepLinear,
+    moments: Moments,
+    seeds: Sequence[int],
+    looks: Count,
+    every: Count,
+    basis: Float[Array, "seeds d d"] | None = None,
+) -> Float[np.ndarray, "seeds looks d"]:
+    """:func:`encoder_norms` of independent runs before every ``every``-th of their steps, as one program.
+
+    Args:
+      learner: of the model.
+      model: the networks.
+      moments: of all runs; where a basis is given, of each run, along a first axis.
+      seeds: one per run.
+      looks: how often the norms are looked at.
+      every: steps between two looks.
+      basis: of each run; the coordinates' own if None.
+    """
+
+    def single(key, moments, basis):
+        return record(learner, encoder_norms(model, basis), looks * every, every)(learner.init(key, moments), moments)[
+            1
+        ]
+
+    axes = (0, None, None) if basis is None else (0, 0, 0)
+    return np.asarray(jax.jit(jax.vmap(single, axes))(seed_keys(seeds), moments, basis))
+
+
+@checked
+def descended_times(
+    objective: Objective, depth: Count, features: Features, eps: Positive, p: OpenFraction, until: Positive
+) -> Float[np.ndarray, " d"]:
+    """Critical times as :func:`latent.jepa_linear.theory.critical_time` has them, by gradient descent instead.
+
+    Aligned features do not interact, so that each is a problem of its own with 1 x 1 matrices; all run at once, in
+    single precision, and are looked at 500 times.
+
+    Args:
+      objective: "JEPA" or "MAE".
+      depth: layers of the encoder.
+      features: lambda and rho of each.
+      eps: where w starts.
+      p: the share of the fixed point at which a feature counts as learned.
+      until: for how long; infinite times are of features that are not learned by then.
+    """
+    lam, rho = (np.asarray(column, float) for column in features)
+    dt, looks = min(0.2 / (depth * (lam / rho).max()), until / 500), 500
+    model = DeepLinear.of(objective, depth, 1)
+    descent = learner(objective, model, optax.sgd(dt), aligned(model, eps))
+    every = -(-round(until / dt) // looks)
+
+    def single(lam, rho):
+        moments = Features(lam[None], rho[None]).moments()
+        state = descent.init(jax.random.key(0), moments)
+        return record(descent, encoder_norms(model), every * looks, every)(state, moments)[1][:, 0]
+
+    seen = jax.jit(jax.vmap(single))(*(jnp.asarray(column, jnp.float32) for column in (lam, rho)))
+    return learned_at(np.asarray(seen).T, np.arange(looks) * every * dt, fixed_point(objective, depth, rho), p)

@@ -89,6 +89,18 @@ def sample_moments(moments: Moments, key: Key[Array, ""], n: Count) -> Moments:
     return Moments(x.T @ x / n, x.T @ y / n)
 
 
+@checked
+def principal_directions(moments: Moments) -> tuple[Float[Array, "d d"], Features]:
+    """Eigenvectors of the symmetric part of the cross-covariance, as columns, with lambda and rho along each.
+
+    Where covariances do not commute these are no features that evolve alone; lambda is at least 1e-6.
+    """
+    lam, basis = jnp.linalg.eigh((moments.xy + moments.xy.T) / 2)
+    variance = jnp.einsum("ik,ij,jk->k", basis, moments.xx, basis)
+    lam = jnp.maximum(lam, 1e-6)
+    return basis, Features(lam, lam / variance)
+
+
 def _root(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
     values, vectors = jnp.linalg.eigh(covariance)
     return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))) @ vectors.T
