@@ -4,12 +4,12 @@ A system without a reference run keeps what its regions hold.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.lab import benches, evidence, grids, ledger, registry, runs, standing
-from experiments.lab.registry import Found
+from experiments.lab.ledger import Line
 from experiments.lab.report import provenance
 from experiments.lab.runs import Run
 
@@ -22,28 +22,41 @@ Writer = Callable[[str], str]
 
 def regenerate(root: Path = ROOT) -> list[Path]:
     """Fills README, the pages of the systems and RESULTS.md of this project; returns the files that changed."""
-    made = references(registry.available())
+    made = references(registry.available(), root)
     filled = [_fill(root / "README.md", {"systems": _systems(made, root), "benches": _benches(root / evidence.FOLDER)})]
-    filled += [_fill(root / "docs" / "systems" / f"{slug}.md", _regions(*each)) for slug, each in made.items()]
+    filled += [_fill(root / "docs" / "systems" / f"{slug}.md", _regions(each)) for slug, each in made.items()]
     return [path for path in [*filled, write_results(made, root)] if path]
 
 
 def of_paper(slug: str) -> list[Path]:
     """Fills the page and RESULTS.md of a paper in a project of its own, where it has them."""
     found = registry.load(slug)
-    root, made = registry.home(found.module), references([slug])
-    pages = [_fill(root / "docs" / f"{found.system.slug}.md", _regions(*each)) for each in made.values()]
+    root = registry.home(found.module)
+    made = references([slug], root)
+    pages = [_fill(root / "docs" / f"{found.system.slug}.md", _regions(each)) for each in made.values()]
     return [path for path in [*pages, write_results(made, root)] if path]
 
 
-def references(slugs: Iterable[str]) -> dict[str, tuple[Found, Run]]:
-    """The reference runs of systems, of those that have one."""
+class Shown(NamedTuple):
+    """A system's reference run and what it says of the claims."""
+
+    run: Run
+    lines: Sequence[Line]
+
+    @property
+    def tally(self) -> str:
+        """How many claims are in each state, in words."""
+        return ", ".join(f"{count} {state}" for state, count in ledger.counts(self.lines).items())
+
+
+def references(slugs: Iterable[str], root: Path) -> dict[str, Shown]:
+    """The reference runs that a project ships, by slug."""
     loaded = {slug: registry.load(slug) for slug in slugs}
-    kept = {slug: (found, evidence.reference(found)) for slug, found in loaded.items()}
-    return {slug: (found, run) for slug, (found, run) in kept.items() if run}
+    kept = {slug: (found, evidence.reference(found, root)) for slug, found in loaded.items()}
+    return {slug: Shown(run, ledger.of_reference(found, root)) for slug, (found, run) in kept.items() if run}
 
 
-def write_results(made: Mapping[str, tuple[Found, Run]], root: Path = ROOT) -> Path | None:
+def write_results(made: Mapping[str, Shown], root: Path = ROOT) -> Path | None:
     """Writes RESULTS.md, claims and tables of every system that has evidence; returns it where it changed."""
     if not made:
         return None
@@ -52,7 +65,7 @@ def write_results(made: Mapping[str, tuple[Found, Run]], root: Path = ROOT) -> P
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     known, kept = [entry.slug for entry in registry.entries()], re.findall(r"^<!-- (\w+) -->$", before, re.MULTILINE)
     for slug in dict.fromkeys([*known, *sorted({*kept, *made})]):
-        section = _section(*made[slug]) if slug in made else content(before, slug)
+        section = _section(made[slug]) if slug in made else content(before, slug)
         parts += [f"<!-- {slug} -->\n{section}\n<!-- /{slug} -->"] if section else []
     text = "\n\n".join(parts) + "\n"
     if text == before:
@@ -61,8 +74,8 @@ def write_results(made: Mapping[str, tuple[Found, Run]], root: Path = ROOT) -> P
     return path
 
 
-def _section(found: Found, run: Run) -> str:
-    regions = _regions(found, run)
+def _section(shown: Shown) -> str:
+    regions, run = _regions(shown), shown.run
     return "\n\n".join([f"## {run.system.title}", *(regions[name]("") for name in ("provenance", "claims", "table"))])
 
 
@@ -91,21 +104,16 @@ def _fill(path: Path, regions: Mapping[str, Writer]) -> Path | None:
     return path
 
 
-def _regions(found: Found, run: Run) -> dict[str, Writer]:
+def _regions(shown: Shown) -> dict[str, Writer]:
     return {
-        "claims": lambda _: _claims(found),
-        "table": lambda _: "\n".join(map(grids.markdown, grids.all_grids(run))).strip(),
-        "provenance": lambda _: _provenance(run),
+        "claims": lambda _: _claims(shown),
+        "table": lambda _: "\n".join(map(grids.markdown, grids.all_grids(shown.run))).strip(),
+        "provenance": lambda _: _provenance(shown.run),
     }
 
 
-def _claims(found: Found) -> str:
-    lines = ledger.of_reference(found)
-    return f"{len(lines)} claims: {_tally(found)}.\n\n{ledger.markdown(lines)}" if lines else ""
-
-
-def _tally(found: Found) -> str:
-    return ", ".join(f"{count} {state}" for state, count in ledger.counts(ledger.of_reference(found)).items())
+def _claims(shown: Shown) -> str:
+    return f"{len(shown.lines)} claims: {shown.tally}.\n\n{ledger.markdown(shown.lines)}" if shown.lines else ""
 
 
 def _provenance(run: Run) -> str:
@@ -116,13 +124,13 @@ def _provenance(run: Run) -> str:
     return f"Preset {run.preset}, seeds {facts['seeds']}; {origin}.{told}\n\n```\n{facts['command']}\n```"
 
 
-def _systems(made: Mapping[str, tuple[Found, Run]], root: Path) -> Writer:
+def _systems(made: Mapping[str, Shown], root: Path) -> Writer:
     def write(old: str) -> str:
         rows = ["| system | paper | family | status | claims |", "| --- | --- | --- | --- | --- |"]
         for entry in registry.papers():
             page = Path("docs", "systems", f"{entry.slug}.md")
             name = f"[{entry.slug}]({page})" if (root / page).exists() else entry.slug
-            claims = _tally(made[entry.slug][0]) if entry.slug in made else _claims_column(old, entry.slug)
+            claims = made[entry.slug].tally if entry.slug in made else _claims_column(old, entry.slug)
             rows.append(f"| {name} | {entry.title} | {entry.family} | {entry.status} | {claims} |")
         return "\n".join(rows)
 

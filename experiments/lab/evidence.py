@@ -6,6 +6,7 @@ are bound to. It lies in the project that defines the system, so that a fresh cl
 
 import json
 import lzma
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,14 +22,14 @@ FOLDER = "evidence"
 OUTCOMES = "outcomes.jsonl"
 
 
-def folder(found: Found) -> Path:
-    """Where the evidence of a system lies, if there is any."""
-    return home(found.module) / FOLDER / found.system.slug
+def folder(found: Found, root: Path | None = None) -> Path:
+    """Where the evidence of a system lies, if there is any: in its own project, or in another."""
+    return (root or home(found.module)) / FOLDER / found.system.slug
 
 
-def reference(found: Found) -> Run | None:
+def reference(found: Found, root: Path | None = None) -> Run | None:
     """The reference run of a system; None where none is kept."""
-    place = folder(found)
+    place = folder(found, root)
     return runs.read(place) if (place / runs.INFO).is_file() else None
 
 
@@ -51,37 +52,39 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
     try:
         return runs.find(target, workdir, preset, assignments)
     except ConfigError:
-        kept = None if assignments or "/" in target or target.startswith(".") else reference(registry.load(target))
+        names_a_system = not (assignments or runs.is_folder(target) or os.sep in target or target.startswith("."))
+        kept = reference(registry.load(target)) if names_a_system else None
         if kept is None or preset not in (None, kept.preset):
             raise
         return [kept]
 
 
-def tests(found: Found) -> Mapping[str, Outcome]:
+def outcomes_of(found: Found, root: Path | None = None) -> Mapping[str, Outcome]:
     """What the tests of a system found when its reference was kept, by node id."""
-    return outcomes.read_file(folder(found) / OUTCOMES)
+    return outcomes.read_file(folder(found, root) / OUTCOMES)
 
 
-def keep(found: Found, run: Run, again: bool = False) -> Path:
+def keep(found: Found, run: Run, again: bool = False, root: Path | None = None) -> Path:
     """Makes a run the reference of its system, with the newest outcomes of its tests; returns the folder.
 
     Args:
       found: the system.
       run: a finished one of an unchanged preset.
-      again: whether a reference of more seeds, or of a larger preset, may be replaced.
+      again: whether a reference of more seeds may be replaced.
+      root: the project that it ships with; that of the system if None.
 
     Raises:
       ConfigError: where the run is no evidence; says why.
     """
     if fault := unfit(run):
         raise ConfigError(f"{run.folder} cannot be the reference of {run.system.slug}: {fault}")
-    before = reference(found)
+    before = reference(found, root)
     if before and not again and len(before.info["seeds"]) > len(run.info["seeds"]):
         raise ConfigError(
             f"the reference of {run.system.slug} has {len(before.info['seeds'])} seeds, this run "
             f"{len(run.info['seeds'])}: --again replaces it all the same"
         )
-    place = folder(found)
+    place = folder(found, root)
     place.mkdir(parents=True, exist_ok=True)
     lines = "".join(records.line_of(record) + "\n" for record in run.records)
     found_by_tests = outcomes.lines(home(found.module), nodeids(run.system))

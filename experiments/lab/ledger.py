@@ -99,12 +99,12 @@ def ledger(
     return [_line(claim, basis) for claim in sorted(system.claims, key=_natural)]
 
 
-def of_reference(found: Found) -> list[Line]:
+def of_reference(found: Found, root: Path | None = None) -> list[Line]:
     """The ledger by the evidence that ships with a system; empty where there is none."""
-    run = evidence.reference(found)
+    run, place = evidence.reference(found, root), root or registry.home(found.module)
     if run is None:
         return []
-    return ledger(found.system, [run], evidence.tests(found), run.preset, registry.home(found.module), dated=False)
+    return ledger(found.system, [run], evidence.outcomes_of(found, root), run.preset, place, dated=False)
 
 
 def judged(found: Sequence[Run], preset: str | None = None, changed: bool = False) -> list[Run]:

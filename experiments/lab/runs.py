@@ -323,8 +323,13 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
     return sorted(chosen, key=lambda run: run.info["time"], reverse=True)
 
 
+def is_folder(target: str) -> bool:
+    """Whether a target is a folder, and none of a paper's code, which has the paper's name."""
+    return os.path.isdir(target) and not os.path.exists(os.path.join(target, "__init__.py"))
+
+
 def _folder(target: str, workdir: Path) -> Path:
-    if os.path.isdir(target) and not os.path.exists(os.path.join(target, "__init__.py")):  # a paper's package
+    if is_folder(target):
         return Path(target)
     if os.sep in target or target.startswith("."):
         raise ConfigError(f"there is no folder {target}")

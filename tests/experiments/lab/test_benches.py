@@ -62,12 +62,12 @@ def test_marked_results_are_not_published_and_leave_the_earlier_row(machine, tmp
     readme = tmp_path / "README.md"
     readme.write_text(page.format(old))
     machine.load = Load(1.0, 1.0, 4)
-    benches.run("toy", tmp_path)
-    docs.regenerate(tmp_path, tmp_path)
+    benches.run("toy", tmp_path, evidence=tmp_path / "evidence")
+    docs.regenerate(tmp_path)
     assert old in readme.read_text()
     machine.load = Load(0.0, 0.0, 4)
-    benches.run("toy", tmp_path)
-    docs.regenerate(tmp_path, tmp_path)
+    benches.run("toy", tmp_path, evidence=tmp_path / "evidence")
+    docs.regenerate(tmp_path)
     assert "| 2.0x | toy step | 10 ms (4 %) | a peer | 20 ms | cpu | `relic bench toy` |" in readme.read_text()
     assert old not in readme.read_text()
 

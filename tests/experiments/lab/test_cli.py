@@ -17,7 +17,6 @@ from core.errors import ConfigError, DataError
 from core.fit import EXIT_PREEMPTED
 from experiments.lab import ledger, registry, runs, settings
 from experiments.lab.cli import main
-from experiments.lab.docs import write_results
 from experiments.lab.registry import Found
 from experiments.lab.reproduce import reproduce_all
 from tests.experiments.toy import SYSTEM, Config, quick_run
@@ -168,7 +167,7 @@ def test_a_cell_that_was_written_by_half_is_done_again(trained, capsys):
     assert again[-1].value == last["value"]
 
 
-def test_reproducing_all_goes_on_after_a_failure_and_writes_results_and_report(tmp_path, monkeypatch):
+def test_reproducing_all_goes_on_after_a_failure_and_writes_the_report(tmp_path, monkeypatch):
     def without_data(config, context):
         raise DataError("no data")
 
@@ -177,18 +176,12 @@ def test_reproducing_all_goes_on_after_a_failure_and_writes_results_and_report(t
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda name: Found(systems[name], TOY) if name in systems else load(name))
     quick_run(tmp_path, preset="small", seeds=(0, 1))
-    failures = reproduce_all("small", "2", tmp_path, None, lambda line: None, root=tmp_path)
+    failures = reproduce_all("small", "2", tmp_path, None, lambda line: None)
     assert failures.keys() == {"poor", "toy"}  # the numbers of quick_run are not those of the toy's own code
     assert "--keep" in failures["toy"]
-    options = {"root": tmp_path, "changed_code": "keep"}
-    assert reproduce_all("small", "2", tmp_path, None, lambda line: None, **options) == {"poor": "no data"}
-    assert "| adam |" in (tmp_path / "RESULTS.md").read_text()
+    again = reproduce_all("small", "2", tmp_path, None, lambda line: None, changed_code="keep")
+    assert again == {"poor": "no data"}
     assert "A line through points" in (tmp_path / "report.html").read_text()
-
-
-def test_a_smoke_run_leaves_the_results_as_they_were(trained, tmp_path):
-    (tmp_path / "RESULTS.md").write_text("<!-- toy -->\n## A line\n<!-- /toy -->\n")
-    assert "## A line" in write_results(trained, tmp_path).read_text()
 
 
 def test_each_record_tells_how_to_get_it_again(trained):

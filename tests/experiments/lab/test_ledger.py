@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lab import bindings, ledger, outcomes, registry, sources
+from experiments.lab import bindings, ledger, mean, numbers, outcomes, registry, sources
 from experiments.lab.outcomes import Outcome
 from experiments.lab.system import Claim, ShownByRecords, ShownByTest, Verdict
 from tests.experiments.toy import SYSTEM, quick_run
@@ -235,7 +235,34 @@ def test_a_claim_that_its_records_leave_undecided_is_open(run):
     straddles = ShownByRecords("an interval that holds the limit", lambda frame: Verdict(None, "0.4", (0.3, 0.6)))
     [line] = ledger.ledger(dataclasses.replace(SYSTEM, claims=[Claim("1", "half", straddles)]), [run], {})
     assert (line.state, line.met, line.interval) == ("open", None, (0.3, 0.6))
-    assert "do not decide" in line.source
+
+
+def test_an_open_claim_that_misses_its_limit_as_measured_says_so(run):
+    values = numbers("error", method="adam", dataset="line")
+    [line] = ledger.ledger(
+        dataclasses.replace(SYSTEM, claims=[Claim("1", "half", mean(values, most=0.07, seeds=2))]), [run], {}
+    )
+    assert line.state == "open"
+    assert line.value.startswith("on the wrong side: error")
+
+
+def test_claims_are_open_while_seeds_of_the_run_are_missing(run):
+    found = Claim("1", "small", mean(numbers("error", method="adam", dataset="line"), most=9, seeds=2))
+    system = dataclasses.replace(SYSTEM, claims=[found])
+    assert ledger.ledger(system, [run], {})[0].state == "met"
+    asked = dataclasses.replace(run, info={**run.info, "seeds": [*run.info["seeds"], 17]})
+    assert ledger.ledger(system, [asked], {})[0].state == "open"
+
+
+def test_the_largest_preset_that_ran_decides_and_changed_settings_never_do(run):
+    found = Claim("1", "small", mean(numbers("error", method="adam", dataset="line"), most=9, seeds=2))
+    system = dataclasses.replace(SYSTEM, claims=[found])
+    of_one_seed = {**run.info, "preset": "paper", "seeds": [0], "finished": [0]}
+    paper = dataclasses.replace(run, info=of_one_seed, records=[r for r in run.records if r.seed == 0])
+    changed = dataclasses.replace(run, info={**run.info, "changes": {"steps": 9}})
+    assert ledger.ledger(system, [run, paper], {})[0].state == "not measured"  # the paper's seeds do not suffice
+    assert ledger.ledger(system, [changed], {})[0].state == "not measured"
+    assert ledger.ledger(system, [changed], {}, changed=True)[0].state == "met"
 
 
 def test_a_smoke_run_is_no_evidence_unless_asked_for(tmp_path):

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from experiments.lab import docs, ledger, runs, summaries, system
+from experiments.lab import docs, evidence, ledger, registry, runs, summaries, system
 from experiments.lab.registry import Found
 from experiments.lab.report import LARGEST_SVG, most_telling, spans, write_report
 from experiments.lab.runner import execute
@@ -204,43 +204,58 @@ def region(name: str) -> str:
     return f"<!-- {name} -->\nold\n<!-- /{name} -->\n"
 
 
-def test_marked_regions_of_the_docs_are_filled_and_the_rest_is_kept(workdir, tmp_path):
-    pages = tmp_path / "docs" / "systems"
+@pytest.fixture
+def project(workdir, tmp_path, monkeypatch):
+    """A project that ships a run of the toy as evidence."""
+    found, load = Found(SYSTEM, "tests.experiments.toy"), registry.load
+    monkeypatch.setattr(registry, "available", lambda: ["toy"])
+    monkeypatch.setattr(registry, "load", lambda name: found if name == "toy" else load(name))
+    monkeypatch.setattr(evidence, "unfit", lambda run: "")  # its numbers are not those of the toy's own code
+    evidence.keep(found, runs.find(str(workdir), workdir, "small")[0], root=tmp_path)
+    return tmp_path
+
+
+def test_marked_regions_of_the_docs_are_filled_and_the_rest_is_kept(project):
+    pages = project / "docs" / "systems"
     pages.mkdir(parents=True)
-    (tmp_path / "README.md").write_text(f"# relic\n{region('systems')}{region('benches')}")
+    (project / "README.md").write_text(f"# relic\n{region('systems')}{region('benches')}")
     (pages / "toy.md").write_text(f"by hand\n{region('claims')}end\n{region('table')}")
-    written = docs.regenerate(workdir, tmp_path)
+    written = docs.regenerate(project)
     assert {path.name for path in written} == {"README.md", "toy.md", "RESULTS.md"}
-    readme, toy = (tmp_path / "README.md").read_text(), (pages / "toy.md").read_text()
+    readme, toy = (project / "README.md").read_text(), (pages / "toy.md").read_text()
     assert readme.count("| planned |") + readme.count("| available |") == 26
     assert region("benches") in readme  # nothing was measured
     assert toy.startswith("by hand\n<!-- claims -->\n4 claims: ")
     assert "old" not in toy
     assert "| sgd | 0.0600" in toy
-    assert "A line through points" in (tmp_path / "RESULTS.md").read_text()
-    assert [path.name for path in docs.regenerate(workdir, tmp_path)] == ["RESULTS.md"]
+    assert "A line through points" in (project / "RESULTS.md").read_text()
+    assert docs.regenerate(project) == []
 
 
-def test_what_other_machines_measured_is_kept(workdir, tmp_path):
-    rows = ("| 15 of 19 |", "| 3.0x | EK-FAC covariances | 266 ms | a peer | 788 ms | cpu | `relic bench ekfac` |")
-    (tmp_path / "README.md").write_text(
+def test_what_has_no_evidence_is_kept(project):
+    rows = (
+        "| 15 met, 1 open |",
+        "| 3.0x | EK-FAC covariances | 266 ms | a peer | 788 ms | cpu | `relic bench ekfac` |",
+    )
+    (project / "README.md").write_text(
         f"<!-- systems -->\n| head |\n| --- |\n| [dccf](x.md) | paper | rec | available {rows[0]}\n<!-- /systems -->\n"
         f"<!-- benches -->\n| head |\n| --- |\n{rows[1]}\n| 9.9x | old | `relic bench toy` |\n<!-- /benches -->\n"
     )
-    (tmp_path / "RESULTS.md").write_text(
+    (project / "RESULTS.md").write_text(
         "<!-- dccf -->\n## Other runs\n\n| 1 |\n<!-- /dccf -->\n\n<!-- mine -->\n## My paper\n<!-- /mine -->\n"
     )
-    (workdir / "bench").mkdir(exist_ok=True)
     result = {"ratio": 2.0, "name": "new", "ours_s": 1.0, "peer": "p", "peer_s": 2.0, "device": "cpu"}
-    (workdir / "bench" / "toy.json").write_text(json.dumps({"name": "toy", "results": [result]}))
-    docs.regenerate(workdir, tmp_path)
-    readme, results = (tmp_path / "README.md").read_text(), (tmp_path / "RESULTS.md").read_text()
+    bench = {"name": "toy", "commit": "1", "time": "2026-01-01", "results": [result]}
+    (project / "evidence" / "bench").mkdir()
+    (project / "evidence" / "bench" / "toy.json").write_text(json.dumps(bench))
+    docs.regenerate(project)
+    readme, results = (project / "README.md").read_text(), (project / "RESULTS.md").read_text()
     assert all(row in readme for row in rows)
     assert "| 2.0x | new | 1 s | p | 2 s | cpu | `relic bench toy` |" in readme
     assert "old" not in readme
     assert results.index("## Other runs") < results.index("## My paper") < results.index("A line through points")
-    docs.regenerate(workdir, tmp_path)
-    assert (tmp_path / "RESULTS.md").read_text() == results
+    docs.regenerate(project)
+    assert (project / "RESULTS.md").read_text() == results
 
 
 def test_long_runs_of_seeds_are_told_by_their_ends():

@@ -84,7 +84,7 @@ def test_one_seed_gives_no_interval_and_no_test(tmp_path):
 def test_csv_has_the_unrounded_figures(run, entries):
     frame = pd.read_csv(io.StringIO(grids.render(run, "csv")))
     row = frame[(frame.method == "adam") & (frame.metric == "error")].iloc[0]
-    np.testing.assert_allclose(row["mean"], entries["adam", "error"].reproduced.value, rtol=1e-12)
+    np.testing.assert_allclose(row["value"], entries["adam", "error"].reproduced.value, rtol=1e-12)
 
 
 def test_latex_is_escaped_and_its_rows_have_equal_lengths(run):
