@@ -17,7 +17,9 @@ from causal.mechanisms import CausalLayer
 from causal.pac_invariance import irm_learner
 from core.early_stopping import stop_by_validation
 from core.learner import LearnerLike, gradient_learner, step_key
-from experiments import concept_space, diffusion_transforms
+from experiments import diffusion_transforms
+from experiments.concept_space.config import Config as ConceptConfig
+from experiments.concept_space.study import images
 from experiments.lab.system import Example
 from interp import concept_space as cs
 from interp import ekfac, sae
@@ -174,16 +176,15 @@ def ring() -> Example:
 
 def drawn_points() -> Example:
     """Diffusion over a world of vectors, drawn at every step with what its setting hides."""
-    config = concept_space.Config(vector_batch=16, vector_width=8)
-    setting = {"world": cs.World(), "alpha": 0.5, "permuted": False, "conditional": 1.0, "dropped": 0.25}
-    learner = concept_space.point_learner(config, concept_space.Setting(0.4))
+    learner = cs.point_learner(cs.PointDenoiser(8), optax.adam(1e-3), 2, 16)
+    setting = {"world": cs.World(), "telling": cs.Telling(alpha=0.5, dropped=0.25)}
     return Example(learner, jax.tree.map(jnp.asarray, setting))
 
 
 def discs() -> Example:
     """Diffusion over stored images of discs, drawn at every step, with dropout."""
-    config = concept_space.Config(side=4, channels=(8,), images=8, batch_size=16, dropout=0.2)
-    return Example(concept_space.disc_learner(config), concept_space.disc_data(config, cs.World(), 0))
+    config = ConceptConfig(side=4, channels=(8,), images=8, batch_size=16, dropout=0.2)
+    return Example(images.disc_learner(config), images.disc_data(config, cs.World(), 0))
 
 
 def growth(kind: str) -> Example:

@@ -1,168 +1,143 @@
-"""The tables and figures of ``causal_diffae``, from its records."""
+"""Tables and figures of ``causal_diffae``."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.causal_diffae.claims import STATISTICS, unguided
 from experiments.causal_diffae.study import digits
 from experiments.causal_diffae.study.scores import DATASET, VARIABLES
 from experiments.causal_diffae.study.strokes import MAIN, WEAK_GAMMA
-from experiments.lab.frames import groups, interval, select, values
-from experiments.lab.statistics import statistic
-from experiments.lab.style import Palette, captioned
+from experiments.lab import Palette, Statistic, drawing, finish, groups, panels, pivot, select
+from experiments.lab.plots import along, line
+from experiments.lab.system import Drawing
 
-WORLDS = ("pendulum", "circuit")
+STATISTICS = tuple(Statistic("share", metric) for metric in ("digits kept*", "accuracy"))
+METRICS = (
+    "cf-MSE do(t)", "cf-MSE do(i)", "r(i), do(t)", "MAE(t) measured, do(t)", "MAE(i) measured, do(t)",
+    "MAE(t) predicted, do(t)", "MAE(i) predicted, do(t)", "Frechet, do(t)", "minimality, do(t)", "composition l1, 1",
+    "composition l1, 10", "reconstruction MSE", "DCI disentanglement",
+)  # fmt: skip
 COLOURS = Palette(
     MAIN, "CausalVAE", "SCM-VAE", "Diff-SCM", "DiffAE", "DiffAE aligned", WEAK_GAMMA, "CausalDiffAE, 50% labels",
     "CausalDiffAE, 20% labels", "labels", "labels, propagated", "classifier",
     "CausalDiffAE, parents as in the code",
 )  # fmt: skip
 MEASURED = Palette(*VARIABLES)
-
-
-def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Guidance, inversion, the small worlds and real digits."""
-    made = {
-        "Weight of guidance (StrokeToy, do(t))": _along(frame, "weight", ("effect of do(t)", "cf-MSE do(t)")),
-        "Null interventions of a trained network, by mode of inversion": pd.concat(
-            [_along(frame, "mode", ("inversion MSE",), method).assign(method=method) for method in (MAIN, WEAK_GAMMA)]
-        ),
-        "Worlds of four variables": worlds(frame),
-        "Real digits (MorphoMNIST)": real(frame),
-    }
-    return {title: table for title, table in made.items() if len(table)}
-
-
-def _along(frame: pd.DataFrame, column: str, metrics: Sequence[str], method: str = MAIN) -> pd.DataFrame:
-    if column not in frame:
-        return pd.DataFrame()
-    rows = []
-    for (place,), part in groups(select(frame, dataset=DATASET, method=method).dropna(subset=[column]), column):
-        cells = {metric: interval(found, 4) for metric in metrics if len(found := values(part, metric=metric))}
-        rows.append({column: place, **cells})
-    return pd.DataFrame(rows)
+EFFECTS = ("effect of do(t)", "cf-MSE do(t)")
+SCORES = ("cf-MSE", "MAE of the set", "MAE of the others", "r(last variable)")
+ASKED = ("null", "do(t)", "do(i)")
 
 
 def worlds(frame: pd.DataFrame) -> pd.DataFrame:
     """Squared error to the true counterfactual, and whether the last variable follows, by question and method."""
-    rows = []
-    for name in WORLDS:
-        for (method,), part in groups(select(frame, dataset=name), "method"):
-            asked = sorted({metric.split(", ", 1)[1] for metric in part["metric"]} - {"null"})
-            for question in asked:
-                row: dict[str, Any] = {"world": name, "asked": question, "method": method}
-                for metric in ("cf-MSE", "MAE of the set", "MAE of the others", "r(last variable)"):
-                    row[metric] = interval(values(part, metric=f"{metric}, {question}"), 4 if metric == "cf-MSE" else 2)
-                rows.append(row)
-    return pd.DataFrame(rows).sort_values(["world", "asked", "method"]) if rows else pd.DataFrame()
+    place = frame["metric"].str.extract(r"^(?P<score>.+), (?P<asked>do\(.+\))$")
+    named = frame.assign(score=place["score"], asked=place["asked"])
+    chosen = named.loc[frame["dataset"].isin(["pendulum", "circuit"])]
+    return pivot(("dataset", "asked", "method"), "score", only=SCORES)(chosen)
 
 
-def real(frame: pd.DataFrame) -> pd.DataFrame:
-    """One number per metric and seed."""
-    part = select(frame, dataset=digits.DATASET)
-    part = part.loc[part["metric"] != "picture"]
-    rows = [
-        {"method": method, "metric": metric, "value": interval(values(each), kind=statistic(STATISTICS, metric=metric))}
-        for (method, metric), each in groups(part, "method", "metric")
-    ]
-    return pd.DataFrame(rows)
+TABLES = {
+    "Weight of guidance (StrokeToy, do(t))": pivot("weight", "metric", only=EFFECTS, dataset=DATASET, method=MAIN),
+    "Null interventions of a trained network, by mode of inversion": pivot(
+        "mode", "method", metric="inversion MSE", dataset=DATASET
+    ),
+    "Worlds of four variables": worlds,
+    "Real digits (MorphoMNIST): numbers over digits": pivot(
+        "metric", "method", only=(MAIN,), dataset=digits.DATASET, picture=None
+    ),
+    "Real digits (MorphoMNIST): shares of digits read as before, and of originals read right": pivot(
+        "method", "metric", "share", only=(*(f"digits kept, {asked}" for asked in ASKED), "accuracy"),
+        dataset=digits.DATASET,
+    ),
+}  # fmt: skip
 
 
-def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Those whose records are there."""
-    made = {
-        "strokes": pictures(frame, DATASET, ("factual", "true do(t)", "do(t)", "true do(i)", "do(i)")),
-        "digits": pictures(frame, digits.DATASET, ("factual", "null", "do(t)", "do(i)")),
-        "traversals": pictures(frame, DATASET, ("do(t) traversed", "do(i) traversed")),
-        "traversals_measured": traversals(frame),
-        "guidance": guidance(frame),
-        "trade_off": trade_off(frame),
-    }
-    return {name: figure for name, figure in made.items() if figure is not None}
+def pictures(dataset: str, *names: str) -> Drawing:
+    """Kept images, a row per name."""
 
-
-@captioned
-def pictures(frame: pd.DataFrame, dataset: str, names: Sequence[str]) -> Figure | None:
-    """Images and their counterfactuals, in a row per question: do(t) sets the thickness, do(i) the intensity."""
-    rows = select(frame, dataset=dataset, metric="picture")
-    rows = rows.loc[rows["picture"].isin(names)] if len(rows) else rows
-    if not len(rows):
-        return None
-    rows = select(rows, seed=int(rows["seed"].to_numpy().min()))
-    count = int(rows["example"].to_numpy().max()) + 1
-    figure = Figure(figsize=(0.8 * count + 1.2, 0.8 * len(names)), layout="constrained")
-    for line, name in zip(figure.subplots(len(names), count, squeeze=False), names, strict=True):
-        for example, axis in enumerate(line):
+    @drawing("picture")
+    def draw(frame: pd.DataFrame) -> Figure:
+        """Images and their counterfactuals, in a row per question: do(t) sets the thickness, do(i) the intensity."""
+        rows = kept(frame)
+        rows = select(rows, seed=rows["seed"].to_numpy().min())
+        count = int(rows["example"].to_numpy().max()) + 1
+        figure, axes = panels(count * len(names), 0.8, 0.8, columns=count)
+        for axis, (name, example) in zip(axes, ((n, e) for n in names for e in range(count)), strict=True):
             found = select(rows, picture=name, example=example)
             axis.set(xticks=[], yticks=[])
             if len(found):
                 pixels = np.frombuffer(bytes.fromhex(found["pixels"].to_list()[-1]), np.uint8)
                 axis.imshow(pixels.reshape(-1, int(found["width"].to_list()[-1])), cmap="gray", vmin=0, vmax=255)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
-    return figure
+            if not example:
+                axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+        return figure
+
+    def kept(frame: pd.DataFrame) -> pd.DataFrame:
+        rows = select(frame, dataset=dataset, metric="picture")
+        return rows.loc[rows["picture"].isin(names)] if len(rows) else rows
+
+    return lambda frame: draw(frame) if len(kept(frame)) else None
 
 
-@captioned
-def traversals(frame: pd.DataFrame) -> Figure | None:
+@drawing("measured t", "measured i")
+def traversals(frame: pd.DataFrame) -> Figure:
     """What happens to the measured labels when the code of one variable is moved: means over images, a line per seed.
     On the dashed line a label does what it is told.
     """
-    rows = select(frame, dataset=DATASET, method=MAIN).dropna(subset=["moved"]) if "moved" in frame else frame.iloc[:0]
-    if not len(rows):
-        return None
-    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
-    for axis, moved in zip(figure.subplots(1, 2, sharey=True), VARIABLES, strict=True):
+    figure, axes = panels(2, 3.0, 2.8, sharey=True)
+    for axis, moved in zip(axes, VARIABLES, strict=True):
+        rows = select(frame, dataset=DATASET, method=MAIN, moved=moved)
         places = sorted(rows["place"].unique())
         axis.plot(places, places, color="0.6", linestyle="--", linewidth=1, label=f"{moved} as set")
         for measured in VARIABLES:
-            for (seed,), part in groups(select(rows, moved=moved, metric=f"measured {measured}"), "seed"):
-                line = part.sort_values("place")
-                label = f"measured {measured}" if seed == rows["seed"].min() else None
-                axis.plot(line["place"], line["value"], marker=".", color=MEASURED[measured], alpha=0.6, label=label)
-        axis.set(xlabel=f"{moved} is set to, standard deviations", ylabel="mean label")
-        axis.legend(frameon=False, fontsize="x-small")
+            for number, (_, part) in enumerate(groups(select(rows, metric=f"measured {measured}"), "seed")):
+                label = None if number else f"measured {measured}"
+                line(axis, along(part, "place"), shade=False, color=MEASURED[measured], alpha=0.6, label=label)
+        finish(axis, f"{moved} is set to, standard deviations", "mean label", legend=True)
     return figure
 
 
-@captioned
-def guidance(frame: pd.DataFrame) -> Figure | None:
+@drawing(*EFFECTS)
+def guidance(frame: pd.DataFrame) -> Figure:
     """The effect of do(t) and the distance to the true counterfactual by the weight of guidance, a line per seed."""
-    rows = select(frame, dataset=DATASET, method=MAIN)
-    if "weight" not in rows or rows["weight"].isna().to_numpy().all():
-        return None
-    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
-    for axis, metric in zip(figure.subplots(1, 2), ("effect of do(t)", "cf-MSE do(t)"), strict=True):
-        for (_,), part in groups(select(rows, metric=metric).dropna(subset=["weight"]), "seed"):
-            ordered = part.sort_values("weight")
-            axis.plot(ordered["weight"], ordered["value"], marker="o", color=COLOURS[MAIN], alpha=0.6)
-        axis.set(xlabel="weight of guidance", ylabel=metric)
+    figure, axes = panels(2, 3.0, 2.8)
+    for axis, metric in zip(axes, EFFECTS, strict=True):
+        for _, part in groups(
+            select(frame, dataset=DATASET, method=MAIN, metric=metric).dropna(subset=["weight"]), "seed"
+        ):
+            line(axis, along(part, "weight"), shade=False, color=COLOURS[MAIN], alpha=0.6)
+        finish(axis, "weight of guidance", metric)
     return figure
 
 
-@captioned
-def trade_off(frame: pd.DataFrame) -> Figure | None:
+@drawing("reconstruction MSE", "cf-MSE do(t)")
+def trade_off(frame: pd.DataFrame) -> Figure:
     """What a method keeps of an image (left is better) and how near its counterfactuals are to the true ones (lower is
     better), a point per seed; the dashed line is to do nothing.
     """
-    rows = unguided(select(frame, dataset=DATASET))
-    chosen = {}
-    for (method,), part in groups(rows, "method"):
-        pair = [values(part, metric=metric) for metric in ("reconstruction MSE", "cf-MSE do(t)")]
-        if len(pair[0]) == len(pair[1]) > 0 and method not in ("truth", "do nothing"):
-            chosen[method] = pair
-    if not chosen:
-        return None
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axis = figure.subplots()
-    for method, (kept, off) in chosen.items():
-        axis.plot(kept, off, COLOURS.marker(method), color=COLOURS[method], label=method, markersize=5)
-    still = values(rows, method="do nothing", metric="cf-MSE do(t)")
+    rows = select(frame, dataset=DATASET, weight=None)
+    table: Any = rows.pivot_table(index=["method", "seed"], columns="metric", values="value")
+    table = table[["reconstruction MSE", "cf-MSE do(t)"]].dropna()
+    figure, [axis] = panels(1, 6.0, 3.6)
+    for (method,), part in groups(table, "method"):
+        if method not in ("truth", "do nothing"):
+            style = {"color": COLOURS[method], "markersize": 5}
+            axis.plot(part.iloc[:, 0], part.iloc[:, 1], COLOURS.marker(method), label=method, **style)
+    still = select(rows, method="do nothing", metric="cf-MSE do(t)")["value"].to_numpy(float)
     if len(still):
         axis.axhline(still.mean(), color="0.6", linestyle="--", linewidth=1)
-    axis.set(xscale="log", yscale="log", xlabel="reconstruction MSE", ylabel="MSE to the true do(t)")
+    finish(axis, "reconstruction MSE", "MSE to the true do(t)", log="xy")
     figure.legend(loc="outside right upper", frameon=False, fontsize="x-small")
     return figure
+
+
+FIGURES = {
+    "strokes": pictures(DATASET, "factual", "true do(t)", "do(t)", "true do(i)", "do(i)"),
+    "digits": pictures(digits.DATASET, "factual", "null", "do(t)", "do(i)"),
+    "traversals": pictures(DATASET, "do(t) traversed", "do(i) traversed"),
+    "traversals_measured": traversals,
+    "guidance": guidance,
+    "trade_off": trade_off,
+}

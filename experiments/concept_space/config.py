@@ -11,8 +11,6 @@ from experiments.lab.settings import Many, ManyOrNone, Rate, Share, Weight
 
 EXAGGERATIONS = (1.0, 1.5, 2.5, 3.5, 4.5)
 """Over-prompting: multiples of the colour's distance from the middle."""
-
-
 STRENGTHS = (1.5, 2.0, 3.0, 4.0)
 """Latent interventions: multiples of the colour's contribution to the embedding of the prompt."""
 
@@ -60,12 +58,15 @@ class Config:
     vector_rate: Rate = 1e-3
     vector_checkpoints: Annotated[int, Range(2, 10_000)] = 24
     vector_generations: Size = 32
+    cost_repeats: ManyOrNone = 5
+    """How often the time of one run and of many as one program is taken."""
 
 
 PRESETS = {
     "smoke": Config(
         side=8, separations=(0.2,), cubes=0, images=256, steps=60, checkpoints=3, generations=4, sampling_steps=5,
         sweep=(0.2, 0.8), alphas=(0.0, 1.0), vector_steps=600, vector_checkpoints=8,
+        cost_repeats=0,
     ),
     "small": Config(),
     "paper": Config(

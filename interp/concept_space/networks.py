@@ -20,6 +20,8 @@ class Prompt(NamedTuple):
     cond: Float[Array, "b c"]
     base: Float[Array, "b c"]
     strength: Float[Array, " b"]
+    turned: Float[Array, "b width"] | None = None
+    """Unit directions that take the place of e(cond) - e(base)'s, at its norm: the control of an intervention."""
 
 
 def plain(cond: Float[Array, "b c"]) -> Prompt:
@@ -41,7 +43,10 @@ class PromptEmbedding(nn.Module):
             return outer(nn.gelu(inner(cond)))
 
         base = embed(prompt.base)
-        return base + prompt.strength[:, None] * (embed(prompt.cond) - base)
+        step = embed(prompt.cond) - base
+        if prompt.turned is not None:
+            step = jnp.linalg.norm(step, axis=-1, keepdims=True) * prompt.turned
+        return base + prompt.strength[:, None] * step
 
 
 class DiscDenoiser(nn.Module):

@@ -3,6 +3,7 @@
 from typing import Annotated, NamedTuple
 
 import numpy as np
+import scipy.ndimage
 import scipy.optimize
 import scipy.special
 from jaxtyping import Float, Real
@@ -17,9 +18,32 @@ def accuracy(points: Float[np.ndarray, "*b n 2"], z: np.ndarray) -> Float[np.nda
 
 
 @checked
-def joint_accuracy(points: Float[np.ndarray, "*b n 2"], z: np.ndarray) -> Float[np.ndarray, "*b"]:
+def joint_accuracy(points: Float[np.ndarray, "*b n k"], z: np.ndarray) -> Float[np.ndarray, "*b"]:
     """Share of generations with every concept right."""
     return ((np.asarray(points) > 0.5) == (np.asarray(z) > 0.5)).all(axis=-1).mean(axis=-1)
+
+
+@checked
+def success(points: Float[np.ndarray, "*b n k"], z: np.ndarray) -> Float[np.ndarray, "*b"]:
+    """Share of generations whose every coordinate is less than a half from its class's: what overshoots has failed."""
+    return (np.abs(np.asarray(points) - np.asarray(z)) < 0.5).all(axis=-1).mean(axis=-1)
+
+
+@checked
+def learned_at(
+    times: Real[np.ndarray, " t"],
+    curve: Annotated[Real[np.ndarray, " t"], FINITE],
+    threshold: Fraction = 0.9,
+    sigma: Positive = 1.5,
+) -> float:
+    """When something is learned, as the authors' code has it: the smoothed curve is above the threshold three times.
+
+    The curve is smoothed over checkpoints with a Gaussian; the time is that of the middle of the first three in a row
+    that lie above the threshold, infinite where there are none.
+    """
+    above = scipy.ndimage.gaussian_filter1d(np.asarray(curve, np.float64), sigma) > threshold
+    middle = np.flatnonzero(above[:-2] & above[1:-1] & above[2:]) + 1
+    return float(times[middle[0]]) if len(middle) else float("inf")
 
 
 @checked

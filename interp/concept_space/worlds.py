@@ -213,6 +213,42 @@ def draw_points(
     return centres(world, z) + noise * jax.random.normal(key, z.shape)
 
 
+def told_point(world: World, z: Any) -> Any:
+    """The condition of concept values [n, k]: the actual coordinates, away from the 0 that stands for nothing."""
+    return 1.0 + centres(world, z)
+
+
+class Telling(NamedTuple):
+    """What a model of points is told of what it sees; numbers, so that runs of any kind are one program."""
+
+    alpha: Any = 0.0
+    """Probability that the colour is left out for class 01."""
+    permuted: Any = False
+    """Whether conditions are another example's."""
+    conditional: Any = 1.0
+    """0 where nothing is told."""
+    dropped: Any = 0.0
+    """Probability that the whole condition is -1, for guidance."""
+
+
+@checked
+def training_points(
+    key: Key[Array, ""], world: World, telling: Telling, concepts: Concepts, count: Count
+) -> dict[str, Array]:
+    """Points ``x`` of the seen classes, and conditions ``cond`` with what is hidden, permuted or dropped of them."""
+    keys = jax.random.split(key, 6)
+    seen = jnp.asarray(shown_corners(concepts), jnp.float32)
+    classes = seen[jax.random.randint(keys[0], (count,), 0, len(seen))]
+    z = draw_values(keys[1], classes)
+    x, cond = draw_points(keys[2], world, z), told_point(world, z)
+    is_hidden = jax.random.bernoulli(keys[3], telling.alpha, (count,))
+    is_hidden &= (classes[:, 0] == 0) & (classes[:, 1] == 1)
+    cond = jnp.where(is_hidden[:, None] & (jnp.arange(concepts) == 0), 0.0, cond)
+    cond = jnp.where(telling.permuted, jax.random.permutation(keys[4], cond), cond) * telling.conditional
+    is_dropped = jax.random.bernoulli(keys[5], telling.dropped, (count, 1))
+    return {"x": x, "cond": jnp.where(is_dropped, -1.0, cond)}
+
+
 @checked
 def point_coordinates(x: Float[Array, "*b k"], world: World) -> Float[Array, "*b k"]:
     """The point in concept space of a vector."""

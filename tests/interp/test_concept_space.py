@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from core.loop import scan_steps
 from interp import concept_space as cs
@@ -41,6 +42,23 @@ def test_measurement_recovers_what_was_rendered(record_property):
     record_property("value", f"colour within {errors[0]:.3f}, radius within {errors[1]:.3f}")
     assert inside.sum() > 100
     assert max(errors) < 0.02
+
+
+def test_class_means_as_the_runs_render_them_are_measured(record_property):
+    """With the renderer's own edge, at the sides of the presets small and paper; the small blue disc is the worst."""
+    errors = np.zeros(2)
+    for side in (12, 32):
+        for separation in (0.1, 0.2, 0.4, 0.8):
+            for draw in (cs.render, cs.render_triangle):
+                world, z = cs.World(separation, 0.4), jnp.asarray(cs.corners(), jnp.float32)
+                disc = cs.typical(world, z)
+                seen = cs.measure(draw(disc, side))
+                assert (np.asarray(cs.coordinates(seen, world) > 0.5) == (z > 0.5)).all()
+                if draw is cs.render:
+                    errors = np.maximum(errors, [np.abs(a - b).max() for a, b in zip(seen[:2], disc[:2], strict=True)])
+    record_property("value", f"colour within {errors[0]:.3f}, radius within {errors[1]:.3f}")
+    assert errors[0] < 0.1
+    assert errors[1] < 0.02
 
 
 def test_class_means_are_the_corners_of_concept_space():
@@ -125,6 +143,37 @@ def test_strength_one_is_the_plain_prompt_and_zero_its_base():
     assert jnp.abs(out(cs.Prompt(cond, other, jnp.full(3, 3.0))) - out(cs.plain(cond))).max() > 1e-4
 
 
+def test_a_turned_prompt_goes_as_far_in_another_direction():
+    """The layer on top of the prompt is linear in it, so that embeddings can be read off."""
+    embedding = cs.PromptEmbedding(8)
+    cond, base = jnp.arange(6.0).reshape(3, 2), jnp.ones((3, 2))
+    params = embedding.init(jax.random.key(0), cs.plain(cond))
+    prompts = cs.control_prompts(lambda z: z, 3, (2.0, 3.0), cs.random_direction(jax.random.key(1), 8))
+    assert list(prompts) == ["naive 0", "naive 1", "naive 2", "random 2", "random 3"]
+    start = embedding.apply(params, cs.plain(base))
+    unit = jnp.broadcast_to(prompts["random 2"].turned, (3, 8))
+    moved = embedding.apply(params, cs.Prompt(cond, base, jnp.full(3, 2.0), unit)) - start
+    straight = embedding.apply(params, cs.Prompt(cond, base, jnp.full(3, 2.0))) - start
+    np.testing.assert_allclose(*(jnp.linalg.norm(x, axis=1) for x in (moved, straight)), rtol=1e-5)
+    np.testing.assert_allclose(moved / jnp.linalg.norm(moved, axis=1, keepdims=True), unit, atol=1e-5)
+    naive = prompts["naive 1"]
+    np.testing.assert_allclose(embedding.apply(params, naive), embedding.apply(params, cs.plain(naive.cond)), atol=1e-6)
+
+
+def test_the_network_of_images_is_equivariant_to_the_order_of_a_batch():
+    disc = shown(6)
+    net = cs.DiscDenoiser((8, 16), 1, width=8, middle_attention=True)
+    x, cond, time = 2 * cs.render(disc, 8) - 1, cs.condition(disc), jnp.linspace(0.1, 0.9, 6)
+    params = net.init(jax.random.key(0), x, time, cs.plain(cond))
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))  # a fresh network returns 0, whatever it is shown
+    noise = [leaf + 0.1 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+    params, order = treedef.unflatten(noise), jnp.array([3, 1, 5, 0, 2, 4])
+    plain = net.apply(params, x, time, cs.plain(cond))
+    assert jnp.abs(plain - plain[order]).max() > 0.01
+    np.testing.assert_allclose(net.apply(params, x[order], time[order], cs.plain(cond[order])), plain[order], atol=1e-5)
+
+
 def test_patching_exchanges_the_prompt_embedding_only():
     _, params, _, _ = prompt_network()
     donor = jax.tree.map(lambda p: p + 1.0, params)
@@ -140,6 +189,30 @@ def test_times_of_learning_are_those_from_which_a_curve_stays_up():
     assert cs.learning_time(times, np.array([0.9, 0.9, 0.9, 0.9, 0.8])) == np.inf
     assert cs.first_time(times, np.array([0.0, 0.9, 0.5, 0.9, 0.95])) == 20
     assert cs.first_time(times, np.zeros(5)) == np.inf
+
+
+def test_learning_times_are_those_of_smoothing_and_erosion(record_property):
+    times, still = np.arange(10.0, 210, 10), np.zeros(20)
+    assert cs.learned_at(times, still) == np.inf
+    for length, when in ((2, np.inf), (3, 110.0), (9, 110.0)):
+        curve = still.copy()
+        curve[9 : 9 + length] = 1.0
+        assert cs.learned_at(times, curve, sigma=1e-6) == when
+    rng, found = np.random.default_rng(0), []
+    for _ in range(100):
+        curve = np.clip(np.linspace(0, rng.uniform(0.5, 2), 40) + 0.3 * rng.normal(size=40), 0, 1)
+        smooth = scipy.ndimage.gaussian_filter1d(curve, 1.5)
+        above = np.flatnonzero(scipy.ndimage.binary_erosion(smooth > 0.9, np.ones(3)))
+        found.append(cs.learned_at(np.arange(40.0), curve))
+        assert found[-1] == (above[0] if len(above) else np.inf)
+    record_property("value", f"equal on 100 curves, {np.isinf(found).sum()} of them never learned")
+    assert 10 < np.isinf(found).sum() < 90
+
+
+def test_what_overshoots_is_no_success():
+    points = np.array([[[0.9, 1.2], [3.0, 1.0], [0.4, 1.0], [1.0, 1.0]]])
+    assert cs.success(points, np.array([1, 1])).tolist() == [0.5]
+    assert cs.success(points[..., :1], np.array([1])).tolist() == [0.5]
 
 
 @pytest.mark.parametrize("degrees", [60, 90, 120])

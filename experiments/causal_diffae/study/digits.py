@@ -13,22 +13,24 @@ from causal import causal_diffae as cd
 from causal import counterfactual_metrics as cm
 from causal import image_scms as scm
 from causal import stroke_measures
+from causal.counterfactual_worlds import ASKED
 from causal.mechanisms import CausalLayer, Intervention
 from core.batches import epoch_sampler
 from core.datasets import morphomnist
 from core.fit import fit
 from core.learner import LearnerLike, with_ema, with_sampler
 from core.patches import patches, unpatched
-from core.records import Scalar
 from experiments.causal_diffae.config import Config
 from experiments.causal_diffae.study import strokes as st
 from experiments.causal_diffae.study.scores import keep_picture
-from experiments.lab.system import Context, cell_folder
+from experiments.lab import Context, cell_folder
 from latent import diffusion
 
 DATASET = "MorphoMNIST"
 THICKNESS, INTENSITY = (1.5, 4.0), (70.0, 250.0)
 """Ranges from which interventions are drawn, in pixels and grey levels."""
+PICTURES = 8
+"""Digits of which the pixels are kept, for the figure."""
 
 
 def blocks_of(images: Any) -> Any:
@@ -74,32 +76,6 @@ def question(config: Config, data: morphomnist.Strokes, seed: int) -> Asked:
     return Asked(strokes, np.stack(labels))
 
 
-def cells(config: Config, context: Context) -> list[dict[str, Scalar]]:
-    """All that :func:`run` does with the data that are there."""
-    there = morphomnist.locate(context.data_dir) is not None
-    return [{"dataset": DATASET, "seed": seed} for seed in chosen(config, context) if there]
-
-
-def chosen(config: Config, context: Context) -> list[int]:
-    """The first few seeds."""
-    return [seed for seed in context.seeds if seed < config.digit_seeds]
-
-
-def run(config: Config, context: Context) -> None:
-    """Every seed is a cell; without the data nothing is run."""
-    seeds = [seed for seed in chosen(config, context) if not context.done(dataset=DATASET, seed=seed)]
-    if not seeds:
-        return
-    if morphomnist.locate(context.data_dir) is None:
-        context.say("causal_diffae: MorphoMNIST is not in the data directory and is left out")
-        return
-    train, test = (morphomnist.load(split, context.data_dir) for split in ("train", "test"))
-    for seed in seeds:
-        context.say(f"causal_diffae: digits, seed {seed}")
-        one_seed(config, context, seed, train, test)
-        context.finish(dataset=DATASET, seed=seed)
-
-
 def trained(context: Context, name: str, learner: LearnerLike, data: Any, seed: int, steps: int) -> Any:
     """Averaged parameters."""
     return fit(
@@ -121,8 +97,9 @@ def autoencoder_learner(config: Config) -> LearnerLike:
     return with_sampler(with_ema(cd.learner(autoencoder(config), chain, tx, dropped=config.dropped), 0.99), draw)
 
 
-def one_seed(config: Config, context: Context, seed: int, train: morphomnist.Strokes, test: morphomnist.Strokes):
+def digits(config: Config, context: Context, seed: int) -> None:
     """Trains autoencoder and classifier, asks the interventions, measures."""
+    train, test = (morphomnist.load(split, context.data_dir) for split in ("train", "test"))
     x = blocks_of(train.images)
     classifier = cm.Predictor(10, (64,), (16, 32))
     reader = cm.predictor_learner(classifier, st.adam(config, config.classifier_steps), "digit", classes=True)
@@ -138,11 +115,13 @@ def one_seed(config: Config, context: Context, seed: int, train: morphomnist.Str
 
     asked = question(config, test, seed)
     images = ask(config, params, asked)
-    for metric, value in scores(asked, images, lambda x: np.asarray(read(blocks_of(x)))).items():
-        context.record(dataset=DATASET, method="CausalDiffAE", metric=metric, seed=seed, value=float(value))
+    at = context.at(dataset=DATASET, method=st.MAIN, seed=seed)
+    at.record_all(scores(asked, images, lambda x: np.asarray(read(blocks_of(x)))))
     accuracy = (np.asarray(read(blocks_of(test.images))) == test.digit).mean()
-    context.record(dataset=DATASET, method="classifier", metric="accuracy", seed=seed, value=float(accuracy))
-    keep_pictures(context, seed, asked, images)
+    context.at(dataset=DATASET, method="classifier", seed=seed).record("accuracy", accuracy)
+    for name, pictures in {"factual": asked.strokes.images, **dict(zip(ASKED, images, strict=True))}.items():
+        for example, picture in enumerate(pictures[:PICTURES]):
+            keep_picture(at, name, example, picture)
 
 
 @functools.cache
@@ -170,7 +149,7 @@ def scores(asked: Asked, images: np.ndarray, read: Any) -> dict[str, float]:
     """Attributes measured in the images; a digit is kept where the classifier reads it as it reads the original."""
     original, out = read(asked.strokes.images), {}
     measured = [labels_of(stroke_measures.thickness(x), stroke_measures.intensity(x)) for x in images]
-    for k, name in enumerate(st.ASKED):
+    for k, name in enumerate(ASKED):
         for j, attribute in enumerate("ti"):
             if k:
                 out[f"r({attribute}), {name}"] = cm.correlation(measured[k][:, j], asked.labels[k, :, j])
@@ -181,11 +160,3 @@ def scores(asked: Asked, images: np.ndarray, read: Any) -> dict[str, float]:
     out["reconstruction MSE"] = ((images[0] - asked.strokes.images) ** 2).mean()
     out["composition l1, 1"] = np.abs(images[0] - asked.strokes.images).mean()
     return out
-
-
-def keep_pictures(context: Context, seed: int, asked: Asked, images: np.ndarray, count: int = 8) -> None:
-    """Pixels of the first digits and their counterfactuals, for the figure."""
-    rows = {"factual": asked.strokes.images, **dict(zip(st.ASKED, images, strict=True))}
-    for name, pictures in rows.items():
-        for example in range(min(count, len(pictures))):
-            keep_picture(context, DATASET, "CausalDiffAE", seed, name, example, pictures[example])

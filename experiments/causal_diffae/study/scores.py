@@ -1,5 +1,6 @@
 """Counterfactual strokes, measured: against the true images, by measured attributes and by anticausal predictors."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +9,11 @@ import numpy as np
 
 from causal import counterfactual_metrics as cm
 from causal import image_scms as scm
+from causal.counterfactual_worlds import ASKED, Question, stroke_question, training_strokes
 from causal.disentanglement import completeness, dci
-from core.records import Scalar
 from experiments.causal_diffae.config import Config
 from experiments.causal_diffae.study import strokes as st
-from experiments.lab.system import Context
+from experiments.lab import Context, Place
 
 UNITS = np.array([0.63, 48.4])
 """Standard deviations by which labels are scaled: thickness in pixels, intensity in grey levels."""
@@ -44,7 +45,7 @@ class Judge(NamedTuple):
 PREDICT = jax.jit(lambda predictor, params, x: predictor.apply(params, x), static_argnums=0)
 
 
-def judge(config: Config, context: Context, rows: Any, asked: st.Question) -> Judge:
+def judge(config: Config, context: Context, rows: Any, asked: Question) -> Judge:
     """Rulers from the factual test strokes, predictors from the training strokes."""
     labels = np.asarray(asked.labels)
     raw = scm.measured_thickness((asked.x + 1) / 2), scm.measured_intensity((asked.x + 1) / 2)
@@ -56,21 +57,20 @@ def judge(config: Config, context: Context, rows: Any, asked: st.Question) -> Ju
     return Judge((fitted[0], fitted[1]), predictor, params)
 
 
-def report(context: Context, method: str, asked: st.Question, by: Judge, images: st.Asked, codes: Any = None) -> None:
+def report(context: Context, method: str, asked: Question, by: Judge, images: st.Asked, codes: Any = None) -> None:
     """All metrics of a method, for every seed."""
     for index, seed in enumerate(context.seeds):
         own = {name: np.asarray(x[index]) for name, x in images.items()}
         found = scores(asked, by, index, own) | ({} if codes is None else of_code(asked, np.asarray(codes[index])))
-        for metric, value in found.items():
-            context.record(dataset=DATASET, method=method, metric=metric, seed=seed, value=float(value))
+        context.at(dataset=DATASET, method=method, seed=seed).record_all(found)
 
 
-def scores(asked: st.Question, by: Judge, index: int, images: dict[str, np.ndarray]) -> dict[str, float]:
+def scores(asked: Question, by: Judge, index: int, images: dict[str, np.ndarray]) -> dict[str, float]:
     """Numbers of one run, from its images by question."""
     factual, out = by.measured(asked.x), {}
     truth, answers = np.asarray(asked.truth), np.asarray(asked.answers)
     features = by.predicted(index, asked.x).features
-    for k, name in enumerate(st.ASKED):
+    for k, name in enumerate(ASKED):
         x = images[name]
         error = ((x - truth[k]) ** 2).mean() / 4
         measured, seen = by.measured(x), by.predicted(index, x)
@@ -97,7 +97,7 @@ def scores(asked: st.Question, by: Judge, index: int, images: dict[str, np.ndarr
     return out
 
 
-def of_code(asked: st.Question, z: np.ndarray) -> dict[str, float]:
+def of_code(asked: Question, z: np.ndarray) -> dict[str, float]:
     """Correlation of block means with labels, and DCI of the code; completeness also of whole blocks."""
     labels = np.asarray(asked.labels)
     means = z.mean(2)
@@ -111,41 +111,41 @@ def of_code(asked: st.Question, z: np.ndarray) -> dict[str, float]:
     }
 
 
-def cells(context: Context) -> list[dict[str, Scalar]]:
-    """All that :func:`run` does."""
-    return [{"dataset": DATASET, "part": name, "seeds": ",".join(map(str, context.seeds))} for name in PARTS]
+class Ready(NamedTuple):
+    """What all groups of methods need."""
+
+    rows: Any
+    asked: Question
+    by: Judge
 
 
-def run(config: Config, context: Context) -> None:
-    """Every group of methods is a cell."""
-    seeds = ",".join(map(str, context.seeds))
-    todo = {name: part for name, part in PARTS.items() if not context.done(dataset=DATASET, part=name, seeds=seeds)}
-    if not todo:
-        return
-    rows, asked = st.training_rows(config), st.question(config)
-    by = judge(config, context, rows, asked)
-    for name, part in todo.items():
-        context.say(f"causal_diffae: strokes, {name}")
-        part(config, context, name, rows, asked, by)
-        context.finish(dataset=DATASET, part=name, seeds=seeds)
+def ready(config: Config, context: Context) -> Ready:
+    """Data, questions, and what measures the answers."""
+    rows, asked = training_strokes(config.train), stroke_question(config.test)
+    return Ready(rows, asked, judge(config, context, rows, asked))
 
 
-def nothing(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+def group(config: Config, context: Context, *, name: str, prepared: Callable[[], Ready]) -> None:
+    """A group of methods."""
+    PARTS[name](config, context, name, *prepared())
+
+
+def nothing(config: Config, context: Context, name: str, rows: Any, asked: Question, by: Judge) -> None:
     """The factual image as the answer to everything, and the true counterfactual as its own ceiling."""
     count = len(context.seeds)
-    still = {question: jnp.broadcast_to(asked.x, (count, *asked.x.shape)) for question in st.ASKED}
+    still = {question: jnp.broadcast_to(asked.x, (count, *asked.x.shape)) for question in ASKED}
     report(context, "do nothing", asked, by, still)
-    true = {question: jnp.stack([asked.truth[k]] * count) for k, question in enumerate(st.ASKED)}
+    true = {question: jnp.stack([asked.truth[k]] * count) for k, question in enumerate(ASKED)}
     report(context, "truth", asked, by, true)
 
 
-def autoencoders(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+def autoencoders(config: Config, context: Context, name: str, rows: Any, asked: Question, by: Judge) -> None:
     """A group of diffusion autoencoders; more is asked of the main method and of DiffAE."""
     causal, _ = st.autoencoders(config)[name]
     ask = st.ask_autoencoder(config, causal)
     for method, params in st.train_group(config, context, name, rows).items():
         images, codes = ask(params, asked)
-        report(context, method, asked, by, st.by_name(images, (*st.ASKED, "do(t), new noise")), codes)
+        report(context, method, asked, by, st.by_name(images, (*ASKED, "do(t), new noise")), codes)
         if method in (st.MAIN, st.DIFFAE):
             composition(config, context, method, causal, params, asked)
         if method == st.MAIN:
@@ -156,7 +156,7 @@ def autoencoders(config: Config, context: Context, name: str, rows: Any, asked: 
             inversions(config, context, method, params, asked)
 
 
-def composition(config: Config, context: Context, method: str, causal: bool, params: Any, asked: st.Question) -> None:
+def composition(config: Config, context: Context, method: str, causal: bool, params: Any, asked: Question) -> None:
     """l1 after null interventions, in [0, 1] units."""
     cycle = st.null_cycle(config, causal)
     now = start = jnp.broadcast_to(asked.x, (len(context.seeds), *asked.x.shape))
@@ -165,10 +165,10 @@ def composition(config: Config, context: Context, method: str, causal: bool, par
         if done in config.nulls:
             off = np.abs(np.asarray(now - start)).mean((1, 2, 3, 4)) / 2
             for seed, value in zip(context.seeds, off, strict=True):
-                context.record(dataset=DATASET, method=method, metric=f"composition l1, {done}", seed=seed, value=value)
+                context.at(dataset=DATASET, method=method).record(f"composition l1, {done}", value, seed=seed)
 
 
-def strengths(config: Config, context: Context, method: str, params: Any, asked: st.Question, by: Judge) -> None:
+def strengths(config: Config, context: Context, method: str, params: Any, asked: Question, by: Judge) -> None:
     """How much of the asked change of thickness is carried out at each weight of guidance."""
     factual, wanted = by.measured(asked.x)[:, 0], np.asarray(asked.answers[1] - asked.answers[0])[:, 0]
     images = np.asarray(st.guided(config, params, asked))
@@ -176,49 +176,49 @@ def strengths(config: Config, context: Context, method: str, params: Any, asked:
         for index, seed in enumerate(context.seeds):
             effect = cm.slope(wanted, by.measured(runs[index])[:, 0] - factual)
             error = ((runs[index] - np.asarray(asked.truth[1])) ** 2).mean() / 4
-            for metric, value in (("effect of do(t)", effect), ("cf-MSE do(t)", error)):
-                context.record(dataset=DATASET, method=method, metric=metric, seed=seed, value=value, weight=weight)
+            at = context.at(dataset=DATASET, method=method, seed=seed, weight=weight)
+            at.record_all({"effect of do(t)": effect, "cf-MSE do(t)": error})
 
 
-def inversions(config: Config, context: Context, method: str, params: Any, asked: st.Question) -> None:
+def inversions(config: Config, context: Context, method: str, params: Any, asked: Question) -> None:
     """Errors of null interventions by mode of inversion."""
     for mode in st.INVERSIONS:
         errors = np.asarray(st.inversion_error(config, mode)(params, asked.x))
         for seed, value in zip(context.seeds, errors, strict=True):
-            context.record(dataset=DATASET, method=method, metric="inversion MSE", seed=seed, value=value, mode=mode)
+            context.at(dataset=DATASET, method=method, seed=seed).record("inversion MSE", value, mode=mode)
 
 
-def traversals(config: Config, context: Context, method: str, params: Any, asked: st.Question, by: Judge) -> None:
+def traversals(config: Config, context: Context, method: str, params: Any, asked: Question, by: Judge) -> None:
     """Measured labels of strokes whose code is moved along one variable, and pictures of the first stroke."""
     images = np.asarray(st.traverse(config, params, asked.x[: config.traversed]))
     for index, seed in enumerate(context.seeds):
+        at = context.at(dataset=DATASET, method=method, seed=seed)
         for variable, moved in zip(VARIABLES, images[index], strict=True):
             for step, (place, x) in enumerate(zip(config.places, moved, strict=True)):
-                for measured, value in zip(VARIABLES, by.measured(x).mean(0), strict=True):
-                    context.record(dataset=DATASET, method=method, metric=f"measured {measured}", seed=seed,
-                                   value=value, moved=variable, place=place)  # fmt: skip
+                means = by.measured(x).mean(0)
+                at.record_all({"measured t": means[0], "measured i": means[1]}, moved=variable, place=place)
                 if index == 0:
-                    keep_picture(context, DATASET, method, seed, f"do({variable}) traversed", step, (x[0] + 1) / 2)
+                    keep_picture(at, f"do({variable}) traversed", step, (x[0] + 1) / 2)
 
 
-def keep_grid(context: Context, asked: st.Question, images: Any, count: int = 6) -> None:
+def keep_grid(context: Context, asked: Question, images: Any, count: int = 6) -> None:
     """Pixels of the first test strokes, their true and their generated counterfactuals, for the figure."""
     truth = np.asarray(asked.truth)
     rows = {"factual": truth[0], "true do(t)": truth[1], "do(t)": images[1], "true do(i)": truth[2], "do(i)": images[2]}
+    at = context.at(dataset=DATASET, method=st.MAIN, seed=context.seeds[0])
     for name, pictures in rows.items():
-        for example in range(min(count, len(pictures))):
-            shown = (np.asarray(pictures[example]) + 1) / 2
-            keep_picture(context, DATASET, st.MAIN, context.seeds[0], name, example, shown)
+        for example, picture in enumerate(pictures[:count]):
+            keep_picture(at, name, example, (np.asarray(picture) + 1) / 2)
 
 
-def keep_picture(context: Context, dataset: str, method: str, seed: int, name: str, example: int, shown: Any) -> None:
+def keep_picture(at: Place, name: str, example: int, shown: Any) -> None:
     """An image in [0, 1] as a record: its mean, with the pixels in hexadecimal."""
     levels = np.clip(np.asarray(shown)[..., :1] * 255, 0, 255).astype(np.uint8)
-    context.record(dataset=dataset, method=method, metric="picture", seed=seed, value=float(levels.mean()),
-                   picture=name, example=example, width=levels.shape[1], pixels=levels.tobytes().hex())  # fmt: skip
+    pixels = levels.tobytes().hex()
+    at.record("picture", levels.mean(), picture=name, example=example, width=levels.shape[1], pixels=pixels)
 
 
-def labels(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+def labels(config: Config, context: Context, name: str, rows: Any, asked: Question, by: Judge) -> None:
     """Label-conditional diffusion and Diff-SCM, of one training."""
     plain = {key: rows[key] for key in ("x", "labels")}
     tx = st.adam(config, config.steps)
@@ -228,7 +228,7 @@ def labels(config: Config, context: Context, name: str, rows: Any, asked: st.Que
         report(context, method, asked, by, images)
 
 
-def variational(config: Config, context: Context, name: str, rows: Any, asked: st.Question, by: Judge) -> None:
+def variational(config: Config, context: Context, name: str, rows: Any, asked: Question, by: Judge) -> None:
     """CausalVAE and SCM-VAE."""
     plain = {key: rows[key] for key in ("x", "labels")}
     for method, known in (("CausalVAE", False), ("SCM-VAE", True)):

@@ -1,4 +1,4 @@
-"""StrokeToy: thickness causes intensity, and every counterfactual image is known exactly."""
+"""StrokeToy: what is trained on strokes of known counterfactuals, and how it is asked for them."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -11,56 +11,20 @@ import optax
 from causal import causal_diffae as cd
 from causal import causal_vae, counterfactual_baselines
 from causal import image_scms as scm
-from causal.mechanisms import CausalLayer, Intervention, do, stacked
+from causal.counterfactual_worlds import ASKED, Question
+from causal.mechanisms import CausalLayer, do, stacked
 from core.batches import epoch_sampler
 from core.fit import fit
 from core.learner import LearnerLike, replicate_seeds, seed_keys, with_ema, with_sampler
 from experiments.causal_diffae.config import Config
-from experiments.lab.system import Context, cell_folder
+from experiments.lab import Context, cell_folder
 from latent import diffusion
 from latent.film import FilmMlp
 
 MAIN, WEAK_GAMMA, DIFFAE = "CausalDiffAE", "CausalDiffAE, small gamma", "DiffAE"
 LABELS, PROPAGATED = "labels", "labels, propagated"
-
-
-class Question(NamedTuple):
-    """Test strokes and what is asked of them; images in [-1, 1], values in the units of the labels."""
-
-    x: Any
-    labels: Any
-    interventions: Intervention
-    """[3, b, 2]: nothing, do(t), do(i)."""
-    answers: Any
-    """[3, b, 2]: labels of the true counterfactuals."""
-    truth: Any
-    """[3, b, 12, 12, 1]: the true counterfactuals."""
-
-
-ASKED = ("null", "do(t)", "do(i)")
-
-
-def training_rows(config: Config) -> dict[str, Any]:
-    """Images, labels, and a rank in [0, 1) by which labels are taken away."""
-    strokes = scm.draw_strokes(jax.random.key(1), config.train)
-    rank = jax.random.uniform(jax.random.key(2), (config.train,))
-    return {"x": 2 * scm.render_strokes(strokes) - 1, "labels": scm.stroke_labels(strokes), "rank": rank}
-
-
-def question(config: Config) -> Question:
-    """do(t') with t' from the law of t, do(i') with i' ~ U(70, 250)."""
-    keys = jax.random.split(jax.random.key(3), 3)
-    strokes = scm.draw_strokes(keys[0], config.test)
-    t = 0.5 + jax.random.gamma(keys[1], 10.0, (config.test,)) / 5
-    i = jax.random.uniform(keys[2], (config.test,), minval=70.0, maxval=250.0)
-    worlds = (strokes, scm.do_thickness(strokes, t), scm.do_intensity(strokes, i))
-    answers = jnp.stack([scm.stroke_labels(world) for world in worlds])
-    is_set = jnp.broadcast_to(jnp.array([[0, 0], [1, 0], [0, 1]], bool)[:, None], answers.shape)
-    truth = jnp.stack([2 * scm.render_strokes(world) - 1 for world in worlds])
-    return Question(truth[0], answers[0], Intervention(is_set, answers), answers, truth)
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
+Asked = Mapping[str, Any]
+"""Images [seeds, b, 12, 12, 1] by what was asked."""
 
 
 class Variant(NamedTuple):
@@ -149,7 +113,8 @@ def trained(context: Context, name: str, learner: LearnerLike, data: Any, axes: 
 def train_group(config: Config, context: Context, name: str, rows: Any) -> dict[str, Any]:
     """Parameters [seeds, ...] of the autoencoders of a group, by method."""
     causal, variants = autoencoders(config)[name]
-    sample, runs = epoch_sampler(config.batch), [v for v in variants.values() for _ in context.seeds]
+    sample, count = epoch_sampler(config.batch), len(context.seeds)
+    runs = [variant for variant in variants.values() for _ in context.seeds]
     data = {
         "rows": rows,
         "gamma": jnp.array([v.gamma for v in runs]),
@@ -158,34 +123,28 @@ def train_group(config: Config, context: Context, name: str, rows: Any) -> dict[
 
     def draw(data, key, step):
         drawn = sample(data["rows"], key, step)
-        gamma = cd.ramp(step, config.steps // 2, data["gamma"])
         is_labelled = drawn.pop("rank") < data["fraction"]
-        return {**drawn, "labelled": is_labelled, "gamma": gamma}
+        return {**drawn, "labelled": is_labelled, "gamma": cd.ramp(step, config.steps // 2, data["gamma"])}
 
-    learner = cd.learner(
-        autoencoder(config, causal), levels(config), adam(config, config.steps), dropped=config.dropped
+    model, tx = autoencoder(config, causal), adam(config, config.steps)
+    learner = with_ema(cd.learner(model, levels(config), tx, dropped=config.dropped), config.ema)
+    axes, keys = (
+        {"rows": None, "gamma": 0, "fraction": 0},
+        seed_keys([seed for _ in variants for seed in context.seeds]),
     )
-    axes = {"rows": None, "gamma": 0, "fraction": 0}
-    keys = seed_keys([seed for _ in variants for seed in context.seeds])
-    drawing = with_sampler(with_ema(learner, config.ema), draw)
-    params = trained(context, name, drawing, data, axes, keys, config.steps)
-    count = len(context.seeds)
-    return {
-        method: jax.tree.map(lambda leaf, i=i: leaf[i * count : (i + 1) * count], params)
-        for i, method in enumerate(variants)
-    }
+    params = trained(context, name, with_sampler(learner, draw), data, axes, keys, config.steps)
+    return {method: of_rows(params, i * count, count) for i, method in enumerate(variants)}
+
+
+def of_rows(params: Any, start: int, count: int) -> Any:
+    """Those of some of the runs."""
+    return jax.tree.map(lambda leaf: leaf[start : start + count], params)
 
 
 def train_plain(config: Config, context: Context, name: str, learner: LearnerLike, rows: Any, steps: int) -> Any:
     """Parameters [seeds, ...] of a learner of images and labels."""
     drawing = with_sampler(with_ema(learner, config.ema), epoch_sampler(config.batch))
     return trained(context, name, drawing, rows, None, seed_keys(list(context.seeds)), steps)
-
-
-# --- asking -----------------------------------------------------------------------------------------------------------
-
-Asked = Mapping[str, Any]
-"""Images [seeds, b, 12, 12, 1] by what was asked."""
 
 
 def by_name(images: Any, names: Sequence[str]) -> Asked:

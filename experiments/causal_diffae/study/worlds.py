@@ -1,7 +1,7 @@
 """A pendulum with its shadow and a circuit of depth two: four variables, known counterfactuals, small images."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,91 +9,18 @@ import numpy as np
 
 from causal import causal_diffae as cd
 from causal import counterfactual_metrics as cm
-from causal import image_scms as scm
+from causal.counterfactual_worlds import World
 from causal.mechanisms import CausalLayer, Graph, Intervention, Mode
 from core.batches import epoch_sampler
 from core.learner import seed_keys, with_ema, with_sampler
-from core.records import Scalar
 from experiments.causal_diffae.config import Config
 from experiments.causal_diffae.study import strokes as st
 from experiments.causal_diffae.study.scores import PREDICT
-from experiments.lab.system import Context
+from experiments.lab import Context
 from latent.film import FilmMlp
 
 TEST = 96
 """Images asked about."""
-
-
-class World(NamedTuple):
-    """Training rows, and what is asked of the test images."""
-
-    name: str
-    graph: Graph
-    rows: dict[str, Any]
-    """Images in [-1, 1] and labels, normalised."""
-    asked: dict[str, tuple[Any, Any]]
-    """By question ``(is_set [4], labels [b, 4] of the true counterfactuals)``; the first is nothing."""
-    truth: dict[str, Any]
-    """The true images."""
-    modes: tuple[Mode, ...]
-
-
-def pendulum(config: Config) -> World:
-    """Of the published settings every test image has an angle and a light; both and the shadow are intervened on."""
-    train, test = scm.pendulum_split()
-    rng = np.random.default_rng(0)
-    train = rng.permutation(train)[: config.world_train]
-    test = rng.permutation(test)[:TEST]
-    other = rng.permutation(test)
-
-    def labels(settings, length=None):
-        found = scm.pendulum_labels(*(jnp.asarray(column, jnp.float32) for column in settings.T))
-        return found if length is None else found.at[:, 2].set(length)
-
-    answers = {
-        "null": labels(test),
-        "do(angle)": labels(np.stack([other[:, 0], test[:, 1]], 1)),
-        "do(light)": labels(np.stack([test[:, 0], other[:, 1]], 1)),
-        "do(shadow length)": labels(test, labels(other)[:, 2]),
-    }
-    set_by = {"null": (), "do(angle)": (0,), "do(light)": (1,), "do(shadow length)": (2,)}
-
-    def render(found):
-        return 2 * scm.render_pendulum(found, config.world_side)[..., :3] - 1
-
-    def normal(found):
-        return (found - scm.PENDULUM_SHIFT) / scm.PENDULUM_SCALE
-
-    return world("pendulum", scm.PENDULUM, labels(train), answers, set_by, render, normal, ("paper",))
-
-
-def circuit(config: Config) -> World:
-    """Depth two: red follows blue, which follows the arm."""
-    train = scm.draw_circuit(jax.random.key(0), config.world_train)
-    test, other = (scm.draw_circuit(jax.random.key(seed), TEST) for seed in (1, 2))
-    set_by = {"null": (), "do(arm)": (0,), "do(blue)": (1,), "do(red)": (3,)}
-    answers = {
-        name: scm.circuit_labels(test.noise, other.labels, jnp.array([k in which for k in range(4)]))
-        for name, which in set_by.items()
-    }
-
-    def render(found):
-        return 2 * scm.render_circuit(found, config.world_side) - 1
-
-    mean, std = train.labels.mean(0), train.labels.std(0)
-    return world(
-        "circuit", scm.CIRCUIT, train.labels, answers, set_by, render, lambda y: (y - mean) / std, ("paper", "code")
-    )
-
-
-def world(name, graph, train, answers, set_by, render, normal, modes) -> World:
-    """Rendered and normalised."""
-    rows = {"x": render(train), "labels": jnp.asarray(normal(train), jnp.float32)}
-    asked = {
-        question: (jnp.array([k in which for k in range(4)]), jnp.asarray(normal(answers[question]), jnp.float32))
-        for question, which in set_by.items()
-    }
-    return World(name, graph, rows, asked, {question: render(found) for question, found in answers.items()}, modes)
 
 
 @functools.cache
@@ -103,32 +30,13 @@ def autoencoder(config: Config, graph: Graph, mode: Mode) -> cd.CausalDiffAE:
     return cd.CausalDiffAE(cd.MlpEncoder(4, config.block), FilmMlp(config.world_width, 2), layer, config.prediction)
 
 
-WORLDS = (pendulum, circuit)
-
-
-def cells(context: Context) -> list[dict[str, Scalar]]:
-    """All that :func:`run` does."""
-    return [{"dataset": make.__name__, "seeds": ",".join(map(str, context.seeds))} for make in WORLDS]
-
-
-def run(config: Config, context: Context) -> None:
-    """Every world is a cell of all seeds."""
-    seeds = ",".join(map(str, context.seeds))
-    for make in WORLDS:
-        if context.done(dataset=make.__name__, seeds=seeds):
-            continue
-        context.say(f"causal_diffae: {make.__name__}")
-        one_world(config, context, make(config))
-        context.finish(dataset=make.__name__, seeds=seeds)
-
-
-def one_world(config: Config, context: Context, there: World) -> None:
+def world(config: Config, context: Context, make: Any) -> None:
     """Trains predictor and autoencoders, asks everything of them."""
+    there: World = make(config.world_train, TEST, config.world_side)
     predictor = cm.Predictor(4)
     learner = cm.predictor_learner(predictor, st.adam(config, config.predictor_steps))
-    predicting = st.train_plain(
-        config, context, f"{there.name}, predictor", learner, there.rows, config.predictor_steps
-    )
+    name, steps = f"{there.name}, predictor", config.predictor_steps
+    predicting = st.train_plain(config, context, name, learner, there.rows, steps)
     count = len(context.seeds)
     still = {question: jnp.stack([there.truth["null"]] * count) for question in there.asked}
     report(context, there, "do nothing", predictor, predicting, still)
@@ -187,7 +95,5 @@ def report(context: Context, there: World, method: str, predictor: Any, predicti
             values["r(last variable)"] = cm.correlation(
                 found[:, 3] - np.asarray(factual)[:, 3], np.asarray(labels - factual)[:, 3]
             )
-            for metric, value in values.items():
-                context.record(
-                    dataset=there.name, method=method, metric=f"{metric}, {question}", seed=seed, value=value
-                )
+            at = context.at(dataset=there.name, method=method, seed=seed)
+            at.record_all({f"{metric}, {question}": value for metric, value in values.items()})

@@ -14,7 +14,9 @@ import jax
 import pytest
 
 from core import fit as core_fit
-from experiments import concept_space
+from experiments.concept_space.config import PRESETS as CONCEPT_PRESETS
+from experiments.concept_space.study import images
+from experiments.concept_space.study.report import Setting
 from experiments.lab import registry, settings
 from experiments.lab.runner import measure
 from experiments.lab.system import Place
@@ -154,13 +156,13 @@ SMALLER = {"side": 8, "channels": (8, 16), "blocks": 1, "images": 8, "sampling_s
 
 @pytest.mark.parametrize("change", [{}, pytest.param({"shape": "triangle", "dropout": 0.0}, marks=pytest.mark.slow)])
 def test_the_images_of_the_published_concept_space_can_be_trained_and_drawn(change):
-    config = dataclasses.replace(concept_space.PRESETS["paper"], **SMALLER, **change)
+    config = dataclasses.replace(CONCEPT_PRESETS["paper"], **SMALLER, **change)
     assert (config.attention, config.dropout > 0) == (True, not change)
-    data = jax.eval_shape(lambda: concept_space.disc_data(config, concept_space.Setting(0.2).world, 0))
-    learner = concept_space.disc_learner(config)
+    data = jax.eval_shape(lambda: images.disc_data(config, Setting(0.2).world, 0))
+    learner = images.disc_learner(config)
     state = jax.eval_shape(learner.init, jax.random.key(0), data)
     jax.eval_shape(learner.update, state, data)
-    prompt = jax.eval_shape(lambda cond: concept_space.cs.plain(cond[:4]), data["cond"])
+    prompt = jax.eval_shape(lambda cond: images.cs.plain(cond[:4]), data["cond"])
     x = jax.ShapeDtypeStruct((4, config.side, config.side, 3), "float32")
-    drawn = jax.eval_shape(concept_space.sampler(config), state.params, prompt, x, jax.random.key(0))
+    drawn = jax.eval_shape(images.sampler(config), state.params, prompt, x, jax.random.key(0))
     assert drawn.shape == x.shape
