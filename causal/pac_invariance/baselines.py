@@ -8,8 +8,9 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from causal.linear_sems import Moments
-from causal.pac_invariance.invariance import Selection, Target, on_subset
-from core.checks import NonNegative, checked
+from causal.pac_invariance.icp import every_subset, icp
+from causal.pac_invariance.invariance import Selection, Target, on_subset, train
+from core.checks import NonNegative, OpenFraction, checked
 from core.learner import GradientLearner, gradient_learner
 
 
@@ -65,3 +66,19 @@ def safest(
     good = selection.spread < radius
     best = jnp.where(good.any(), jnp.argmin(jnp.where(good, errors, jnp.inf)), jnp.argmin(selection.spread))
     return selection.predictor[best]
+
+
+@checked
+def survivors(environments: Moments, alpha: OpenFraction) -> dict[str, Bool[Array, " d"]]:
+    """Of all others, what ICP finds for the last variable; the pair of least spread; and the pair of least error."""
+    d = environments.mean.shape[-1]
+    sets = every_subset(d, d - 1)
+    pairs = sets[jnp.flatnonzero(sets.sum(axis=1) == 2, size=(d - 1) * (d - 2) // 2)]
+    spread = train(environments.covariance, d - 1, pairs).spread
+    of_all = environments.covariance.mean(axis=0)
+    error = jax.vmap(lambda mask: (at := on_subset(of_all, d - 1, mask)).error(at.best()))(pairs)
+    return {
+        "ICP": icp(environments, d - 1, sets).causes(sets, alpha),
+        "pair of least spread": pairs[jnp.argmin(spread)],
+        "pair of least pooled error": pairs[jnp.argmin(error)],
+    }

@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from causal.linear_sems import Family, Moments, Sem, environments, linear_sem, sample_moments
+from causal.linear_sems import (
+    Family,
+    Moments,
+    Sem,
+    environments,
+    hard,
+    linear_sem,
+    rademacher,
+    sample_moments,
+    soft,
+)
 from causal.pac_invariance.invariance import on_subset, relative, train, violations
 from core.checks import Count, NonNegative, checked
 
@@ -28,6 +38,13 @@ def figure_sem(sd: NonNegative = 0.02) -> Sem:
 def figure_sites() -> Bool[Array, " 7"]:
     """Its sites of intervention."""
     return jnp.isin(jnp.arange(7), jnp.asarray(SITES))
+
+
+@checked
+def figure_families(sd: NonNegative = 0.02) -> dict[str, Family]:
+    """The interventions on it, by name."""
+    sem, sites = figure_sem(sd), figure_sites()
+    return {"hard": hard(sem, sites), "soft": soft(sem, sites), "rademacher": rademacher(sem, TARGET)}
 
 
 Panel = tuple[str, str]

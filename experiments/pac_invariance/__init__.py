@@ -13,12 +13,26 @@ The only randomness is that of environments and samples; ``repeats`` of them run
 Sachs' cells are looked at where the data directory holds them.
 """
 
-from experiments.lab.system import System
-from experiments.pac_invariance.claims import CLAIMS, PUBLISHED, STATISTICS
-from experiments.pac_invariance.config import PRESETS
-from experiments.pac_invariance.figures import COLOURS, figures
-from experiments.pac_invariance.study import run
-from experiments.pac_invariance.tables import tables
+import functools
+from collections.abc import Iterable
+
+from experiments.lab import Context, Part, System, parts
+from experiments.pac_invariance import study
+from experiments.pac_invariance.claims import CLAIMS
+from experiments.pac_invariance.config import MEDIAN, PRESETS, Config
+from experiments.pac_invariance.figures import COLOURS, FIGURES, STATISTICS, TABLES
+from experiments.pac_invariance.published import PUBLISHED
+
+
+def plan(config: Config, context: Context) -> Iterable[Part]:
+    """All parts, computed in double precision."""
+    measures = {f"study, N = {n}": functools.partial(study.replication, n=n) for n in config.samples}
+    measures |= {"radius": study.radius_sweep, "intercept": study.intercept, "cost": study.cost}
+    measures |= {"bound": study.bound, "trends": study.trends}
+    measures |= {f"methods, d = {d}": functools.partial(study.methods, d=d) for d in config.compared}
+    measures |= {"indirect": study.indirect, "sachs": study.cells}
+    return parts({name: study.double(measure) for name, measure in measures.items()})
+
 
 SYSTEM = System(
     slug="pac_invariance",
@@ -27,14 +41,14 @@ SYSTEM = System(
     family="causal",
     paper="Parulekar, Shanmugam, Shakkottai, ICML 2023, arXiv 2205.15196",
     presets=PRESETS,
-    run=run,
+    plan=plan,
     published=PUBLISHED,
     claims=CLAIMS,
     statistics=STATISTICS,
-    metrics=("accepted sets", "median generalization %", "log mean error", "log worst error"),
+    metrics=("accepted sets", MEDIAN, "log mean error", "log worst error"),
     baseline="ERM",
-    tables=tables,
-    figures=figures,
+    tables=TABLES,
+    figures=FIGURES,
     colours=COLOURS,
     data=("sachs_interventions",),
 )

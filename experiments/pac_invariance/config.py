@@ -5,9 +5,14 @@ from typing import Annotated
 
 from core.checks import NonEmpty, OpenFraction, checked
 from core.kinds import Range
-from experiments.lab.settings import Many, Weight
+from experiments.lab import Many, Statistic, Weight
 
 PANELS = (("hard", "hard"), ("hard", "rademacher"), ("soft", "soft"), ("soft", "rademacher"))
+"""Families of training and of new environments."""
+MEDIAN = "median generalization %"
+"""Of the accepted subsets of a repeat."""
+GENERALIZATION = Statistic("share", "*generalization*%", whole=100, trials=100)
+"""Shares of a hundred fresh environments, in per cent."""
 
 Radius = Annotated[float, Range(above=0, most=1)]
 

@@ -1,205 +1,168 @@
-"""The figures of ``pac_invariance``, drawn from its records."""
+"""Tables and figures of ``pac_invariance``."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.lab.frames import curve, groups, select
-from experiments.lab.style import Palette, captioned
+from experiments.lab import Palette, drawing, finish, groups, lines, panels, pivot, select
+from experiments.lab.plots import along, line
+from experiments.pac_invariance.claims import CASES, PASSES, M, N
+from experiments.pac_invariance.config import GENERALIZATION, MEDIAN
+from experiments.pac_invariance.config import PANELS as PAIRS
 
-PANELS = ("hard + hard", "hard + rademacher", "soft + soft", "soft + rademacher")
-COLOURS = Palette(
-    "invariant subset",
-    "ERM",
-    "ICP",
-    "anchor regression",
-    "IRMv1",
-    "random subset",
-    "parents (oracle)",
-)
+STATISTICS = (GENERALIZATION,)
+PANELS = tuple(" + ".join(pair) for pair in PAIRS)
+OURS = "invariant subset"
+COLOURS = Palette(OURS, "ERM", "ICP", "anchor regression", "IRMv1", "random subset", "parents (oracle)")
 INTERVENTIONS = Palette(*PANELS, "rademacher")
 """Of training and of new environments."""
 
 
-def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Those whose records are there."""
-    drawn = {
-        "generalization": (generalization, "generalization 50 %"),
-        "acceptance": (acceptance, "accepted sets"),
-        "radius": (radius, "generalization by radius %"),
-        "bound": (bound, "worst V that passes, 95 %"),
-        "random_sems": (random_sems, "falsely accepted"),
-        "methods": (methods, "log worst error"),
-        "indirect": (indirect, "relative spread"),
-    }
-    found = set(frame["metric"])
-    return {name: draw(frame) for name, (draw, metric) in drawn.items() if metric in found}
+def accepting(values: np.ndarray) -> np.ndarray:
+    """Those of repeats that accept a subset, all where none does."""
+    return values[~np.isnan(values)] if np.isfinite(values).any() else values
 
 
-def _numbers(frame: pd.DataFrame, column: str) -> list[float]:
-    return sorted(frame[column].dropna().unique())
+def at_the_bound(frame: pd.DataFrame) -> pd.DataFrame:
+    """How often a subset passes with V > z at the (m, z) of the claim, of how many repeats, beside the bound."""
+    shown = pd.concat([select(frame, metric=PASSES, m=m, z=z) for m, z in CASES])
+    return pivot(("dataset", "radius", "m", "z", "repeats", "bound"), "metric")(shown)
 
 
-@captioned
+TABLES = {
+    "By training environments and samples: accepted sets": pivot(
+        ("dataset", "N"), "m", metric="accepted sets", method="subsets"
+    ),
+    "By training environments and samples: median generalization %": pivot(
+        ("dataset", "N"), "m", metric=MEDIAN, method="subsets", of=accepting
+    ),
+    f"Subsets that survive, N = {N:,}, m = {M}": dataclasses.replace(
+        pivot("set", "dataset", metric="generalization of a set %", N=N), statistic=GENERALIZATION
+    ),
+    "Bound for finite classes": at_the_bound,
+    "Relative spread of coefficients by noise on the observations": pivot("dataset", "noise", metric="relative spread"),
+    "Sachs' cells": pivot(("protein", "method", "set"), "metric", "deterministic", dataset="sachs"),
+}  # fmt: skip
+
+
+@drawing("generalization 50 %")
 def generalization(frame: pd.DataFrame) -> Figure:
     """How well accepted subsets generalize to new environments, by the number m of training environments: boxes over
     accepted subsets and repeats, a column per sample size N, a row per kind of intervention (training + new).
     Crosses are least squares on all features.
     """
-    sizes = _numbers(select(frame, metric="generalization 50 %"), "N")
-    figure = Figure(figsize=(2.6 * len(sizes) + 0.8, 7.5), layout="constrained")
-    axes = figure.subplots(len(PANELS), len(sizes), squeeze=False, sharex=True, sharey=True)
-    for row, panel in enumerate(PANELS):
-        for column, n in enumerate(sizes):
-            axis, part = axes[row, column], select(frame, dataset=panel, N=n)
-            axis.bxp(_boxes(part), showfliers=False, medianprops={"color": COLOURS["invariant subset"]})
-            ms = _numbers(select(part, metric="generalization 50 %"), "m")
-            erm = dict(zip(*curve(select(part, method="ERM", metric="median generalization %"), "m"), strict=True))
-            axis.plot(range(1, len(ms) + 1), [erm[m] for m in ms], "x", color=COLOURS["ERM"], label="all features")
-            axis.set_title(f"{panel}, N = {n:,.0f}", fontsize=8)
-    axes[0, 0].legend(fontsize=7, frameon=False)
+    sizes = [n for n, _ in along(select(frame, metric="generalization 50 %"), "N")]
+    figure, axes = panels(len(PANELS) * len(sizes), 2.6, 1.9, columns=len(sizes), sharex=True, sharey=True)
+    for axis, (panel, n) in zip(axes, ((panel, n) for panel in PANELS for n in sizes), strict=True):
+        part = select(frame, dataset=panel, N=n)
+        quantiles = {q: along(select(part, metric=f"generalization {q} %"), "m") for q in (5, 25, 50, 75, 95)}
+        names = ("whislo", "q1", "med", "q3", "whishi")
+        boxes = [
+            {"label": f"{m:.0f}", **{name: quantiles[q][i][1].value for name, q in zip(names, quantiles, strict=True)}}
+            for i, (m, _) in enumerate(quantiles[50])
+        ]
+        axis.bxp(boxes, showfliers=False, medianprops={"color": COLOURS[OURS]})
+        erm = [found.value for _, found in along(select(part, method="ERM", metric=MEDIAN).dropna(subset=["m"]), "m")]
+        axis.plot(range(1, len(erm) + 1), erm, "x", color=COLOURS["ERM"], label="all features")
+        finish(axis, "", "", title=f"{panel}, N = {n:,.0f}", legend=axis is axes[0])
     figure.supxlabel("training environments m")
     figure.supylabel("generalization %, accepted subsets")
     return figure
 
 
-def _boxes(part: pd.DataFrame) -> list[dict[str, float | str]]:
-    boxes = []
-    for m in _numbers(select(part, metric="generalization 50 %"), "m"):
-        q = {p: select(part, metric=f"generalization {p} %", m=m)["value"].iloc[0] for p in (5, 25, 50, 75, 95)}
-        ends = {"whislo": q[5], "q1": q[25], "med": q[50], "q3": q[75], "whishi": q[95]}
-        boxes.append({"label": f"{m:.0f}", **ends})
-    return boxes
-
-
-@captioned
-def acceptance(frame: pd.DataFrame) -> Figure:
-    """The number of accepted subsets by samples per environment; dotted is the number of subsets that are invariant in
-    the population.
-    """
-    chosen = select(frame, metric="accepted sets").dropna(subset=["m"])
-    chosen = select(chosen, m=chosen["m"].max())
-    figure = Figure(figsize=(4.2, 3.2), layout="constrained")
-    axis = figure.subplots()
-    for panel, invariant in (("hard + hard", 7), ("soft + soft", 12)):
-        colour = INTERVENTIONS[panel]
-        axis.plot(*curve(select(chosen, dataset=panel), "N"), "o-", color=colour, label=panel.split(" + ")[0])
-        axis.axhline(invariant, color=colour, linestyle=":")
-    axis.set_xlabel("samples per environment")
-    axis.set_ylabel("accepted subsets")
-    axis.set_title("Dotted: invariant in the population", fontsize=9)
-    axis.legend(fontsize=8, frameon=False)
-    return figure
-
-
-@captioned
+@drawing("generalization by radius %")
 def radius(frame: pd.DataFrame) -> Figure:
     """How many subsets are accepted (left) and how well they generalize (right) by the radius of the test, at the
     largest sample size.
     """
-    figure = Figure(figsize=(7.4, 3.2), layout="constrained")
-    axes = figure.subplots(1, 2)
+    figure, axes = panels(2)
     for axis, metric in zip(axes, ("accepted by radius", "generalization by radius %"), strict=True):
         for panel in PANELS:
             part = select(frame, metric=metric, dataset=panel).dropna(subset=["value"])
-            axis.plot(*curve(part, "radius"), "o-", color=INTERVENTIONS[panel], label=panel)
-        axis.set_xscale("log")
-        axis.set_xlabel("radius")
-        axis.set_ylabel(metric.replace(" by radius", ""))
-    axes[0].legend(fontsize=7, frameon=False)
+            line(axis, along(part, "radius"), color=INTERVENTIONS[panel], label=panel)
+        finish(axis, "radius", metric.replace(" by radius", ""), log="x", legend=axis is axes[0])
     return figure
 
 
-@captioned
+@drawing("worst V that passes, 95 %")
 def bound(frame: pd.DataFrame) -> Figure:
     """The largest violation probability V among subsets that pass m environments (95th percentile over repeats), beside
     what the theorem allows (dashed).
     """
     chosen = select(frame, metric="worst V that passes, 95 %")
-    radii = _numbers(chosen, "radius")
-    figure = Figure(figsize=(3.4 * len(radii) + 0.6, 3.2), layout="constrained")
-    for axis, size in zip(figure.subplots(1, len(radii), squeeze=False)[0], radii, strict=True):
+    radii, m = (sorted(chosen[name].unique()) for name in ("radius", "m"))
+    figure, axes = panels(len(radii))
+    for axis, size in zip(axes, radii, strict=True):
         for (name,), part in groups(select(chosen, radius=size), "dataset"):
-            axis.plot(*curve(part, "m"), "o-", color=INTERVENTIONS[_panel(name)], label=name)
-        m = np.array(_numbers(chosen, "m"))
-        axis.plot(m, 1 - (0.05 / 63) ** (1 / m), "k--", label="bound, δ = 0.05")
-        axis.set_xscale("log")
+            colour = INTERVENTIONS[f"{name} + {name}" if f"{name} + {name}" in PANELS else name]
+            line(axis, along(part, "m"), shade=False, color=colour, label=name)
+        axis.plot(m, 1 - (0.05 / 63) ** (1 / np.array(m)), "k--", label="bound, δ = 0.05")
         axis.set_ylim(-0.02, 1.02)
-        axis.set_xlabel("environments m")
-        axis.set_title(f"radius {size:g}", fontsize=9)
-    figure.axes[0].set_ylabel("V, 95th percentile")
-    figure.axes[0].legend(fontsize=7, frameon=False)
+        first = axis is axes[0]
+        finish(axis, "environments m", "V, 95th percentile" * first, log="x", title=f"radius {size:g}", legend=first)
     return figure
 
 
-@captioned
+@drawing("falsely accepted")
 def random_sems(frame: pd.DataFrame) -> Figure:
     """What is accepted in random structural models by the number of samples, of environments and of sites that are
     intervened on; a coloured line is the mean over models, grey lines are single models.
     """
-    trends = select(frame, part="trends")
-    plots = (
-        (select(trends, along="N", metric="generalization"), "N", "generalization of accepted"),
-        (select(trends, along="m", metric="falsely accepted"), "m", "falsely accepted"),
-        (select(trends, along="sites", metric="accepted"), "sites", "accepted subsets"),
-        (select(trends, along="sites", metric="worst V"), "sites", "worst V of accepted"),
-    )
-    return _curves([(part.dropna(subset=["value"]), along, label) for part, along, label in plots])
-
-
-def _curves(plots: Sequence[tuple[pd.DataFrame, str, str]]) -> Figure:
-    figure = Figure(figsize=(3.0 * len(plots), 2.9), layout="constrained")
-    for axis, (part, along, label) in zip(figure.subplots(1, len(plots)), plots, strict=True):
+    figure, axes = panels(4, 3.0, 2.9)
+    plots = (("N", "generalization"), ("m", "falsely accepted"), ("sites", "accepted"), ("sites", "worst V"))
+    for axis, (x, metric) in zip(axes, plots, strict=True):
+        part = select(frame, part="trends", along=x, metric=metric).dropna(subset=["value"])
         for _, single in groups(part, "seed"):
-            axis.plot(*curve(single, along), color="0.8", linewidth=0.7)
-        axis.plot(*curve(part, along), "o-", color=COLOURS["invariant subset"])
-        axis.set_xscale("log" if along == "N" else "linear")
-        axis.set_xlabel({"N": "samples N", "m": "environments m"}.get(along, along))
-        axis.set_title(label, fontsize=9)
+            line(axis, along(single, x), shade=False, color="0.8", linewidth=0.7, marker="")
+        line(axis, along(part, x), color=COLOURS[OURS])
+        name = {"N": "samples N", "m": "environments m"}.get(x, x)
+        finish(axis, name, "", log="x" if x == "N" else "", title=metric)
     return figure
 
 
-@captioned
+@drawing("log worst error")
 def methods(frame: pd.DataFrame) -> Figure:
     """The worst error in new environments over random structural models, by method; 1 is what the true mechanism
     attains.
     """
     chosen = select(frame, metric="log worst error")
-    datasets = list(chosen["dataset"].unique())
-    figure = Figure(figsize=(3.3 * len(datasets) + 1.2, 3.2), layout="constrained")
-    names = list(chosen["method"].unique())
-    for axis, dataset in zip(figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0], datasets, strict=True):
+    datasets, names = list(chosen["dataset"].unique()), list(chosen["method"].unique())
+    figure, axes = panels(len(datasets), sharey=True)
+    for axis, dataset in zip(axes, datasets, strict=True):
         spread = [np.exp(select(chosen, dataset=dataset, method=name)["value"].to_numpy()) for name in names]
-        boxes = axis.boxplot(spread, orientation="horizontal", tick_labels=names, patch_artist=True)
-        for box, median, name in zip(boxes["boxes"], boxes["medians"], names, strict=True):
+        boxes = axis.boxplot(spread, orientation="horizontal", tick_labels=names, patch_artist=True)["boxes"]
+        for box, name in zip(boxes, names, strict=True):
             box.set(facecolor=COLOURS[name], alpha=0.6)
-            median.set(color="black")
-        axis.set_xscale("log")
         axis.axvline(1.0, color="black", linewidth=0.6)
-        axis.set_title(dataset.removeprefix("random SEMs, "), fontsize=9)
+        finish(axis, "", "", log="x", title=dataset.removeprefix("random SEMs, "))
     figure.supxlabel("worst squared error in 100 new environments / noise variance of the target", fontsize=9)
     return figure
 
 
-@captioned
-def indirect(frame: pd.DataFrame) -> Figure:
-    """How noise on the observations breaks invariance: relative spread of the coefficients, the mean in colour and
-    repeats in grey.
-    """
-    chosen = select(frame, metric="relative spread")
-    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
-    axis = figure.subplots()
-    for _, single in groups(chosen, "seed"):
-        axis.plot(*curve(single, "noise"), color="0.8", linewidth=0.8)
-    axis.plot(*curve(chosen, "noise"), "o-", color=COLOURS["invariant subset"])
-    axis.set_xscale("symlog", linthresh=1e-6)
-    axis.set_xlabel("noise variance of the observations")
-    axis.set_ylabel("relative spread of coefficients")
+def indirect(frame: pd.DataFrame) -> Figure | None:
+    """Noise from 0 on a logarithmic axis."""
+    if figure := SPREADS(frame):
+        figure.axes[0].set_xscale("symlog", linthresh=1e-6)
     return figure
 
 
-def _panel(kind: str) -> str:
-    """The name that the colour of a kind of intervention goes by, where training and new environments have the same."""
-    return f"{kind} + {kind}" if f"{kind} + {kind}" in PANELS else kind
+SPREADS = lines(
+    "How noise on the observations breaks invariance: relative spread of the coefficients, and thin lines for repeats.",
+    "relative spread", "noise", single=True, xlabel="noise variance of the observations",
+)  # fmt: skip
+FIGURES = {
+    "generalization": generalization,
+    "acceptance": lines(
+        f"The number of accepted subsets by samples per environment, at m = {M}; in the population 12 are invariant "
+        "under soft interventions (dotted) and 7 under hard ones.",
+        "accepted sets", "N", by="dataset", only=("hard + hard", "soft + soft"), method="subsets", m=M, reference=12,
+        colours=INTERVENTIONS, xlabel="samples per environment", ylabel="accepted subsets",
+    ),
+    "radius": radius,
+    "bound": bound,
+    "random_sems": random_sems,
+    "methods": methods,
+    "indirect": indirect,
+}  # fmt: skip
