@@ -28,7 +28,6 @@ EXCEPTIONS = {
     "causal/rep4ex/diagnostics.py percentile": "the farthest usual distance between codes",
     "causal/treatment_effects/ranking.py percentile": "the critical value of a uniform band, from half-samples",
     "experiments/ekfac_influence/study/planted.py percentile": "a threshold on scores",
-    "experiments/pac_invariance/study/__init__.py percentile": "the 95th percentile that the paper reports",
     "experiments/pac_invariance/study.py percentile": "the 95th percentile that the paper reports",
     "experiments/recsae/study/steering.py percentile": "which items are in the tail",
     "interp/recsae/units.py percentile": "a threshold of activity",
