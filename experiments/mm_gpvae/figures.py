@@ -12,7 +12,7 @@ COLOURS = Palette(
 )  # fmt: skip
 DOMAINS = Palette("fourier", "time")
 LATENTS = ("neural", "shared", "zoom")
-result = functools.partial(pivot, "method", "metric", restart=None, part=None)
+result = functools.partial(pivot, "method", "metric", restart=None, kind=None)
 seconds = functools.partial(
     lines, x="bins", trials=16, statistic="median", log="xy", xlabel="bins", ylabel="seconds", colours=DOMAINS
 )
@@ -38,7 +38,7 @@ def trajectories(frame) -> Figure:
     """Latents of one test trial: the truth, and what two models infer after alignment."""
     figure, axes = panels(3)
     for axis, latent in zip(axes, LATENTS, strict=True):
-        rows = select(frame, part="trajectory", latent=latent)
+        rows = select(frame, kind="trajectory", latent=latent)
         truth = select(rows, metric="truth", method="MM-GPVAE").sort_values("t")
         axis.plot(truth["t"], truth["value"], color="black", label="truth")
         for method in ("MM-GPVAE", "time domain"):
@@ -53,7 +53,7 @@ FIGURES = {
     "trajectories": trajectories,
     "recovery": compared(
         "How well each method recovers the latents: dots are seeds, squares are means with 95 % intervals.",
-        [f"{latent} R2" for latent in LATENTS], dataset="simulation", restart=None, part=None, colours=COLOURS,
+        [f"{latent} R2" for latent in LATENTS], dataset="simulation", restart=None, kind=None, colours=COLOURS,
     ),
     "missing_velocity": compared(
         "How well the monkey's velocity is decoded with all modalities, and from spike counts alone: dots are seeds, "

@@ -138,7 +138,7 @@ def simulated(config: Config, context: Context, variant: str) -> None:
     weight = config.image_weight if both else 1.0
     runs = train(context, variant, model, learned, keys, config, steps=config.steps, first_weight=weight)
     at = context.at(dataset="simulation", method=variant)
-    at.record("seconds", time.perf_counter() - start, seed=context.seeds[0], part="cost")
+    at.record("seconds", time.perf_counter() - start, seed=context.seeds[0], kind="cost")
     views = {"": look(runs, asked)}
     if both:
         views |= {", counts alone": look(runs, asked, behaviour=True), ", images alone": look(runs, asked, counts=True)}
@@ -152,7 +152,7 @@ def simulated(config: Config, context: Context, variant: str) -> None:
         if restart == int(np.argmax(runs.elbo[i - restart : i - restart + restarts])):
             at.record_all(found, seed=seed)
             if seed == context.seeds[0]:
-                trajectories(at.at(seed=seed, part="trajectory"), views[""].latents[i], sets[seed][1], groups(model))
+                trajectories(at.at(seed=seed, kind="trajectory"), views[""].latents[i], sets[seed][1], groups(model))
 
 
 def trajectories(at: Place, latents: np.ndarray, test: gp.Simulation, where: Mapping[str, Sequence[int]]) -> None:

@@ -10,7 +10,7 @@ from tests.experiments.noise import noise as little
 
 TINY = (
     "steps=4", "gpfa_steps=2", "trials=8", "test_trials=4", "bins=16", "circle=32", "neurons=6", "variants=MM-GPVAE",
-    "neural_hidden=4", "behaviour_hidden=4", "decoder_hidden=4", "restarts=2",
+    "neural_hidden=4", "behaviour_hidden=4", "decoder_hidden=4", "restarts=2", "scale_bins=8", "repeats=1",
 )  # fmt: skip
 
 
@@ -24,10 +24,12 @@ def run(tmp_path_factory):
 @pytest.mark.slow
 def test_every_part_without_data_is_recorded_and_drawn(run):
     frame = run.frame
-    assert set(frame["method"]) == {"MM-GPVAE", "GPFA", "CCA"}
+    assert set(frame["method"]) == {"MM-GPVAE", "GPFA", "CCA", "fourier", "time"}
     wanted = {"shared R2", "neural R2", "zoom R2", "rate R2", "image MSE", "shared R2, counts alone", "ELBO"}
     assert wanted < set(frame["metric"])
-    assert {name for name, _ in drawn(SYSTEM.figures, frame)} == {"trajectories", "recovery"}
+    assert {"trajectory", "cost"} == set(frame["kind"].dropna())  # written beside the part that ends the run
+    figures = {name for name, _ in drawn(SYSTEM.figures, frame)}
+    assert figures == {"trajectories", "recovery", "scale", "scale_divergence"}
     table = SYSTEM.tables["Simulation: counts and a turning digit"](frame)
     assert list(table["method"]) == ["CCA", "GPFA", "MM-GPVAE"]
 
