@@ -14,7 +14,7 @@ import optax
 
 from core.bench import BenchResult, beside, peer_module, require_agreement
 from core.loop import runs_at_once, scan_steps
-from experiments.scan_eeg.study.worlds import one
+from experiments.scan_eeg.study.pool import one
 from latent import scan_eeg as eeg
 from latent.scan_eeg.erps import noise
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from core.checks import NonEmpty, Size, checked
 from core.kinds import Range
-from experiments.lab.settings import Many, Rate, Weight
+from experiments.lab import Many, Rate, Weight
 
 UCI, SMNI, STOP = "UCI ERPs", "SMNI trials", "stop-signal ERPs"
 """What records call the real recordings."""
@@ -48,9 +48,9 @@ class Config:
     real_beta: Weight = 4.0
     repetitions: Annotated[int, Range(1, 10_000)] = 10
     """Of the cross-validation over real people."""
-    cost_models: Annotated[int, Range(1, 10_000)] = 6
-    cost_steps: Many = 10
-    cost_repeats: Annotated[int, Range(1, 100_000)] = 3
+    cost_models: Annotated[int, Range(1, 10_000)] = 30
+    cost_steps: Many = 5
+    cost_repeats: Annotated[int, Range(1, 100_000)] = 7
 
 
 PRESETS = {
@@ -63,6 +63,6 @@ PRESETS = {
     "paper": Config(
         betas=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0), models=10, features=(32, 32), hidden=128, steps=4_000,
         learning_rate=1e-3, supervised_steps=1_000, scan_steps=10_000, recombination_steps=10_000, real_steps=2_000,
-        cost_models=30, cost_steps=100, cost_repeats=10,
+        cost_steps=100, cost_repeats=10,
     ),
 }  # fmt: skip

@@ -4,7 +4,7 @@ Gondur, Sikandar, Schaffer, Aoi, Keeley, Multi-modal Gaussian Process Variationa
 Data, ICLR 2024, arXiv 2310.03111.
 """
 
-from latent.mm_gpvae.alignment import Score, affine_r2, bits_per_spike, r2, score
+from latent.mm_gpvae.alignment import Score, affine_r2, aligned, bits_per_spike, r2, score
 from latent.mm_gpvae.elbo import (
     dense_kl,
     diagonal_kl,
@@ -50,6 +50,7 @@ __all__ = [
     "Terms",
     "Trials",
     "affine_r2",
+    "aligned",
     "average",
     "bits_per_spike",
     "bound",

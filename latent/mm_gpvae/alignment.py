@@ -27,12 +27,17 @@ def r2(truth: np.ndarray, guess: np.ndarray) -> float:
     return float(1 - np.square(truth - guess).sum() / np.square(spread).sum())
 
 
-def affine_r2(columns: Values, truth: Float[np.ndarray, "*any"]) -> float:
-    """R2 of the least-squares fit with intercept, all trials and bins together."""
+def aligned(columns: Values, truth: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    """The least-squares fit of the truth with intercept, all trials and bins together."""
     x = columns.reshape(-1, columns.shape[-1]).astype(np.float64)
-    y = truth.reshape(-1, 1).astype(np.float64)
     design = np.hstack([x, np.ones((len(x), 1))])
-    return r2(y, design @ np.linalg.lstsq(design, y, rcond=None)[0])
+    fitted = design @ np.linalg.lstsq(design, truth.reshape(-1, 1).astype(np.float64), rcond=None)[0]
+    return fitted.reshape(truth.shape)
+
+
+def affine_r2(columns: Values, truth: Float[np.ndarray, "*any"]) -> float:
+    """R2 of :func:`aligned`."""
+    return r2(truth.reshape(-1, 1).astype(np.float64), aligned(columns, truth).reshape(-1, 1))
 
 
 @checked

@@ -12,9 +12,12 @@ from latent.scan_eeg.erps import (
     TIMES,
     People,
     Recording,
+    World,
+    Worlds,
     baseline_corrected,
     clean_erps,
     draw_people,
+    draw_world,
     record,
     scaled,
 )
@@ -29,6 +32,7 @@ from latent.scan_eeg.measures import (
     window_means,
 )
 from latent.scan_eeg.scan import (
+    INSTRUCTED_AXES,
     OPERATORS,
     Grounded,
     Instructed,
@@ -44,7 +48,7 @@ from latent.scan_eeg.scan import (
     single_symbols,
     symbols_of,
 )
-from latent.scan_eeg.udr import Ranking, lasso, udr
+from latent.scan_eeg.udr import Ranking, lasso, select_by_udr, udr
 from latent.scan_eeg.vae import (
     BATCH_AXES,
     BetaVae,
@@ -69,6 +73,7 @@ __all__ = [
     "BATCH_AXES",
     "CONDITIONS",
     "FACTORS",
+    "INSTRUCTED_AXES",
     "LABELS",
     "OPERATORS",
     "SITES",
@@ -90,6 +95,8 @@ __all__ = [
     "StridedTranspose",
     "SymbolVae",
     "Trials",
+    "World",
+    "Worlds",
     "balanced_accuracy",
     "balanced_weight",
     "baseline_corrected",
@@ -101,6 +108,7 @@ __all__ = [
     "correlations",
     "draw_people",
     "draw_recombinations",
+    "draw_world",
     "grid_learner",
     "kl",
     "kl_to_prior",
@@ -113,6 +121,7 @@ __all__ = [
     "scaled",
     "scan_learner",
     "scan_loss",
+    "select_by_udr",
     "single_latent_accuracy",
     "single_symbols",
     "supervised_learner",

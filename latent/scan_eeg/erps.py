@@ -8,6 +8,7 @@ Age delays N1 and P3, sex changes N1's amplitude, anxiety P2's and depression th
 add pink noise and alpha waves, half common to the sites.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from core.checks import Count, checked
+from core.learner import stream
 
 TIMES = -248.0 + 4.0 * jnp.arange(256)
 """ms after stimulus onset."""
@@ -129,3 +131,41 @@ def scaled(train: Float[Array, "n c t"], *others: Float[Array, "..."]) -> tuple[
     """All divided by the one standard deviation of the first: amplitudes between people stay what they are."""
     scale = jnp.std(train)
     return tuple(x / scale for x in (train, *others))
+
+
+class World(NamedTuple):
+    """People with averages and single trials, in units of the training averages' deviation."""
+
+    erp: Float[Array, "people 6 256"]
+    single: Float[Array, "people kept 6 256"]
+    clean: Float[Array, "people 6 256"]
+    labels: Int[Array, "people 5"]
+    factors: Float[Array, "people 6"]
+
+
+class Worlds(NamedTuple):
+    """Those to learn from, and others for testing."""
+
+    train: World
+    test: World
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def draw_world(seed: int, train: int, test: int, trials: int, kept: int) -> Worlds:
+    """The people of a seed.
+
+    Args:
+      seed: of people and noise.
+      train: how many to learn from.
+      test: how many for testing.
+      trials: per average.
+      kept: of these as single trials.
+    """
+    people_key, noise_key = jax.random.split(stream(jax.random.key(seed), "world"))
+    people = draw_people(people_key, train + test)
+    recording = record(noise_key, people, trials, kept)
+    _, erp, single, clean = scaled(recording.erp[:train], *recording)
+    whole = World(erp, single, clean, people.labels(), people.factors)
+    first: World = jax.tree.map(lambda leaf: leaf[:train], whole)
+    rest: World = jax.tree.map(lambda leaf: leaf[train:], whole)
+    return Worlds(first, rest)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from core.checks import checked
@@ -48,6 +49,13 @@ def udr(
     models = means.shape[0]
     others = jnp.where(jnp.eye(models, dtype=bool), jnp.nan, pairwise)
     return Ranking(pairwise, jnp.nanmedian(others, axis=0))
+
+
+@checked
+def select_by_udr(scores: Float[np.ndarray, " models"], betas: Float[np.ndarray, " models"]) -> int:
+    """The best model of the beta with the highest median score."""
+    best = max(np.unique(betas), key=lambda beta: float(np.median(scores[betas == beta])))
+    return int(np.argmax(np.where(betas == best, scores, -np.inf)))
 
 
 def _all_pairs(fn):

@@ -167,6 +167,10 @@ class BetaVae(nn.Module):
         """The mean of p(x|z)."""
         return self.decoder(z)
 
+    def reconstruct(self, x: Float[Array, "b channels time"]) -> Float[Array, "b channels time"]:
+        """What is decoded from the mean of q(z|x)."""
+        return self.decode(self.encode(x).mean)
+
     def __call__(self, x, noise: Float[Array, "b latents"]) -> tuple[Gaussian, Float[Array, "b channels time"]]:
         """q(z|x) and the decoded sample."""
         posterior = self.encode(x)

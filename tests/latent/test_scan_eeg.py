@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from core.errors import ConfigError
 from latent import scan_eeg as eeg
-from latent.scan_eeg import Gaussian
+from latent.scan_eeg import Gaussian, classifiers
 from latent.scan_eeg.scan import IGNORE, IN_COMMON, recombined
 from latent.scan_eeg.udr import relative_strength
 
@@ -251,3 +251,27 @@ def test_correlations_are_pearsons_and_zero_for_constants():
     found = np.asarray(eeg.correlations(z, f))
     np.testing.assert_allclose(found[0], [np.corrcoef(z[:, 0], f[:, k])[0, 1] for k in (0, 1)], atol=1e-5)
     np.testing.assert_array_equal(found[1], 0)
+
+
+def test_a_worlds_people_are_in_units_of_the_training_averages_and_others_are_for_testing():
+    worlds = eeg.draw_world(0, 30, 20, 6, 4)
+    assert (worlds.train.erp.shape, worlds.test.single.shape) == ((30, 6, 256), (20, 4, 6, 256))
+    np.testing.assert_allclose(jnp.std(worlds.train.erp), 1, rtol=1e-4)
+    assert jnp.abs(worlds.train.factors[:20] - worlds.test.factors).max() > 0.1
+    assert float(eeg.waveform_correlation(worlds.test.erp, worlds.test.clean).mean()) > 0.3
+
+
+def test_reconstructions_decode_the_posterior_mean():
+    model, x = eeg.BetaVae(features=(2, 2), hidden=4, latents=3), jnp.ones((2, 6, 256))
+    params = model.init(jax.random.key(0), x, jnp.zeros((1, 3)))
+    decoded = model.apply(params, model.apply(params, x, method="encode").mean, method="decode")
+    np.testing.assert_allclose(model.apply(params, x, method="reconstruct"), decoded, rtol=1e-6)
+
+
+def test_a_projection_on_all_components_is_the_identity_and_hand_made_features_are_of_the_same_people():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(9, 2, 3)), rng.normal(size=(4, 2, 3))
+    np.testing.assert_allclose(classifiers.pca_projection(train, test, 6), test, atol=1e-10)
+    worlds = eeg.draw_world(0, 30, 20, 6, 4)
+    for name, (first, rest) in classifiers.hand_made(worlds.train.erp, worlds.test.erp).items():
+        assert (len(first), len(rest)) == (30, 20), name

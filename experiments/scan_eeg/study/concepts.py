@@ -1,9 +1,9 @@
-"""SCAN on the planted people of ``scan_eeg``: its classes, markers, prototypes and recombinations."""
+"""SCAN on the planted people: its classes, markers, prototypes, and concepts put together by logic."""
 
 import functools
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,60 +11,48 @@ import numpy as np
 import optax
 
 from core.batches import epoch_sampler
-from core.fit import fit
-from core.learner import Params, replicate_seeds, stream, with_sampler
-from experiments.lab.system import Context
+from core.learner import Params, with_sampler
+from experiments.lab import Context, Place
 from experiments.scan_eeg.config import Config
-from experiments.scan_eeg.study.recombination import recombinations
-from experiments.scan_eeg.study.worlds import DATASET, DISTINCT, Pool, Worlds, correlations, curve, one
+from experiments.scan_eeg.study.pool import DATASET, DISTINCT, Pool, curve, one, train
 from latent import scan_eeg as eeg
-from latent.scan_eeg import FACTORS, LABELS
+from latent.scan_eeg import FACTORS, LABELS, OPERATORS, Gaussian
 
 CARRIERS = {"age": "N1 latency", "sex": "N1 amplitude", "anxiety": "P2 amplitude", "depression": "LPP amplitude"}
 """The factor through which each label shows."""
-Encode = Callable[[jax.Array], eeg.Gaussian]
+FIRST, SECOND = {"age": 1, "depression": 1}, {"depression": 1, "sex": 1}
+"""The pair of concepts whose recombinations are shown as ERPs."""
+Encode = Callable[[jax.Array], Any]
+"""From symbols to a concept, by one SCAN."""
 
 
-class Place(NamedTuple):
-    """A model of the pool: its seed, the number of the seed, and its own number."""
-
-    seed: int
-    world: int
-    model: int
-
-
-def train_scans(config: Config, context: Context, worlds: Worlds, pool: Pool) -> tuple[eeg.SymbolVae, Params]:
-    """A SCAN for every model of the pool, as one program."""
+def concepts(config: Config, context: Context, worlds: eeg.Worlds, pool: Pool) -> None:
+    """What SCAN classifies, which latents it takes for markers, prototypes, and recombinations."""
     scan = eeg.SymbolVae(2 * len(LABELS), config.latents)
     learner = eeg.scan_learner(scan, optax.adam(config.scan_rate), beta_y=config.beta_y, lam=config.lam)
-    many = replicate_seeds(with_sampler(learner, epoch_sampler(config.scan_batch)), len(pool.beta), 0)
+    learner = with_sampler(learner, epoch_sampler(config.scan_batch))
     data = eeg.Grounded(pool.posterior, worlds.train.labels[pool.world])
-    state = fit(
-        many, data, key=stream(jax.random.key(context.seeds[0]), "SCANs"), steps=config.scan_steps, chunk=200,
-        workdir=context.workdir / "scan", progress=context.progress("SCANs"),
-    ).state  # fmt: skip
-    return scan, state.params
-
-
-def concepts(config: Config, context: Context, worlds: Worlds, pool: Pool) -> None:
-    """What SCAN classifies, which latents it takes for markers, prototypes, and recombinations."""
-    scan, params = train_scans(config, context, worlds, pool)
+    params = train(context, "SCANs", learner, data, config.scan_steps, 200, len(pool.beta))
     encode = jax.jit(lambda p, y: scan.apply(p, y, method="encode"))
     decode = jax.jit(lambda p, z: scan.apply(p, z, method="decode"))
     for w, seed in enumerate(context.seeds):
         for i in pool.of(w):
             strength = np.asarray(eeg.marker_strength(functools.partial(encode, one(params, i)), len(LABELS)))
-            markers(context, pool, worlds, Place(seed, w, i), strength)
+            at = context.at(dataset=DATASET, method="SCAN", seed=seed, beta=float(pool.beta[i]))
+            correlations = pool.correlations(worlds, i)
+            found = markers(pool.kl[i] > DISTINCT, np.abs(correlations), strength)
+            at.record_all(found, part="markers", member=int(pool.member[i]))
             if w == 0 and pool.member[i] == 0:
-                latents(context, pool, worlds, Place(seed, w, i), strength)
+                latents(at.at(part="latents"), pool.kl[i], correlations, strength)
         named = [
             accuracies(functools.partial(decode, one(params, i)), pool.test.mean[i], worlds.test.labels[w])
             for i in pool.of(w, config.reference_beta)
         ]
-        for label, value in zip(LABELS, np.mean(named, axis=0), strict=True):
-            context.record(dataset=DATASET, method="SCAN", metric=label, seed=seed, value=float(value))
+        context.at(dataset=DATASET, method="SCAN", seed=seed).record_all(
+            dict(zip(LABELS, np.mean(named, axis=0), strict=True))
+        )
     shown = pool.of(0, config.reference_beta)[0]
-    pictures(context, pool, Place(context.seeds[0], 0, shown), functools.partial(encode, one(params, shown)))
+    pictures(context, pool, shown, functools.partial(encode, one(params, shown)))
     recombinations(config, context, worlds, pool, scan, params)
 
 
@@ -74,46 +62,101 @@ def accuracies(decode: Callable[[jax.Array], jax.Array], means: jax.Array, label
     return np.asarray(jax.vmap(eeg.balanced_accuracy, in_axes=(1, 1, None))(labels, guess, 2))
 
 
-def markers(context: Context, pool: Pool, worlds: Worlds, at: Place, strength: np.ndarray) -> None:
-    """Whether the latent that naming a label moves most is the one which carries its planted factor."""
-    active = pool.kl[at.model] > DISTINCT
-    correlation = np.abs(np.asarray(correlations(pool.test.mean[at.model], worlds.test.factors[at.world])))
-    place = {"part": "markers", "beta": float(pool.beta[at.model]), "member": int(pool.member[at.model])}
+def markers(active: np.ndarray, correlation: np.ndarray, strength: np.ndarray) -> dict[str, Any]:
+    """Whether the latent that naming a label moves most is the one which carries its planted factor.
 
-    def note(metric: str, value: float) -> None:
-        context.record(dataset=DATASET, method="SCAN", metric=metric, seed=at.seed, value=value, **place)
-
+    Args:
+      active: [latents] whether each is.
+      correlation: [latents, factors] absolute ones.
+      strength: [labels, latents] how far naming a label moves each.
+    """
+    found = {}
     for label, factor in CARRIERS.items():
         moved = np.where(active, strength[LABELS.index(label)], -1)
         carrier = int(np.argmax(np.where(active, correlation[:, FACTORS.index(factor)], -1)))
-        note(f"marker is carrier: {label}", float(np.argmax(moved) == carrier))
-        note(f"carrier in top two: {label}", float(carrier in np.argsort(-moved)[:2]))
-    note("largest difference: random", float(np.where(active, strength[LABELS.index("random")], 0).max()))
+        found[f"marker is carrier: {label}"] = np.argmax(moved) == carrier
+        found[f"carrier in top two: {label}"] = carrier in np.argsort(-moved)[:2]
+    return found | {"largest difference: random": np.where(active, strength[LABELS.index("random")], 0).max()}
 
 
-def latents(context: Context, pool: Pool, worlds: Worlds, at: Place, strength: np.ndarray) -> None:
+def latents(at: Place, kl: np.ndarray, correlations: np.ndarray, strength: np.ndarray) -> None:
     """Divergence, correlations with factors and marker strengths of every latent of a model."""
-    signed = np.asarray(correlations(pool.test.mean[at.model], worlds.test.factors[at.world]))
-    for latent, kl in enumerate(pool.kl[at.model]):
-
-        def note(method: str, metric: str, value: float, latent=latent, **name: str) -> None:
-            context.record(dataset=DATASET, method=method, metric=metric, seed=at.seed, value=float(value),
-                           part="latents", beta=float(pool.beta[at.model]), latent=latent, **name)  # fmt: skip
-
-        note("beta-VAE", "latent KL", kl)
-        for factor, value in zip(FACTORS, signed[latent], strict=True):
-            note("beta-VAE", "correlation", value, factor=factor)
+    for latent, divergence in enumerate(kl):
+        at.record("latent KL", divergence, method="beta-VAE", latent=latent)
+        for factor, value in zip(FACTORS, correlations[latent], strict=True):
+            at.record("correlation", value, method="beta-VAE", latent=latent, factor=factor)
         for label, value in zip(LABELS, strength[:, latent], strict=True):
-            note("SCAN", "marker strength", value, label=label)
+            at.record("marker strength", value, latent=latent, label=label)
 
 
-def pictures(context: Context, pool: Pool, at: Place, encode: Encode) -> None:
+def pictures(context: Context, pool: Pool, model: int, encode: Encode) -> None:
     """Traversals of the most informative latents, and the prototype ERP of each symbol, of one model."""
-    decode = pool.decoder(at.model)
-    mean, values = pool.posterior.mean[at.model].mean(0), jnp.linspace(-2.0, 2.0, 5)
-    for latent in np.argsort(-pool.kl[at.model])[:5]:
+    decode, seed = pool.decoder(model), context.seeds[0]
+    mean, values = pool.posterior.mean[model].mean(0), jnp.linspace(-2.0, 2.0, 5)
+    for latent in np.argsort(-pool.kl[model])[:5]:
         for value, x in zip(np.asarray(values), eeg.traversal(decode, mean, int(latent), values), strict=True):
-            curve(context, "traversal", "beta-VAE", x, at.seed, latent=int(latent), at=float(value))
+            curve(context, "traversal", "beta-VAE", x, seed, latent=int(latent), at=float(value))
     prototypes = decode(encode(eeg.single_symbols(len(LABELS)).reshape(2 * len(LABELS), -1)).mean)
     for (label, value), x in zip(itertools.product(LABELS, (0, 1)), prototypes, strict=True):
-        curve(context, "prototype", "SCAN", x, at.seed, label=label, at=float(value))
+        curve(context, "prototype", "SCAN", x, seed, label=label, at=float(value))
+
+
+def recombinations(
+    config: Config, context: Context, worlds: eeg.Worlds, pool: Pool, scan: eeg.SymbolVae, params: Params
+) -> None:
+    """How close the operators come to the concept that they should give; beside leaving the first as it is."""
+    models = np.concatenate([pool.of(w, config.reference_beta)[:1] for w in range(len(context.seeds))])
+    frozen = one(params, models)
+
+    def encode(p, y) -> Any:
+        return scan.apply(p, y, method="encode")
+
+    learner = eeg.recombination_learner(eeg.Recombination(), encode, optax.adam(config.recombination_rate))
+    draw = epoch_sampler(config.scan_batch)
+    learner = with_sampler(
+        learner, lambda data, key, step: eeg.Instructed(draw(data.grounded, key, step), data.scan), eeg.INSTRUCTED_AXES
+    )
+    grounded = one(eeg.Grounded(pool.posterior, worlds.train.labels[pool.world]), models)
+    data, steps = eeg.Instructed(grounded, frozen), config.recombination_steps
+    operators = train(context, "operators", learner, data, steps, 100, len(context.seeds))
+    for w, seed in enumerate(context.seeds):
+        p, trained, labels = one(frozen, w), one(operators, w), worlds.test.labels[w]
+        decode = pool.decoder(models[w])
+        at = context.at(dataset=DATASET, seed=seed, part="recombination")
+        for (operator, method), value in divergences(functools.partial(encode, p), trained, labels, seed).items():
+            at.record("divergence from concept", value, method=method, operator=operator)
+        for operator, name in enumerate(OPERATORS):
+            shown, examples = pair(functools.partial(encode, p), trained, np.asarray(labels), operator)
+            people = worlds.test.clean[w][examples].mean(0)
+            erps = {method: decode(concept.mean)[0] for method, concept in shown.items()}
+            for method, x in erps.items():
+                at.record("RMS from mean ERP", jnp.sqrt(jnp.mean((x - people) ** 2)), method=method, operator=name)
+            for method, x in (erps | {"people": people}).items() if w == 0 else ():
+                curve(context, "recombined", method, x, seed, operator=name)
+
+
+def divergences(encode: Encode, operators: Params, labels: jax.Array, seed: int) -> dict[tuple[str, str], float]:
+    """Mean KL from SCAN's concept of the result over random pairs of concepts, by operator and method."""
+    drawn = eeg.draw_recombinations(jax.random.key(seed), labels)
+    first, second, result = (encode(y) for y in (drawn.first, drawn.second, drawn.result))
+    got: Any = eeg.Recombination().apply(operators, first, second, drawn.operator)
+    found = {"recombination": eeg.kl(result, got).sum(-1), "first concept": eeg.kl(result, first).sum(-1)}
+    return {
+        (name, method): float(values[np.asarray(drawn.operator) == k].mean())
+        for method, values in found.items()
+        for k, name in enumerate(OPERATORS)
+    }
+
+
+def pair(
+    encode: Encode, operators: Params, labels: np.ndarray, operator: int
+) -> tuple[dict[str, Gaussian], np.ndarray]:
+    """What an operator gives of the shown pair and what it is compared with, and who is an example of the right one."""
+    one, other = (jnp.array([[float(label in concept) for label in LABELS]]) for concept in (FIRST, SECOND))
+    code = jnp.array([operator])
+    mentions = one, other, eeg.recombined(one, other, code)
+    named = jnp.array([[{**FIRST, **SECOND}.get(label, 0) for label in LABELS]])
+    first, second, result = (encode(eeg.symbols_of(named, mentioned)) for mentioned in mentions)
+    got: Any = eeg.Recombination().apply(operators, first, second, code)
+    examples = ((labels == np.asarray(named)) | (np.asarray(mentions[2]) == 0)).all(1)
+    return {"recombination": got, "SCAN's concept": result, "first concept": first}, examples

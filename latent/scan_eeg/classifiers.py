@@ -1,11 +1,11 @@
-"""Classifiers and features of others that ``scan_eeg`` compares with, all from scikit-learn and NumPy."""
+"""Classifiers and features of others that a representation is compared with, all from scikit-learn and NumPy."""
 
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA, FastICA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -17,6 +17,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+
+from latent.scan_eeg.measures import components, lpp_difference, window_means
 
 Features = Float[np.ndarray, "n features"]
 
@@ -49,10 +51,12 @@ def pca(train: Features, test: Features, components: int = 10) -> tuple[Features
     return model.transform(train), model.transform(test)
 
 
-def pca_projection(train: Features, test: Features, components: int = 10) -> Features:
-    """The test rows projected on the principal components of the training rows."""
-    model = PCA(components, random_state=0).fit(train)
-    return model.inverse_transform(model.transform(test))
+def pca_projection(
+    train: Float[np.ndarray, "n ..."], test: Float[np.ndarray, "m ..."], components: int = 10
+) -> Float[np.ndarray, "m ..."]:
+    """The test rows, of any shape, projected on the principal components of the training rows."""
+    model = PCA(components, random_state=0).fit(train.reshape(len(train), -1))
+    return model.inverse_transform(model.transform(test.reshape(len(test), -1))).reshape(test.shape)
 
 
 def ica(train: Features, test: Features, components: int = 10) -> tuple[Features, Features]:
@@ -61,6 +65,20 @@ def ica(train: Features, test: Features, components: int = 10) -> tuple[Features
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = FastICA(components, whiten="unit-variance", max_iter=500, random_state=0).fit(train)
     return model.transform(train), model.transform(test)
+
+
+def hand_made(
+    train: Float[Array, "n 6 256"], test: Float[Array, "m 6 256"]
+) -> dict[str, tuple[Features | Array, Features | Array]]:
+    """What a representation of ERPs is compared with, by name: features of training and test people."""
+    fixed = {
+        "LPP difference": lpp_difference,
+        "LPP means": lambda x: window_means(x, 400, 772),
+        "components": components,
+    }
+    flat, flat_test = (np.asarray(x.reshape(x.shape[0], -1), np.float64) for x in (train, test))
+    made = {"PCA-10": pca(flat, flat_test), "ICA-10": ica(flat, flat_test), "raw": (flat, flat_test)}
+    return {name: (fn(train), fn(test)) for name, fn in fixed.items()} | made
 
 
 def tangent_space(
