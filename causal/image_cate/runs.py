@@ -53,11 +53,13 @@ class Runs(NamedTuple):
         return self.units._replace(weight=weight / share.mean(-1, keepdims=True)[..., None])
 
 
+@checked
 def one_of(units: Units, run: int | slice) -> Units:
     """The units of one, or of some, of several runs that share their images."""
     return Units(units.x, *(leaf[run] for leaf in units[1:]))
 
 
+@checked
 def simulated(design: Design, pixels: Float[np.ndarray, "images h w c"], x: Any, seeds: Sequence[int]) -> Runs:
     """One experiment per seed.
 
@@ -74,7 +76,8 @@ def simulated(design: Design, pixels: Float[np.ndarray, "images h w c"], x: Any,
     return Runs(seeds, made, Units(x, *parts), mean, sd)
 
 
-def halves(images: int, seeds: Sequence[int]) -> Bool[np.ndarray, "seeds images"]:
+@checked
+def halves(images: Count, seeds: Sequence[int]) -> Bool[np.ndarray, "seeds images"]:
     """A random half of the images for every seed."""
     return np.stack([np.random.default_rng(seed).permutation(images) < images // 2 for seed in seeds])
 
@@ -147,7 +150,8 @@ def by_kmeans(runs: Runs, effects: Float[Array, "runs images"]) -> list[Found]:
     return made
 
 
-def without_folds(units: Units, fold: Int[np.ndarray, "seeds images"], folds: int) -> Units:
+@checked
+def without_folds(units: Units, fold: Int[np.ndarray, "seeds images"], folds: Count) -> Units:
     """The units of many runs, one for each fold of each seed, which lacks that fold's images."""
     kept = jnp.asarray(fold[:, None] != np.arange(folds)[:, None], jnp.float32).reshape(-1, fold.shape[1])
     t, y = (jnp.broadcast_to(leaf, (len(kept), *leaf.shape)) for leaf in (units.t, units.y))

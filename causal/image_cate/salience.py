@@ -86,7 +86,10 @@ def box_mean(values: Float[Array, "h w"], size: Count) -> Float[Array, "rows col
     return total / size**2
 
 
-def response_boxes(images: Float[np.ndarray, "images h w c"], size: int = 10) -> Float[np.ndarray, "images rows cols"]:
+@checked
+def response_boxes(
+    images: Float[np.ndarray, "images h w c"], size: Count = 10
+) -> Float[np.ndarray, "images rows cols"]:
     """Box means of the absolute response that simulated effects are made from (:func:`response_map`), of band 0."""
     padded = np.pad(np.abs(response_map(images[..., 0])), ((0, 0), (3, 3), (3, 3)))
     return np.asarray(jax.vmap(lambda r: box_mean(r, size))(jnp.asarray(padded, jnp.float32)))

@@ -32,7 +32,7 @@ def by_clusters(frame: pd.DataFrame) -> pd.DataFrame:
         return chosen
     first = chosen.loc[chosen["K"] == chosen["K"].min(), ["dataset", "seed", "value"]]
     both = chosen.merge(first, on=["dataset", "seed"], suffixes=("", " of the first"))
-    less = both.assign(value=both["value"] - both["value of the first"])
+    less = both.assign(value=both["value"] - both["value of the first"], K=both["K"].map("K = {:.0f}".format))
     return pivot("dataset", "K", metric="held-out log likelihood")(less)
 
 
