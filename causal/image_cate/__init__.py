@@ -6,7 +6,7 @@ Jerzak, Johansson, Daoud, CLeaR 2023, arXiv 2206.06417.
 from causal.image_cate.designs import Design, Experiment, response_map, simulate, standardised
 from causal.image_cate.ensembles import Ensemble, half_sampled
 from causal.image_cate.estimator import EffectClusters, FittedClusters, optimiser
-from causal.image_cate.intervals import Features, Heads, last_layers, refit, sandwich
+from causal.image_cate.intervals import Features, Heads, last_layers, offered, refit, sandwich
 from causal.image_cate.layers import BayesConv, BayesDense, Normal, normal_kl, posteriors, total_kl
 from causal.image_cate.model import (
     TRAINING_AXES,
@@ -19,6 +19,7 @@ from causal.image_cate.model import (
     mixture_log_density,
 )
 from causal.image_cate.network import ConvTrunk, EffectNetwork, Outputs
+from causal.image_cate.outcomes import ImageNetworks, band_components, ridge_outcomes
 from causal.image_cate.posterior import (
     Mixture,
     Posterior,
@@ -31,7 +32,29 @@ from causal.image_cate.posterior import (
     transport,
 )
 from causal.image_cate.priors import cluster_prior, empirical_prior, kernel_prior
-from causal.image_cate.salience import Sensitivity, box_mean, by_segment, sensitivity, smoothed_log_odds
+from causal.image_cate.runs import (
+    Found,
+    Runs,
+    by_kmeans,
+    found_of,
+    halves,
+    of_own_fold,
+    one_of,
+    scores,
+    simulated,
+    textures,
+    without_clusters,
+    without_folds,
+)
+from causal.image_cate.salience import (
+    Sensitivity,
+    box_mean,
+    by_segment,
+    model_sensitivity,
+    response_boxes,
+    sensitivity,
+    smoothed_log_odds,
+)
 from causal.image_cate.sampling import SHARED_X, by_image, of_units, sample_balanced_keys, sample_images, together
 
 __all__ = [
@@ -49,45 +72,63 @@ __all__ = [
     "Experiment",
     "Features",
     "FittedClusters",
+    "Found",
     "Heads",
+    "ImageNetworks",
     "Mixture",
     "Normal",
     "Outputs",
     "Posterior",
     "Predicted",
     "Prior",
+    "Runs",
     "Sensitivity",
     "Training",
     "Transported",
+    "band_components",
     "blended_log_density",
     "box_mean",
     "by_image",
+    "by_kmeans",
     "by_segment",
     "cluster_posterior",
     "cluster_prior",
     "draw_effects",
     "empirical_prior",
+    "found_of",
     "half_sampled",
+    "halves",
     "held_out_log_likelihood",
     "kernel_prior",
     "last_layers",
     "mixture_log_density",
+    "model_sensitivity",
     "normal_kl",
+    "of_own_fold",
     "of_units",
+    "offered",
+    "one_of",
     "optimiser",
     "posteriors",
     "predict",
     "quantile",
     "refit",
+    "response_boxes",
     "response_map",
+    "ridge_outcomes",
     "sample_balanced_keys",
     "sample_images",
     "sandwich",
+    "scores",
     "sensitivity",
     "simulate",
+    "simulated",
     "smoothed_log_odds",
     "standardised",
+    "textures",
     "together",
     "total_kl",
     "transport",
+    "without_clusters",
+    "without_folds",
 ]

@@ -20,7 +20,7 @@ from causal.image_cate.ensembles import Ensemble, half_sampled
 from causal.image_cate.intervals import last_layers, sandwich
 from causal.image_cate.model import ClusterModel, Prior, Training
 from causal.image_cate.posterior import Predicted, Transported, cluster_posterior, predict, transport
-from causal.image_cate.priors import cluster_prior, empirical_prior
+from causal.image_cate.priors import cluster_prior, empirical_prior, kernel_prior
 from causal.image_cate.sampling import SHARED_X, by_image, of_units, sample_balanced_keys, sample_images, together
 from causal.treatment_effects import Estimate, Units, inputs
 from core.checks import Count, OpenFraction, Positive, checked
@@ -79,7 +79,12 @@ class FittedClusters:
         return self.predict(x, key, draws).p.mean(0)
 
     def mu(self) -> Estimate:
-        """Effects of the clusters with the mean-field posterior's sds, which stay at zero without a prior."""
+        """Effects of the clusters with the mean-field posterior's sds.
+
+        They mean something after two stages only, as without a prior they stay about where they start. The posterior
+        takes the clusters' probabilities as known: prefer :meth:`sandwich` on units of images not trained on, or
+        :meth:`EffectClusters.ensemble` where none can be spared.
+        """
         found = cluster_posterior(self.params)
         return Estimate(self.sd * found.mu, self.sd * found.mu_sd)
 
@@ -149,7 +154,7 @@ class EffectClusters:
         members: Count = 8,
         workdir: Path | str | None = None,
     ) -> Ensemble:
-        """Effects of the clusters by whole refits to random halves of the images, all as one program.
+        """Effects of the clusters by fits to random halves of the images, see :meth:`members`.
 
         Arguments as of :meth:`fit`.
         """
@@ -157,8 +162,28 @@ class EffectClusters:
             raise ConfigError(f"members is {members}; a spread needs at least 2, and 8 or more are better")
         units, _, sd = standardised_units(x, image, t, y)
         key, half_key = jax.random.split(key)
-        params = self._runs(jax.random.split(key, members), half_sampled(half_key, _stacked(units), members), workdir)
-        return Ensemble(sd * jax.vmap(cluster_posterior)(params).mu)
+        folder = workdir and Path(workdir) / "members"
+        mu = self.members(jax.random.split(key, members), half_key, _stacked(units), workdir=folder)
+        return Ensemble(sd * mu[0])
+
+    def members(
+        self, keys: Key[Array, " all"], half_key: Key[Array, ""], units: Units, **where: Any
+    ) -> Float[Array, "runs members clusters"]:
+        """Effects of the clusters by fits to random halves of the images, all as one program.
+
+        Every member has its own start and the prior of the clusters' parameters, none of the kernels.
+
+        Args:
+          keys: of the members of all runs, those of a run side by side.
+          half_key: of the halves.
+          units: of runs, by image, outcomes standardised.
+          **where: ``workdir`` and ``progress`` of :meth:`train`.
+        """
+        runs = len(units.weight)
+        members = len(keys) // runs
+        prior = jax.tree.map(lambda leaf: jnp.repeat(leaf, members, axis=0), self.prior(units))
+        params = self.train(keys, half_sampled(half_key, units, members), prior, **where)
+        return jax.vmap(cluster_posterior)(params).mu.reshape(runs, members, -1)
 
     def _runs(self, keys: Any, units: Units, workdir: Path | str | None) -> Params:
         if self.two_stages:
@@ -189,6 +214,12 @@ class EffectClusters:
             many = together(learner, of_units(sample_images(self.batch_images)), len(keys), axes)
         done = fit(many, data, key=keys, steps=self.steps, chunk=50, workdir=workdir, progress=progress)
         return done.state.params
+
+    def single_stage_prior(self, units: Units) -> Prior:
+        """Of the clusters' parameters, and N(0, 1/inputs) of every kernel, by run: for one fit without a first."""
+        few = units._replace(x=units.x[:2].astype(jnp.float32))
+        params = jax.vmap(self.model.init, in_axes=(None, SHARED_X))(jax.random.key(0), few)
+        return jax.vmap(kernel_prior)(params) | self.prior(units)
 
     def prior(self, units: Units) -> Prior:
         """Of the clusters' parameters, by run."""

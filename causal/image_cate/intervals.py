@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from causal.image_cate.layers import posteriors
 from causal.image_cate.model import ClusterModel, Effects, draw_effects, mixture_log_density
 from causal.image_cate.network import Outputs
+from causal.image_cate.posterior import cluster_posterior
 from causal.treatment_effects import Estimate, Units
 from core.checks import Natural, NonNegative, checked
 from core.learner import Params
@@ -106,3 +107,21 @@ def sandwich(heads: Heads, features: Features, units: Units, **settings: Any) ->
     at = heads.logits.size + heads.baseline.size + jnp.arange(len(heads.mu))
     order = jnp.argsort(fitted.mu)
     return Estimate(fitted.mu[order], jnp.sqrt(jnp.diagonal(covariance))[at][order])
+
+
+def offered(model: ClusterModel, params: Params, own: Units, other: Units) -> dict[str, Estimate]:
+    """Effects mu of the clusters with every standard error that one fit offers, by name.
+
+    Args:
+      model: the model.
+      params: as trained.
+      own: units of the training.
+      other: units of images not trained on.
+    """
+    posterior, (heads, features) = cluster_posterior(params), last_layers(model, params, own.x)
+    seen = features if other.x is own.x else last_layers(model, params, own.x, other.x)[1]
+    return {
+        "mean-field": Estimate(posterior.mu, posterior.mu_sd),
+        "sandwich": sandwich(heads, features, own),
+        "sandwich, other images": sandwich(heads, seen, other),
+    }

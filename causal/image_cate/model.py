@@ -21,7 +21,7 @@ from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from causal.image_cate.layers import START, Normal, posteriors, start_rho, total_kl
+from causal.image_cate.layers import Normal, posteriors, start_rho, total_kl
 from causal.image_cate.network import EffectNetwork, Outputs
 from causal.treatment_effects import Units, initialised
 from core.checks import Count, NonNegative, Positive, checked
@@ -31,6 +31,9 @@ Likelihood = Literal["mixture", "relaxed"]
 Prior = dict[tuple[str, ...], Normal]
 UNIT_SD = 0.5413248546
 """softplus^-1(1), the first sd of outcomes, which are standardised."""
+
+FIRST_RHO = -3.0
+"""softplus^-1 of the clusters' first posterior sd, 0.05 of the outcome's."""
 
 
 class Effects(NamedTuple):
@@ -69,8 +72,9 @@ class ClusterModel:
     """Whether sigma0 and sigma1 are the same in all clusters. Controls then say nothing of them, and at the optimum the
     implied effect of the treated is what they exceed the baseline by, on average, whatever the outcome's distribution:
     sum r_z (y - f0 - mu_z) = 0 for every z and sum r_z = sum p_z over the treated, r_z the responsibilities."""
-    first_rho: float = START
-    """Of the clusters' parameters: softplus^-1 of their first posterior sd."""
+    first_rho: float = FIRST_RHO
+    """Of the clusters' parameters: softplus^-1 of their first posterior sd. From that of the kernels (-9) the posterior
+    is still far too narrow after some hundred steps."""
 
     def init(self, key: Any, units: Units) -> Params:
         """Parameters: those of the networks and the clusters' variational factors.

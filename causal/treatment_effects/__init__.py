@@ -32,6 +32,7 @@ from causal.treatment_effects.networks import (
     regression_learner,
     with_population,
 )
+from causal.treatment_effects.plain import plain_effects
 from causal.treatment_effects.ranking import Band, Ranking, Rate, Toc, ranking, rate, rate_estimate, toc, toc_band
 from causal.treatment_effects.scores import affordable, dr_scores, policy_value
 
@@ -72,6 +73,7 @@ __all__ = [
     "least_squares",
     "mean",
     "outcome_learner",
+    "plain_effects",
     "policy_value",
     "quantile_groups",
     "r_target",

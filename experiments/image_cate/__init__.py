@@ -4,7 +4,7 @@ Paper: Jerzak, Johansson, Daoud, Image-based treatment effect heterogeneity, CLe
 Claim: a Bayesian convolutional network finds a few clusters of images whose units share a distribution of effects, and
 estimates effects better than the average and than networks with an unrestricted effect.
 Command: ``relic run image_cate --preset small --seeds 5``.
-Cost: smoke takes about a minute of processor time, most of it compilation; small about half an hour.
+Cost: smoke takes about a minute of processor time, most of it compilation; small about an hour.
 Expect: PEHE 0.37 for the effect clusters on a planted spot, 0.46 for TARNet with the same trunk, 0.82 for the average.
 
 Satellite images, the Ugandan trial and IHDP are used where the data directory holds them; textures with planted spots
@@ -12,63 +12,56 @@ stand in for the images otherwise.
 """
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from core.datasets import ihdp, uganda
-from core.records import Scalar
-from experiments.image_cate.claims import CLAIMS, STATISTICS
+from experiments.image_cate.claims import CLAIMS
 from experiments.image_cate.config import PRESETS, Config
-from experiments.image_cate.figures import COLOURS, figures, tables
+from experiments.image_cate.figures import COLOURS, FIGURES, STATISTICS, TABLES
 from experiments.image_cate.study.cost import cost
-from experiments.image_cate.study.coverage import coverage
 from experiments.image_cate.study.real import elsewhere, tabular, trial
-from experiments.image_cate.study.simulated import heterogeneity, none, number_of_clusters
-from experiments.image_cate.study.variants import ablations, baselines, variants
-from experiments.image_cate.study.worlds import Pictures, pictures
-from experiments.lab.system import Context, System
+from experiments.image_cate.study.simulated import (
+    OURS,
+    VARIANTS,
+    ablation,
+    baselines,
+    coverage,
+    heterogeneity,
+    none,
+    number_of_clusters,
+)  # fmt: skip
+from experiments.image_cate.study.worlds import pictures
+from experiments.lab import Context, Part, System, part
 
-ON_IMAGES: dict[str, Callable[[Config, Context, Pictures], None]] = {
-    "S1": heterogeneity,
-    "S2": none,
-    "coverage": coverage,
-    "clusters": number_of_clusters,
-    "cost": cost,
+ON_IMAGES = {
+    "S1": heterogeneity, "S2": none, "coverage": coverage, "clusters": number_of_clusters, "cost": cost,
     "baselines": baselines,
-    "ablations": ablations,
-}
-REAL: dict[str, tuple[Callable[[Config, Context], None], Callable[[Path | None], Path | None]]] = {
-    "Uganda": (trial, uganda.locate),
-    "transport": (elsewhere, uganda.locate),
-    "IHDP": (tabular, ihdp.locate),
-}
+}  # fmt: skip
+REAL = {
+    "Uganda": (trial, uganda.locate), "transport": (elsewhere, uganda.locate), "IHDP": (tabular, ihdp.locate),
+}  # fmt: skip
 """What is measured on real data, and where they would be."""
 
 
-def run(config: Config, context: Context) -> None:
-    """The chosen parts; those with seeds hold all seeds, which are trained as one program."""
+def plan(config: Config, context: Context) -> Iterable[Part]:
+    """The chosen parts, of which those on simulated data hold all seeds, and those on real data have their own."""
     load = functools.cache(lambda: pictures(config, context))
     there = [name for name in config.parts if name not in REAL or REAL[name][1](context.data_dir)]
     if absent := [name for name in config.parts if name not in there]:
         context.say(f"image_cate: the data of {', '.join(absent)} are not in the data directory; left out")
-    context.cells(cell_of(name, context) for name in there)
-    context.cells(variants(context) if "ablations" in there else [])
+    seeds = ",".join(map(str, context.seeds))
+
+    def on_images(measure: Callable[..., None], **settings: str) -> Callable[[Config, Context], None]:
+        return lambda config, context: measure(config, context, load(), **settings)
+
     for name in there:
-        cell = cell_of(name, context)
-        if context.done(**cell):
-            continue
-        context.say(f"image_cate: {name}")
         if name in REAL:
-            REAL[name][0](config, context)
+            yield part(REAL[name][0], stage=name)
+        elif name == "ablations":
+            for variant in VARIANTS:
+                yield part(on_images(ablation, name=variant), method=f"{OURS}, {variant}", seeds=seeds)
         else:
-            ON_IMAGES[name](config, context, load())
-        context.finish(**cell)
-
-
-def cell_of(name: str, context: Context) -> dict[str, Scalar]:
-    """The name of a part among the records; those on real data have seeds of their own."""
-    of_seeds: dict[str, Scalar] = {} if name in REAL else {"seeds": ",".join(map(str, context.seeds))}
-    return {"stage": name, **of_seeds}
+            yield part(on_images(ON_IMAGES[name]), stage=name, seeds=seeds)
 
 
 SYSTEM = System(
@@ -78,13 +71,13 @@ SYSTEM = System(
     family="causal",
     paper="Jerzak, Johansson, Daoud, CLeaR 2023, arXiv 2206.06417",
     presets=PRESETS,
-    run=run,
+    plan=plan,
     claims=CLAIMS,
     metrics=("PEHE", "corr(tau)", "corr(p)", "largest |mu error|", "ATE error", "AUTOC", "Qini", "ATE", "root PEHE"),
     statistics=STATISTICS,
     baseline="TARNet",
-    tables=tables,
-    figures=figures,
+    tables=TABLES,
+    figures=FIGURES,
     colours=COLOURS,
     data=("uganda_yop_images", "ihdp10"),
 )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from core.checks import NonEmpty, Size, checked
 from core.kinds import Range
-from experiments.lab.settings import Many, Rate, Scale, Weight, require_known
+from experiments.lab import Many, Rate, Scale, Weight, require_known
 
 PARTS = ("S1", "S2", "coverage", "Uganda", "transport", "clusters", "IHDP", "cost", "baselines", "ablations")
 """What can be measured."""
@@ -41,7 +41,10 @@ class Config:
     null_sets: Annotated[int, Range(1, 100_000)] = 20
     """Simulated data sets without heterogeneity."""
     coverage_sets: Annotated[int, Range(1, 100_000)] = 40
+    members: Annotated[int, Range(2, 1_000)] = 8
+    """Of each ensemble, fits to halves of the images."""
     coverage_steps: Many = 400
+    """Of designs S2 and S3."""
     half_samples: Annotated[int, Range(2, 1_000_000)] = 200
     folds: Annotated[int, Range(2, 100)] = 5
     fold_seeds: Annotated[int, Range(1, 10_000)] = 3

@@ -7,17 +7,34 @@ explains differences within classes by others, without the bias of doing so in t
 Command: ``relic run moe_trajectories --preset small``.
 Cost: smoke about a minute on 2 CPU cores and no data; small some fifteen minutes, with ``growth_mixture`` at hand. To
 stay there, its forests have 32 trees and classes are counted to two; ``paper`` has 128 and four.
-Expect: the authors' example to the published digits; coverage of Wald intervals near 0.94 over 200 simulated data sets.
+Expect: the authors' example to the published digits; Wald intervals cover near 0.94 over 2,000 simulated data sets.
 
 Replications of the simulation are one program, whatever ``--seeds`` is; seeds belong to the forests.
 """
 
-from experiments.lab.system import System
-from experiments.moe_trajectories.claims import CLAIMS, STATISTICS
-from experiments.moe_trajectories.config import PRESETS
-from experiments.moe_trajectories.figures import figures, tables
+import functools
+from collections.abc import Iterable
+
+from experiments.lab import Context, Part, System, part, parts
+from experiments.moe_trajectories import study
+from experiments.moe_trajectories.claims import CLAIMS
+from experiments.moe_trajectories.config import PRESETS, Config
+from experiments.moe_trajectories.figures import FIGURES, STATISTICS, TABLES
 from experiments.moe_trajectories.published import PUBLISHED
-from experiments.moe_trajectories.study import run
+
+
+def plan(config: Config, context: Context) -> Iterable[Part]:
+    """Each mixture and study, and a forest per seed."""
+    yield from parts({
+        **{f"example {name}": functools.partial(study.example, name=name) for name in config.models},
+        "simulation": study.simulation,
+        "batches": study.batches,
+        **{f"mathematics {k}": functools.partial(study.mathematics, classes=k) for k in range(1, config.classes + 1)},
+        **({"enumeration": study.enumeration} if config.classes else {}),
+    })  # fmt: skip
+    for seed in context.seeds if config.trees else ():
+        yield part(functools.partial(study.forest, seed=seed), part="forest", seed=seed)
+
 
 SYSTEM = System(
     slug="moe_trajectories",
@@ -27,13 +44,13 @@ SYSTEM = System(
     family="latent",
     paper="Liu & Perera, Psychological Methods 2022, arXiv 2007.02432",
     presets=PRESETS,
-    run=run,
+    plan=plan,
     published=PUBLISHED,
     claims=CLAIMS,
     statistics=STATISTICS,
     metrics=("log L", "accuracy", "entropy", "starts that agree", "-2 log L", "BIC"),
     baseline="finite mixture",
-    tables=tables,
-    figures=figures,
+    tables=TABLES,
+    figures=FIGURES,
     data=("growth_mixture",),
 )

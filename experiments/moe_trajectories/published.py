@@ -1,6 +1,6 @@
 """Published numbers of ``moe_trajectories``: the authors' stored outputs on their example, and nlpsem's stored fits."""
 
-from experiments.lab.system import Published
+from experiments.lab import Published
 
 OPENMX: dict[tuple[int, str], tuple[float, float, float]] = {
     (1, "intercept"): (99.70118, 0.33728, 0.344),

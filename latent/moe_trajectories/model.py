@@ -116,6 +116,13 @@ class Params(NamedTuple):
     """(b_k0, b_k) of all classes but the first."""
     experts: Experts
 
+    def without(self, *networks: Literal["expert", "gating"]) -> "Params":
+        """The parameters of a reduced mixture, see :meth:`GrowthData.without`."""
+        e = self.experts
+        if "expert" in networks:
+            e = e._replace(B=e.B[..., :0], mux=e.mux[..., :0], phi=e.phi[..., :0])
+        return Params(self.gating[:, :1] if "gating" in networks else self.gating, e)
+
 
 class Arranged(NamedTuple):
     """The data as the likelihood reads them, persons last; made once per data set by :func:`arrange`."""

@@ -1,24 +1,28 @@
 import dataclasses
 import functools
+import inspect
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from causal import image_cate as ic
 from core.datasets import ihdp, uganda
-from experiments.image_cate import ON_IMAGES, REAL, SYSTEM, claims, run
+from experiments.image_cate import ON_IMAGES, REAL, SYSTEM, claims, plan
 from experiments.image_cate.config import PRESETS
-from experiments.image_cate.study.worlds import only, simulated, textures
+from experiments.image_cate.study.worlds import Trainer, cluster_model
 from experiments.lab import registry, runs
+from experiments.lab.plots import drawn
 from experiments.lab.runner import execute
+from experiments.lab.system import ShownByTest
 from tests.experiments.noise import noise as little
 
 TINY = (
     "images=24", "steps=2", "coverage_steps=2", "trial_steps=2", "batch_images=4", "null_sets=2", "predictive_draws=2",
     "salience_draws=1", "salience_images=2", "clusters=1,2", "coverage_sets=9", "half_samples=8", "fold_seeds=1",
-    "folds=2", "replications=1", "tabular_steps=2",
+    "folds=2", "replications=1", "tabular_steps=2", "members=2",
 )  # fmt: skip
-EVERYWHERE = (*TINY, f"parts={','.join(name for name in ON_IMAGES if name != 'cost')}")
+JUDGES = {claim.number: claim.evidence for claim in SYSTEM.claims if not isinstance(claim.evidence, ShownByTest)}
 
 
 def executed(tmp_path_factory, *assignments):
@@ -29,13 +33,13 @@ def executed(tmp_path_factory, *assignments):
 
 @pytest.mark.slow
 def test_every_part_without_data_is_recorded_and_drawn(tmp_path_factory):
-    made = executed(tmp_path_factory, *TINY, f"parts={','.join(name for name in ON_IMAGES if name != 'cost')}")
+    parts = [name for name in (*ON_IMAGES, "ablations") if name != "cost"]
+    made = executed(tmp_path_factory, *TINY, f"parts={','.join(parts)}")
     frame = made.frame
     assert {"effect clusters", "TARNet", "T-learner", "R-learner", "effect clusters, relaxed"} < set(frame["method"])
-    assert set(SYSTEM.figures(frame)) == {"effects", "salience", "pehe"}
-    assert {"Held-out log likelihood by number of clusters", "90 % intervals for the clusters' effects"} == set(
-        SYSTEM.tables(frame)
-    )
+    assert {name for name, _ in drawn(SYSTEM.figures, frame)} == {"effects", "salience", "pehe"}
+    there = [title.split(":")[0].split(" by")[0] for title, table in SYSTEM.tables.items() if len(table(frame))]
+    assert there == ["Held-out log likelihood", *["90 % intervals for the clusters' effects"] * 2]
     degenerate = (frame["dataset"] == "S2") | (frame["metric"] == "width")  # 12 images do not identify every refit
     assert np.isfinite(frame.loc[~degenerate, "value"]).all()
 
@@ -45,55 +49,50 @@ def test_every_part_without_data_is_recorded_and_drawn(tmp_path_factory):
 def test_the_real_experiments_are_recorded_and_drawn(tmp_path_factory):
     frame = executed(tmp_path_factory, *TINY, "parts=Uganda,transport,IHDP").frame
     ridge = frame[(frame["method"] == "ridge on components") & (frame["metric"] == "AUTOC")]["value"]
-    assert set(SYSTEM.figures(frame)) == {"toc", "quintiles", "transport"}
+    assert {name for name, _ in drawn(SYSTEM.figures, frame)} == {"toc", "quintiles", "transport"}
     assert 0.0 < float(ridge.iloc[0]) < 0.5
     assert set(frame[frame["dataset"] == "IHDP"]["method"]) == {
         "T-learner", "S-learner", "TARNet", "X-learner", "DR-learner", "R-learner",
     }  # fmt: skip
 
 
-def test_a_finished_run_has_nothing_to_do():
-    class Finished:
-        seeds, data_dir = (0,), None
+class Watched:
+    """What a plan looks at."""
 
-        def cells(self, cells):
-            pass
+    seeds = (0, 1)
 
-        def say(self, message):
-            pass
+    def __init__(self, data_dir):
+        self.data_dir, self.said = data_dir, []
 
-        def done(self, **cell):
-            return True
-
-    run(PRESETS["small"], Finished())
+    def say(self, message):
+        self.said.append(message)
 
 
 def test_parts_whose_data_are_missing_are_left_out(tmp_path):
-    class Watched:
-        seeds, data_dir = (0,), tmp_path
-        said: list[str] = []  # noqa: RUF012
-
-        def cells(self, cells):
-            assert not list(cells)
-
-        def done(self, **cell):
-            return False
-
-        def say(self, message):
-            self.said.append(message)
-
-    run(dataclasses.replace(PRESETS["small"], parts=tuple(REAL)), Watched())
-    assert Watched.said == [f"image_cate: the data of {', '.join(REAL)} are not in the data directory; left out"]
+    watched = Watched(tmp_path)
+    assert not list(plan(dataclasses.replace(PRESETS["small"], parts=tuple(REAL)), watched))
+    assert watched.said == [f"image_cate: the data of {', '.join(REAL)} are not in the data directory; left out"]
 
 
-def test_textures_hold_a_spot_that_the_response_finds():
-    images = textures(50)
-    assert images.shape == (50, 39, 39, 3)
-    runs_of = simulated("S1", type("P", (), {"pixels": images, "x": np.zeros((50, 1))}), (0, 1))
-    assert runs_of.units.y.shape == (2, 50, 2)
-    kept = np.arange(50) < 30
-    assert np.asarray(only(runs_of, kept).weight).sum() == pytest.approx(100)
-    assert not np.asarray(only(runs_of, kept).weight)[:, 30:].any()
+def test_cells_are_stages_of_all_seeds_and_variants(tmp_path):
+    config = dataclasses.replace(PRESETS["small"], parts=("S1", "ablations"))
+    cells = [cell for part in plan(config, Watched(tmp_path)) for cell in part.cells]
+    assert cells[0] == {"stage": "S1", "seeds": "0,1"}
+    assert {"method": "effect clusters, relaxed", "seeds": "0,1"} in cells
+
+
+def test_the_study_of_intervals_has_the_librarys_own_settings():
+    """What is judged is what users get: model, steps, rates, batches and members."""
+    config = PRESETS["small"]
+    ours, theirs = Trainer(config, None, config.steps).estimator(cluster_model(config)), ic.EffectClusters()  # pyright: ignore
+    assert dataclasses.replace(ours, model=theirs.model) == theirs
+    for field in ("first_rho", "likelihood", "draws", "temperature", "spread", "common_noise"):
+        assert getattr(ours.model, field) == getattr(theirs.model, field)
+    trunks = [model.network.trunk() for model in (ours.model, theirs.model)]
+    assert trunks[0] == trunks[1]
+    assert ours.model.network.estimator == theirs.model.network.estimator
+    members = inspect.signature(ic.EffectClusters.ensemble).parameters["members"].default
+    assert config.members == members
 
 
 def rows(dataset, method, metric, numbers, **place) -> list[dict]:
@@ -155,58 +154,64 @@ def rate(draws=2.0, units=4.2) -> pd.DataFrame:
 
 
 def memory(large) -> pd.DataFrame:
-    return cost("transport", (100.0, {"n": 4_096}), (large, {"n": 32_768}))
+    return cost("transport", (100.0, {"n": 4_096}), (large, {"n": 32_768})).assign(
+        metric="bytes beside input and output"
+    )
 
 
 AVERAGED, EACH = (f"salience correlation of {name}" for name in ("averaged maps", "images"))
 CASES = {
-    "9a": (claims.judge_pehe, *(against("PEHE", v, 0.8, "difference in means") for v in (0.4, 0.5))),
-    "9b": (claims.judge_probability, *(s1("corr(p)", v) for v in (0.9, 0.8))),
-    "9c": (claims.judge_mu, *(s1("largest |mu error|", v) for v in (0.1, 0.3))),
-    "9d": (claims.judge_ate, *(s1("ATE less difference in means, SE", v) for v in (1.0, -2.5))),
-    "10": (claims.judge_tarnet, *(against("PEHE", v, 0.46, "TARNet") for v in (0.37, 0.5))),
-    "11a": (claims.judge_null, s2(0.05), s2(0.2)),
-    "11b": (claims.judge_spread, s2(0.0), s2(0.0, spread=0.3)),
-    "12a": (claims.judge_salience, s1(AVERAGED, 0.4), s1(AVERAGED, 0.2)),
-    "12b": (claims.judge_salience_of_images, s1(EACH, 0.4), s1(EACH, 0.2)),
-    "13a": (claims.judge_mean_field, *(coverage("mean-field", v) for v in (36, 10))),
-    "13b": (claims.judge_sandwich, *(coverage("sandwich, other images", v) for v in (36, 40))),
-    "13c": (claims.judge_ensemble, *(coverage("ensemble, all images", v) for v in (36, 30))),
-    "14a": (claims.judge_trial_ate, trial(), trial(ate=0.9)),
-    "14b": (claims.judge_trial_rate, trial(), trial(autoc=0.1)),
-    "14c": (claims.judge_common_ate, trial(method=claims.COMMON), trial(ate=0.9, method=claims.COMMON)),
-    "14d": (claims.judge_common_rate, trial(method=claims.COMMON), trial(autoc=0.1, method=claims.COMMON)),
-    "15a": (claims.judge_draws, step(), step(draws8=9.0)),
-    "15b": (claims.judge_batch, step(), step(images128=5.0)),
-    "15c": (claims.judge_memory, memory(100.0), memory(800.0)),
-    "15d": (claims.judge_rate_cost, rate(), rate(units=9.0)),
+    "9a": tuple(against("PEHE", v, 0.8, "difference in means") for v in (0.4, 0.5)),
+    "9b": tuple(s1("corr(p)", v) for v in (0.9, 0.8)),
+    "9c": tuple(s1("largest |mu error|", v) for v in (0.1, 0.3)),
+    "9d": tuple(s1("ATE less difference in means, SE", v) for v in (1.0, -2.5)),
+    "10": tuple(against("PEHE", v, 0.46, "TARNet") for v in (0.37, 0.5)),
+    "11a": (s2(0.05), s2(0.2)),
+    "11b": (s2(0.0), s2(0.0, spread=0.3)),
+    "12a": (s1(AVERAGED, 0.4), s1(AVERAGED, 0.2)),
+    "12b": (s1(EACH, 0.4), s1(EACH, 0.2)),
+    "13a": tuple(coverage("mean-field", v) for v in (36, 10)),
+    "13b": tuple(coverage("sandwich, other images", v) for v in (36, 40)),
+    "13c": tuple(coverage("ensemble, all images", v) for v in (36, 30)),
+    "14a": (trial(), trial(ate=0.9)),
+    "14b": (trial(), trial(autoc=0.1)),
+    "14c": (trial(method=claims.COMMON), trial(ate=0.9, method=claims.COMMON)),
+    "14d": (trial(method=claims.COMMON), trial(autoc=0.1, method=claims.COMMON)),
+    "15a": (step(), step(draws8=9.0)),
+    "15b": (step(), step(images128=5.0)),
+    "15c": (memory(100.0), memory(800.0)),
+    "15d": (rate(), rate(units=9.0)),
 }
 
 
 @pytest.mark.parametrize("number", CASES)
 def test_a_claim_is_met_or_not_by_its_numbers(number):
-    judge, good, bad = CASES[number]
-    assert judge(good).met is True
-    assert judge(bad).met is False
-    assert judge(good).value
+    good, bad = CASES[number]
+    assert JUDGES[number](good).met is True
+    assert JUDGES[number](bad).met is False
+    assert JUDGES[number](good).value
 
 
 @pytest.mark.parametrize("number", [n for n in CASES if not n.startswith("15")])
 def test_too_few_repetitions_decide_nothing(number):
-    judge, good, _ = CASES[number]
-    assert judge(good[good["seed"] < 2]).met is None
+    good, _ = CASES[number]
+    assert JUDGES[number](good[good["seed"] < 2]).met is None
 
 
 @pytest.mark.parametrize("number", CASES)
 def test_without_records_nothing_is_judged(number):
     for columns in ([], ["dataset", "method", "part", "cluster", "draws", "images", "n"]):
         frame = pd.DataFrame({"metric": [], "seed": [], "value": [], **{c: [] for c in columns}})
-        assert CASES[number][0](frame).met is None
+        assert JUDGES[number](frame).met is None
 
 
 def test_every_judged_claim_has_a_case():
-    judged = {c.number: c.evidence.judge for c in claims.CLAIMS if hasattr(c.evidence, "judge")}
-    assert judged == {number: case[0] for number, case in CASES.items()}
+    assert set(JUDGES) == set(CASES)
+
+
+def test_a_missing_seed_leaves_the_comparison_open():
+    made = against("PEHE", 0.37, 0.5, "TARNet")
+    assert JUDGES["10"](made.iloc[:-1]).met is None
 
 
 @functools.cache
