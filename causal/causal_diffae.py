@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Key
 
-from causal.mechanisms import Intervention, settled
+from causal.mechanisms import Intervention, do, settled, stacked
 from core.checks import Count, Fraction, Natural, checked
 from core.conv import Conv
 from core.learner import GradientLearner, Loss, example_keys, gradient_learner, mean_over_devices, step_key
@@ -338,3 +338,37 @@ def predict_all(
     repeated = jax.tree.map(lambda leaf: jnp.tile(leaf, (m, *[1] * (leaf.ndim - 1))), abducted)
     flat = jax.tree.map(lambda leaf: leaf.reshape(m * b, n), interventions)
     return predict(model, params, grid, repeated, flat, **settings).reshape(m, *abducted.noise.shape)
+
+
+def null_intervention(
+    model: CausalDiffAE, params: Any, grid: diffusion.Grid, x: Float[Array, "b h w c"], iterations: int = 2
+) -> Float[Array, "b h w c"]:
+    """The images after nothing was changed: an exact model gives them back."""
+    return predict(model, params, grid, abduct(model, params, grid, x, iterations=iterations))
+
+
+def inversion_error(
+    model: CausalDiffAE, params: Any, grid: diffusion.Grid, x: Float[Array, "b h w c"], mode: diffusion.InversionMode
+) -> Float[Array, ""]:
+    """Squared error, in [0, 1] units, of a null intervention without clipping, by mode of inversion."""
+    code: Any = model.apply(params, x, method="encode")
+    operands = Conditioned(params, model.apply(params, code.mean, method="code"))
+    decoder = Decoder(model)
+    noise = diffusion.invert(grid, decoder, operands, x, mode)
+    plan = diffusion.heun(grid) if mode == "heun" else diffusion.ddim(grid)
+    return jnp.mean((diffusion.sample(plan, decoder, operands, noise) - x) ** 2) / 4
+
+
+def traverse(
+    model: CausalDiffAE,
+    params: Any,
+    grid: diffusion.Grid,
+    x: Float[Array, "b h w c"],
+    places: Sequence[float],
+    n: int = 2,
+) -> Float[Array, "n places b h w c"]:
+    """Images with each of n variables, one after another, set to each of some places."""
+    settings = [do(n, {variable: place}) for variable in range(n) for place in places]
+    found = abduct(model, params, grid, x, iterations=2)
+    images = predict_all(model, params, grid, found, stacked(settings, len(x)))
+    return images.reshape(n, len(places), *x.shape)

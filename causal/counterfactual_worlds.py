@@ -1,6 +1,7 @@
 """Worlds whose counterfactual images are known: strokes, a pendulum with its shadow, and a circuit of depth two.
 
-Each has training images, test images, questions ("what if the light had stood elsewhere?") and the true answers.
+Each has training images, test images, questions ("what if the light had stood elsewhere?") and the true answers. Real
+digits are asked the same questions as strokes; of their answers the attributes are known and the images are not.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ import numpy as np
 
 from causal import image_scms as scm
 from causal.mechanisms import Graph, Intervention, Mode
+from core.datasets import morphomnist
+from core.patches import patches, unpatched
 
 ASKED = ("null", "do(t)", "do(i)")
 """What is asked of strokes: nothing, another thickness, another intensity."""
@@ -124,3 +127,48 @@ def _world(name, graph, train, answers, set_by, render, normal, modes) -> World:
         for question, which in set_by.items()
     }
     return World(name, graph, rows, asked, {question: render(found) for question, found in answers.items()}, modes)
+
+
+THICKNESS, INTENSITY = (1.5, 4.0), (70.0, 250.0)
+"""Ranges from which interventions on digits are drawn, in pixels and grey levels."""
+
+
+def blocks_of(images: Any) -> Any:
+    """[n, h, w, 1] in [0, 1] to blocks of 2 x 2 pixels [n, h/2, w/2, 4] in [-1, 1]: what the U-Net works on."""
+    return 2 * patches(jnp.asarray(images), 2, 2) - 1
+
+
+def images_of(x: Any) -> Any:
+    """The inverse of :func:`blocks_of`, clipped to [0, 1]."""
+    return np.clip((np.asarray(unpatched(x, 2)) + 1) / 2, 0, 1)
+
+
+def labels_of(thickness: Any, intensity: Any) -> Any:
+    """Standardised labels."""
+    return np.stack([(thickness - 2.5) / 0.63, (intensity - 158) / 48.4], axis=1).astype(np.float32)
+
+
+class DigitQuestion(NamedTuple):
+    """Test digits and two interventions on each."""
+
+    strokes: morphomnist.Strokes
+    labels: np.ndarray
+    """[3, b, 2]: factual, under do(t), under do(i)."""
+
+
+def digit_question(count: int, data: morphomnist.Strokes, seed: int) -> DigitQuestion:
+    """do(t') and do(i') uniformly, the intensity under do(t') by the causal model.
+
+    Args:
+      count: of digits, drawn from the data.
+      data: test digits.
+      seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(data.digit), min(count, len(data.digit)), replace=False)
+    strokes = morphomnist.Strokes(*(column[chosen] for column in data))
+    t, i = (rng.uniform(*limits, len(chosen)).astype(np.float32) for limits in (THICKNESS, INTENSITY))
+    follows = np.asarray(scm.counterfactual_intensity(strokes.thickness, strokes.intensity, t))
+    factual = (strokes.thickness, strokes.intensity)
+    labels = [labels_of(*factual), labels_of(t, follows), labels_of(strokes.thickness, i)]
+    return DigitQuestion(strokes, np.stack(labels))

@@ -337,3 +337,17 @@ def test_decoding_scales_linearly_with_the_number_of_interventions(record_proper
     assert two / one == pytest.approx(2.0, rel=0.1)
     told = f"2, 4, 8 interventions: 1 : {two / one:.2f} : {four / one:.2f}"
     record_property("value", f"7 x 2 rows denoised per intervention for 1 to 16; operations for {told}")
+
+
+def test_null_interventions_and_traversals_are_abduction_and_prediction():
+    model, steps = small_model(), grid(6)
+    params, x = started(model, scale=0.05), images(2)
+    found = cd.abduct(model, params, steps, x, iterations=2)
+    np.testing.assert_allclose(cd.null_intervention(model, params, steps, x), cd.predict(model, params, steps, found))
+    moved = cd.traverse(model, params, steps, x, (-1.0, 0.5, 2.0))
+    assert moved.shape == (2, 3, *x.shape)
+    np.testing.assert_allclose(moved[1, 2], cd.predict(model, params, steps, found, do(2, {1: 2.0})), atol=1e-6)
+    params, steps = started(model, scale=0.002), grid(20)
+    errors = [float(cd.inversion_error(model, params, steps, x, mode)) for mode in ("explicit", "fixed_point", "heun")]
+    assert 0 < errors[1] < errors[0]
+    assert errors[2] < errors[0]

@@ -33,3 +33,9 @@ def test_training_strokes_are_images_with_labels_and_a_rank():
     }  # fmt: skip
     assert -1 <= float(rows["x"].min()) < float(rows["x"].max()) <= 1
     assert 0 <= float(rows["rank"].min()) < float(rows["rank"].max()) < 1
+
+
+def test_patches_are_undone():
+    images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype(np.float32)
+    assert worlds.blocks_of(images).shape == (2, 14, 14, 4)
+    np.testing.assert_allclose(worlds.images_of(worlds.blocks_of(images)), images, atol=1e-6)

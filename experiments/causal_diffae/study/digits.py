@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,14 @@ import optax
 
 from causal import causal_diffae as cd
 from causal import counterfactual_metrics as cm
+from causal import counterfactual_worlds as cw
 from causal import image_scms as scm
 from causal import stroke_measures
-from causal.counterfactual_worlds import ASKED
 from causal.mechanisms import CausalLayer, Intervention
 from core.batches import epoch_sampler
 from core.datasets import morphomnist
 from core.fit import fit
 from core.learner import LearnerLike, with_ema, with_sampler
-from core.patches import patches, unpatched
 from experiments.causal_diffae.config import Config
 from experiments.causal_diffae.study import strokes as st
 from experiments.causal_diffae.study.scores import keep_picture
@@ -27,25 +26,8 @@ from experiments.lab import Context, cell_folder
 from latent import diffusion
 
 DATASET = "MorphoMNIST"
-THICKNESS, INTENSITY = (1.5, 4.0), (70.0, 250.0)
-"""Ranges from which interventions are drawn, in pixels and grey levels."""
 PICTURES = 8
 """Digits of which the pixels are kept, for the figure."""
-
-
-def blocks_of(images: Any) -> Any:
-    """[n, h, w, 1] in [0, 1] to blocks of 2 x 2 pixels [n, h/2, w/2, 4] in [-1, 1]: what the U-Net works on."""
-    return 2 * patches(jnp.asarray(images), 2, 2) - 1
-
-
-def images_of(x: Any) -> Any:
-    """The inverse of :func:`blocks_of`, clipped to [0, 1]."""
-    return np.clip((np.asarray(unpatched(x, 2)) + 1) / 2, 0, 1)
-
-
-def labels_of(thickness: Any, intensity: Any) -> Any:
-    """Standardised labels."""
-    return np.stack([(thickness - 2.5) / 0.63, (intensity - 158) / 48.4], axis=1).astype(np.float32)
 
 
 @functools.cache
@@ -54,26 +36,6 @@ def autoencoder(config: Config) -> cd.CausalDiffAE:
     denoiser = cd.UNetDenoiser(4, config.digit_channels, 1, (), groups=8, middle_attention=False, embedding=128)
     layer = CausalLayer(scm.THICKNESS_INTENSITY, config.digit_block, 32)
     return cd.CausalDiffAE(cd.ConvEncoder(2, config.digit_block, (16, 32, 64)), denoiser, layer, config.prediction)
-
-
-class Asked(NamedTuple):
-    """Test digits and two interventions on each."""
-
-    strokes: morphomnist.Strokes
-    labels: np.ndarray
-    """[3, b, 2]: factual, under do(t), under do(i)."""
-
-
-def question(config: Config, data: morphomnist.Strokes, seed: int) -> Asked:
-    """do(t') and do(i') uniformly, the intensity under do(t') by the causal model."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(data.digit), min(config.digit_test, len(data.digit)), replace=False)
-    strokes = morphomnist.Strokes(*(column[chosen] for column in data))
-    t, i = (rng.uniform(*limits, len(chosen)).astype(np.float32) for limits in (THICKNESS, INTENSITY))
-    follows = np.asarray(scm.counterfactual_intensity(strokes.thickness, strokes.intensity, t))
-    factual = (strokes.thickness, strokes.intensity)
-    labels = [labels_of(*factual), labels_of(t, follows), labels_of(strokes.thickness, i)]
-    return Asked(strokes, np.stack(labels))
 
 
 def trained(context: Context, name: str, learner: LearnerLike, data: Any, seed: int, steps: int) -> Any:
@@ -100,12 +62,12 @@ def autoencoder_learner(config: Config) -> LearnerLike:
 def digits(config: Config, context: Context, seed: int) -> None:
     """Trains autoencoder and classifier, asks the interventions, measures."""
     train, test = (morphomnist.load(split, context.data_dir) for split in ("train", "test"))
-    x = blocks_of(train.images)
+    x = cw.blocks_of(train.images)
     classifier = cm.Predictor(10, (64,), (16, 32))
     reader = cm.predictor_learner(classifier, st.adam(config, config.classifier_steps), "digit", classes=True)
     reader = with_sampler(with_ema(reader, 0.99), epoch_sampler(64))
     reading = trained(context, "classifier", reader, {"x": x, "digit": train.digit}, seed, config.classifier_steps)
-    data = {"x": x, "labels": labels_of(train.thickness, train.intensity)}
+    data = {"x": x, "labels": cw.labels_of(train.thickness, train.intensity)}
     params = trained(context, "autoencoder", autoencoder_learner(config), data, seed, config.digit_steps)
 
     @jax.jit
@@ -113,13 +75,13 @@ def digits(config: Config, context: Context, seed: int) -> None:
         found: Any = classifier.apply(reading, x)
         return jnp.argmax(found.output, axis=1)
 
-    asked = question(config, test, seed)
+    asked = cw.digit_question(config.digit_test, test, seed)
     images = ask(config, params, asked)
     at = context.at(dataset=DATASET, method=st.MAIN, seed=seed)
-    at.record_all(scores(asked, images, lambda x: np.asarray(read(blocks_of(x)))))
-    accuracy = (np.asarray(read(blocks_of(test.images))) == test.digit).mean()
+    at.record_all(scores(asked, images, lambda x: np.asarray(read(cw.blocks_of(x)))))
+    accuracy = (np.asarray(read(cw.blocks_of(test.images))) == test.digit).mean()
     context.at(dataset=DATASET, method="classifier", seed=seed).record("accuracy", accuracy)
-    for name, pictures in {"factual": asked.strokes.images, **dict(zip(ASKED, images, strict=True))}.items():
+    for name, pictures in {"factual": asked.strokes.images, **dict(zip(cw.ASKED, images, strict=True))}.items():
         for example, picture in enumerate(pictures[:PICTURES]):
             keep_picture(at, name, example, picture)
 
@@ -137,19 +99,19 @@ def answer(config: Config) -> Callable[[Any, Any, Intervention], Any]:
     return compiled
 
 
-def ask(config: Config, params: Any, asked: Asked) -> np.ndarray:
+def ask(config: Config, params: Any, asked: cw.DigitQuestion) -> np.ndarray:
     """[3, b, 28, 28, 1] in [0, 1]: nothing, do(t) and do(i), from one encoding and one inversion."""
     is_set = jnp.broadcast_to(jnp.array([[0, 0], [1, 0], [0, 1]], bool)[:, None], asked.labels.shape)
     interventions = Intervention(is_set, jnp.asarray(asked.labels))
-    out = answer(config)(params, blocks_of(asked.strokes.images), interventions)
-    return np.stack([images_of(each) for each in out])
+    out = answer(config)(params, cw.blocks_of(asked.strokes.images), interventions)
+    return np.stack([cw.images_of(each) for each in out])
 
 
-def scores(asked: Asked, images: np.ndarray, read: Any) -> dict[str, float]:
+def scores(asked: cw.DigitQuestion, images: np.ndarray, read: Any) -> dict[str, float]:
     """Attributes measured in the images; a digit is kept where the classifier reads it as it reads the original."""
     original, out = read(asked.strokes.images), {}
-    measured = [labels_of(stroke_measures.thickness(x), stroke_measures.intensity(x)) for x in images]
-    for k, name in enumerate(ASKED):
+    measured = [cw.labels_of(stroke_measures.thickness(x), stroke_measures.intensity(x)) for x in images]
+    for k, name in enumerate(cw.ASKED):
         for j, attribute in enumerate("ti"):
             if k:
                 out[f"r({attribute}), {name}"] = cm.correlation(measured[k][:, j], asked.labels[k, :, j])

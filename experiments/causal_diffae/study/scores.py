@@ -1,5 +1,6 @@
 """Counterfactual strokes, measured: against the true images, by measured attributes and by anticausal predictors."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causal import causal_diffae as cd
 from causal import counterfactual_metrics as cm
 from causal import image_scms as scm
 from causal.counterfactual_worlds import ASKED, Question, stroke_question, training_strokes
@@ -158,7 +160,8 @@ def autoencoders(config: Config, context: Context, name: str, rows: Any, asked: 
 
 def composition(config: Config, context: Context, method: str, causal: bool, params: Any, asked: Question) -> None:
     """l1 after null interventions, in [0, 1] units."""
-    cycle = st.null_cycle(config, causal)
+    model, steps = st.autoencoder(config, causal), st.grid(config)
+    cycle = jax.jit(jax.vmap(lambda params, x: cd.null_intervention(model, params, steps, x)))
     now = start = jnp.broadcast_to(asked.x, (len(context.seeds), *asked.x.shape))
     for done in range(1, max(config.nulls) + 1):
         now = cycle(params, now)
@@ -182,15 +185,18 @@ def strengths(config: Config, context: Context, method: str, params: Any, asked:
 
 def inversions(config: Config, context: Context, method: str, params: Any, asked: Question) -> None:
     """Errors of null interventions by mode of inversion."""
+    model, steps = st.autoencoder(config, True), st.grid(config)
     for mode in st.INVERSIONS:
-        errors = np.asarray(st.inversion_error(config, mode)(params, asked.x))
+        error = functools.partial(cd.inversion_error, model, grid=steps, x=asked.x, mode=mode)
+        errors = np.asarray(jax.jit(jax.vmap(error))(params))
         for seed, value in zip(context.seeds, errors, strict=True):
             context.at(dataset=DATASET, method=method, seed=seed).record("inversion MSE", value, mode=mode)
 
 
 def traversals(config: Config, context: Context, method: str, params: Any, asked: Question, by: Judge) -> None:
     """Measured labels of strokes whose code is moved along one variable, and pictures of the first stroke."""
-    images = np.asarray(st.traverse(config, params, asked.x[: config.traversed]))
+    model, steps, x = st.autoencoder(config, True), st.grid(config), asked.x[: config.traversed]
+    images = np.asarray(jax.jit(jax.vmap(lambda own: cd.traverse(model, own, steps, x, config.places)))(params))
     for index, seed in enumerate(context.seeds):
         at = context.at(dataset=DATASET, method=method, seed=seed)
         for variable, moved in zip(VARIABLES, images[index], strict=True):

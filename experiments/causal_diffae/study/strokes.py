@@ -12,7 +12,7 @@ from causal import causal_diffae as cd
 from causal import causal_vae, counterfactual_baselines
 from causal import image_scms as scm
 from causal.counterfactual_worlds import ASKED, Question
-from causal.mechanisms import CausalLayer, do, stacked
+from causal.mechanisms import CausalLayer
 from core.batches import epoch_sampler
 from core.fit import fit
 from core.learner import LearnerLike, replicate_seeds, seed_keys, with_ema, with_sampler
@@ -172,17 +172,6 @@ def ask_autoencoder(config: Config, causal: bool) -> Callable[..., Any]:
     return jax.jit(jax.vmap(single, in_axes=(0, None)))
 
 
-@functools.cache
-def null_cycle(config: Config, causal: bool) -> Callable[..., Any]:
-    """``(params [seeds], x [seeds, b, ...]) -> x`` after a null intervention."""
-    model, steps = autoencoder(config, causal), grid(config)
-
-    def single(params, x):
-        return cd.predict(model, params, steps, cd.abduct(model, params, steps, x, iterations=2))
-
-    return jax.jit(jax.vmap(single))
-
-
 def guided(config: Config, params: Any, asked: Question) -> Any:
     """do(t) at each weight of guidance, [weights, seeds, b, ...]."""
     model, steps = autoencoder(config, True), grid(config)
@@ -197,36 +186,6 @@ def guided(config: Config, params: Any, asked: Question) -> Any:
 
 
 INVERSIONS: tuple[diffusion.InversionMode, ...] = ("explicit", "fixed_point", "heun")
-
-
-@functools.cache
-def inversion_error(config: Config, mode: diffusion.InversionMode) -> Callable[..., Any]:
-    """``(params [seeds], x) -> [seeds]``, squared error of a null intervention without clipping (Heun both ways)."""
-    model, steps = autoencoder(config, True), grid(config)
-
-    def single(params, x):
-        code: Any = model.apply(params, x, method="encode")
-        operands = diffusion.Conditioned(params, model.apply(params, code.mean, method="code"))
-        decoder = cd.Decoder(model)
-        noise = diffusion.invert(steps, decoder, operands, x, mode)
-        plan = diffusion.heun(steps) if mode == "heun" else diffusion.ddim(steps)
-        return jnp.mean((diffusion.sample(plan, decoder, operands, noise) - x) ** 2) / 4
-
-    return jax.jit(jax.vmap(single, in_axes=(0, None)))
-
-
-def traverse(config: Config, params: Any, x: Any) -> Any:
-    """Images [seeds, 2, places, b, ...]: thickness, then intensity, set to each of ``config.places``."""
-    model, steps = autoencoder(config, True), grid(config)
-    settings = [do(2, {variable: place}) for variable in range(2) for place in config.places]
-    interventions = stacked(settings, len(x))
-
-    def single(params):
-        found = cd.abduct(model, params, steps, x, iterations=2)
-        return cd.predict_all(model, params, steps, found, interventions)
-
-    images = jax.jit(jax.vmap(single))(params)
-    return images.reshape(len(images), 2, len(config.places), *x.shape)
 
 
 def ask_labels(config: Config, params: Any, asked: Question) -> dict[str, Asked]:

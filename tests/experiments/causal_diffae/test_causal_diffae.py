@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from causal import counterfactual_metrics as cm
+from causal import counterfactual_worlds as cw
 from causal import image_scms as scm
 from core.batches import epoch_sampler
 from core.datasets.morphomnist import Strokes
@@ -81,18 +82,12 @@ def test_the_truth_is_perfect_and_doing_nothing_is_not(tmp_path):
     assert not pixels
 
 
-def test_patches_are_undone():
-    images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype(np.float32)
-    assert digits.blocks_of(images).shape == (2, 14, 14, 4)
-    np.testing.assert_allclose(digits.images_of(digits.blocks_of(images)), images, atol=1e-6)
-
-
 def test_real_digits_are_scored_by_measurement():
     t, i = np.array([2.0, 3.0, 4.0], np.float32), np.array([100.0, 150.0, 200.0], np.float32)
     x = np.arange(28) - 13.5
     bars = [(np.abs(x) <= w / 2)[:, None] * np.full(28, level / 255) for w, level in zip((2, 4, 6), i, strict=True)]
     strokes = Strokes(np.stack(bars)[..., None], t, i, np.array([1, 7, 1]))
-    asked = digits.question(SMOKE, strokes, 0)
+    asked = cw.digit_question(3, strokes, 0)
     order = [int(np.flatnonzero(i == level)[0]) for level in asked.strokes.intensity]
     assert sorted(order) == [0, 1, 2]
     follows = scm.counterfactual_intensity(asked.strokes.thickness, asked.strokes.intensity,
