@@ -1,4 +1,4 @@
-"""Full-batch training on weighted examples as pure functions: what is trained once, and again on parts of the data."""
+"""Training for attribution: on all weighted examples as pure functions, once and again on parts; and on batches."""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
+from core.batches import epoch_sampler
 from core.checks import Count, checked
+from core.learner import Learner, gradient_learner, with_sampler
 from interp.likelihoods import Task
 
 RATE = 3e-3
@@ -37,6 +39,20 @@ def retraining(
 ) -> Callable[[Array, Float[Array, " example"]], PyTree]:
     """``(key, weights) -> params``: training from scratch on weighted examples, as a pure function."""
     return lambda key, weights: _descend(task, steps, steps, train, weights, _start(init, steps, key))[0]
+
+
+@checked
+def batch_learner(task: Task, init: Init, steps: Count, batch_size: Count) -> Learner:
+    """The learner of a task on batches drawn from arrays: AdamW with a warm-up and a cosine schedule."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, RATE, max(1, steps // 20), steps)
+
+    def loss(params, key, batch):
+        del key
+        return jnp.mean(jax.vmap(lambda e: task.loss(params, e))(batch)), {}
+
+    tx = optax.adamw(schedule, weight_decay=1e-2)
+    learner = gradient_learner(lambda key, batch: init(key), loss, tx, batch_axes=0)
+    return with_sampler(learner, epoch_sampler(batch_size))
 
 
 def _optimizer(steps: int) -> optax.GradientTransformation:

@@ -1,7 +1,7 @@
 """How well cheap attributions agree with the proximal Bregman response, with retraining, and with wrong labels."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,10 +12,11 @@ import numpy as np
 from core.fit import fit
 from core.learner import stream
 from experiments.ekfac_influence.config import Config
-from experiments.ekfac_influence.study.problems import Problem, batch_learner, build, digits, mlp
+from experiments.ekfac_influence.study.problems import Problem, build, digits
 from experiments.lab import Context, Place
 from interp import attribution, ekfac
 from interp.attribution.gauss_newton import product
+from interp.attribution.networks import mlp
 from interp.likelihoods import Task
 
 LISSA, EKFAC, MISLABELLED = "LiSSA", "EK-FAC", "mislabelled digits"
@@ -118,7 +119,7 @@ def mislabelled(config: Config, context: Context, *, seed: int, dataset: str = M
     wrong[rng.choice(len(y), len(y) // 10, replace=False)] = True
     labels = np.where(wrong, (y + rng.integers(1, 10, len(y))) % 10, y).astype(np.int32)
     train, (task, init, _) = {"x": x, "y": labels}, mlp(x.shape[1], config.image_width * 2, 10)
-    learner, data = batch_learner(task, init, steps, min(128, len(y))), jax.tree.map(jnp.asarray, train)
+    learner, data = attribution.batch_learner(task, init, steps, min(128, len(y))), jax.tree.map(jnp.asarray, train)
     folder = context.workdir / f"{dataset}-{seed}"
     params = fit(learner, data, key=stream(key, "training"), steps=steps, workdir=folder).state.params
     fitted = ekfac.fit_curvature(task, params, train, key=stream(key, "targets"), batch_size=64)
@@ -176,7 +177,7 @@ def _gradient_scores(task: Task, features, is_regression: bool, params, checkpoi
     """Methods without a curvature; TRAK has the final checkpoint, with margins of labels or the output itself."""
     margin, residual = attribution.label_margin(task), attribution.label_residual(task)
     if is_regression:
-        margin, residual = regression_margin(task)
+        margin, residual = attribution.output_margin(task)
     project = attribution.gaussian_projection(key, 128)
     return {
         "dot product": attribution.dot_product(task, params, train, asked),
@@ -185,14 +186,6 @@ def _gradient_scores(task: Task, features, is_regression: bool, params, checkpoi
         "TRAK": attribution.trak(margin, residual, [params], train, asked, project, ridge=1e-3),
         "representation": attribution.representation(features, params, train, asked),
     }
-
-
-def regression_margin(task: Task) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
-    """The output, and how far the target lies above it."""
-    return (
-        lambda params, e: task.outputs(params, e)[0],
-        lambda params, e: e["y"][0] - task.outputs(params, e)[0],
-    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

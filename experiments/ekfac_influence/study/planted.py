@@ -12,10 +12,11 @@ from core.fit import fit
 from core.learner import stream
 from experiments.ekfac_influence.config import Config
 from experiments.ekfac_influence.study.pages import influential, write_page, write_terminal
-from experiments.ekfac_influence.study.problems import batch_learner, decoder
+from experiments.ekfac_influence.study.problems import decoder
 from experiments.lab import Context
 from interp import candidates, ekfac
 from interp import influence_statistics as statistics
+from interp.attribution import batch_learner
 from interp.likelihoods import next_token_task
 from interp.planted_facts import Corpus, planted_facts
 

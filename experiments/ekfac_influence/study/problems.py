@@ -6,26 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, PyTree
 
-from core.batches import epoch_sampler
 from core.datasets import mnist, uci
 from core.errors import DataError
-from core.learner import gradient_learner, with_sampler
 from core.lm import Decoder, DecoderConfig
 from experiments.ekfac_influence.config import TINY_FACTS, Config
 from interp.attribution import checkpoints
-from interp.attribution.training import RATE
-from interp.likelihoods import Task, categorical, gaussian, next_token_task
+from interp.attribution.networks import Parts, mlp
+from interp.likelihoods import Task, next_token_task
 from interp.planted_facts import PlantedFacts, planted_facts
-
-Parts = tuple[Task, Callable[[Array], PyTree], Callable[[PyTree, Any], Array]]
-"""Of a problem: task, initialisation, and the last hidden layer of one example."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,26 +51,6 @@ class Problem:
     def on_device(self) -> tuple[Any, Any]:
         """Training examples and queries as arrays of the device."""
         return jax.tree.map(jnp.asarray, (self.train, self.queries))
-
-
-class Mlp(nn.Module):
-    """Two tanh layers; ``features`` are the second."""
-
-    width: int
-    outputs: int
-
-    def setup(self):  # noqa: D102
-        self.layers = [nn.Dense(self.width), nn.Dense(self.width)]
-        self.head = nn.Dense(self.outputs)
-
-    def __call__(self, x):  # noqa: D102
-        return self.head(self.features(x))
-
-    def features(self, x):
-        """The last hidden layer."""
-        for layer in self.layers:
-            x = nn.tanh(layer(x))
-        return x
 
 
 def build(name: str, config: Config, key: Array, data_dir: Path | None) -> Problem:
@@ -132,18 +105,6 @@ def digits(data_dir: Path | None, count: int, key: Array) -> tuple[np.ndarray, n
         return (prototypes[labels] + rng.normal(scale=0.8, size=(count, 196))).astype(np.float32), labels
 
 
-@functools.cache
-def mlp(inputs: int, width: int, outputs: int) -> Parts:
-    """A tanh network on arrays ``x`` and ``y``; the same functions for the same sizes, so that each compiles once."""
-    model = Mlp(width, outputs)
-    likelihood = gaussian(lambda e: e["y"]) if outputs == 1 else categorical(lambda e: e["y"])
-    return (
-        Task(lambda p, e: model.apply({"params": p}, e["x"]), likelihood),
-        lambda key: model.init(key, jnp.zeros(inputs))["params"],
-        lambda p, e: model.bind({"params": p}).features(e["x"]),
-    )
-
-
 def language(config: Config, key: Array, data_dir: Path | None) -> Problem:
     """A small decoder on sequences of the planted corpus, as training examples and as queries."""
     del data_dir
@@ -173,16 +134,3 @@ def decoder(settings: PlantedFacts, width: int, layers: int) -> Decoder:
     """A decoder for the planted corpus."""
     heads = max(1, width // 16)
     return Decoder(DecoderConfig(settings.vocabulary, width, layers, heads, max_length=settings.length))
-
-
-def batch_learner(task: Task, init: Callable[[Array], PyTree], steps: int, batch_size: int):
-    """The learner of a task on batches drawn from arrays, with a warm-up and a cosine schedule."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, RATE, max(1, steps // 20), steps)
-
-    def loss(params, key, batch):
-        del key
-        return jnp.mean(jax.vmap(lambda e: task.loss(params, e))(batch)), {}
-
-    tx = optax.adamw(schedule, weight_decay=1e-2)
-    learner = gradient_learner(lambda key, batch: init(key), loss, tx, batch_axes=0)
-    return with_sampler(learner, epoch_sampler(batch_size))
