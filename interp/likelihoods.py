@@ -13,6 +13,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from jaxtyping import Array, Float
 
 from core.checks import Positive, checked, require_finite
@@ -152,6 +153,17 @@ def gaussian(target: Callable[[Example], Array], variance: Positive = 1.0) -> Li
 def _require_shape(name: str, what: str, targets: Any, shape: tuple[int, ...]) -> None:
     if np.shape(targets)[1:] != tuple(shape):
         raise ConfigError(f"{name}: {what} have shape {list(np.shape(targets)[1:])}, the outputs {list(shape)}")
+
+
+def next_token_task(model: nn.Module) -> Task:
+    """Next-token prediction where the mask is set, by a decoder ``tokens [T] -> logits [T, V]``.
+
+    Examples are {"tokens": [T + 1], "mask": [T + 1]}.
+    """
+    return Task(
+        lambda params, e: model.apply({"params": params}, e["tokens"][:-1]),
+        categorical(lambda e: e["tokens"][1:], lambda e: e["mask"][1:]),
+    )
 
 
 def require_examples(task: Task, params: Any, examples: Any, name: str = "examples") -> None:

@@ -130,6 +130,12 @@ class Corpus(NamedTuple):
     content: Bool[Array, " V"]
     """Which tokens carry content: all but padding, start, function words and template words."""
 
+    def stated(self, order: int, language: int = 0) -> Bool[np.ndarray, "Q N"]:
+        """Which sequences state each query's fact with the names in this order and language."""
+        s = self.sequences
+        own = np.asarray(s.fact) == np.asarray(self.queries.fact)[:, None]
+        return own & (np.asarray(s.order) == order) & (np.asarray(s.language) == language)
+
 
 class _Statements(NamedTuple):
     """Which statements there are: a function of the settings alone, so that shapes are static."""

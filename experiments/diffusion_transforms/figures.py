@@ -3,45 +3,40 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.diffusion_transforms.study import SAMPLERS
-from experiments.lab.frames import curve, groups, interval, select, values
-from experiments.lab.style import Palette, captioned
+from experiments.diffusion_transforms.study import MS, REPEATED, SAMPLERS, W1
+from experiments.lab import Palette, drawing, finish, panels, pivot, select
+from experiments.lab.plots import along, line
 
 COLOURS = Palette(*SAMPLERS)
 
 
-def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Distance from the data by sampler and number of network calls; times of the cost cell."""
-    out, chosen = {}, select(frame, metric="sliced W1")
-    rows = []
-    for method in ["fresh data", *SAMPLERS] if len(chosen) else []:
-        cells = {"sampler": method}
-        for (calls,), group in groups(select(chosen, method=method), "calls"):
-            cells[f"{calls:g} calls" if calls else "no calls"] = interval(group["value"].to_numpy(), 4)
-        rows.append(cells)
-    if rows:
-        out["Sliced W1 from the data, over seeds"] = pd.DataFrame(rows).astype(object).fillna("–")
-    timed = select(frame, metric="milliseconds")
-    if len(timed):
-        columns = {"method": "what", "calls": "steps", "value": "milliseconds"}
-        out["Cost"] = timed.loc[:, list(columns)].rename(columns=columns).round(3).reset_index(drop=True)
-    return out
+def distances(frame: pd.DataFrame) -> pd.DataFrame:
+    """Distance from the data by sampler and number of network calls, fresh data first."""
+    table = pivot("method", "calls", metric=W1)(frame)
+    if not len(table):
+        return table
+    place = {name: place for place, name in enumerate(("fresh data", *SAMPLERS))}
+    ordered = table.sort_values("method", key=lambda names: names.map(place)).reset_index(drop=True)
+    return ordered.reindex(columns=["method", *sorted(ordered.columns.drop("method"), key=float)])
 
 
-def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Distance against network calls."""
-    return {"samplers": distances(frame)} if len(select(frame, metric="sliced W1")) else {}
+TABLES = {
+    "Sliced W1 from the data by network calls, over seeds": distances,
+    "Cost in milliseconds": pivot(("method", "calls"), "metric", metric=MS),
+    "Cost in milliseconds, medians of repeats": pivot(("method", "calls"), "metric", "median", metric=REPEATED),
+}
 
 
-@captioned
-def distances(frame: pd.DataFrame) -> Figure:
+@drawing(W1)
+def samplers(frame: pd.DataFrame) -> Figure:
     """How near each sampler comes to the data with so many network calls, means over seeds; dotted: fresh data."""
-    chosen = select(frame, metric="sliced W1")
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    axis = figure.subplots()
+    chosen, (figure, [axis]) = select(frame, metric=W1), panels(1, width=4.6, height=3.6)
     for method in SAMPLERS:
-        axis.plot(*curve(select(chosen, method=method), "calls"), marker=".", label=method, **COLOURS.line(method))
-    axis.axhline(float(values(chosen, method="fresh data").mean()), color="0.5", linestyle=":")
-    axis.set(xscale="log", yscale="log", xlabel="network calls", ylabel="sliced W1 from the data")
-    axis.legend(frameon=False, fontsize="small")
+        points = along(select(chosen, method=method), "calls")
+        line(axis, points, shade=False, label=method, **COLOURS.line(method))
+    axis.axhline(select(chosen, method="fresh data")["value"].to_numpy(float).mean(), color="0.5", linestyle=":")
+    finish(axis, "network calls", "sliced W1 from the data", log="xy", legend=True)
     return figure
+
+
+FIGURES = {"samplers": samplers}

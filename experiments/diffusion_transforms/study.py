@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,28 +14,21 @@ from core.bench import first_call
 from core.fit import fit
 from core.learner import Stream, gradient_learner, step_key, stream, with_sampler
 from experiments.diffusion_transforms.config import Config
-from experiments.lab.system import Context
+from experiments.lab import Context, Part, part
 from latent import diffusion
 from latent.diffusion import Conditioned, Grid, Plan
 from latent.film import FilmMlp
+from latent.planar import ring, sliced_wasserstein
 
 SCHEDULE = diffusion.linear_vp()
-
-
 END = 1e-3
 """Networks are trained and samplers end at this time."""
-
-
-def in_time(steps: int) -> Grid:
-    """Evenly spaced times, customary for DDIM and DDPM."""
-    return diffusion.uniform_in_time(SCHEDULE, steps, end=END)
-
-
-def in_logsnr(steps: int) -> Grid:
-    """Evenly spaced log SNRs, customary for DPM-Solver."""
-    return diffusion.uniform_in_logsnr(SCHEDULE, steps, end=END)
-
-
+W1, MS, REPEATED = "sliced W1", "milliseconds", "milliseconds of a repeat"
+STEP, CALL, DISPATCH = "sampling step", "network call", "dispatch"
+in_time: Callable[[int], Grid] = functools.partial(diffusion.uniform_in_time, SCHEDULE, end=END)
+"""Evenly spaced times, customary for DDIM and DDPM."""
+in_logsnr: Callable[[int], Grid] = functools.partial(diffusion.uniform_in_logsnr, SCHEDULE, end=END)
+"""Evenly spaced log SNRs, customary for DPM-Solver."""
 SAMPLERS: dict[str, Callable[[int], Plan]] = {
     "DDPM": lambda calls: diffusion.ddpm(in_time(calls)),
     "DDIM": lambda calls: diffusion.ddim(in_time(calls)),
@@ -48,16 +41,22 @@ SAMPLERS: dict[str, Callable[[int], Plan]] = {
 """Plans of a number of network calls."""
 
 
-def ring(key: Any, count: int) -> jax.Array:
-    """[count, 2]: eight Gaussians of deviation 0.1 on a circle of radius 1.5."""
-    which, noise = jax.random.split(key)
-    angle = jax.random.randint(which, (count,), 0, 8) * (jnp.pi / 4)
-    return 1.5 * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) + 0.1 * jax.random.normal(noise, (count, 2))
+def plan(config: Config, context: Context) -> Iterator[Part]:
+    """Training and sampling for every seed, then the cost of a step."""
+    for seed in context.seeds:
+        yield part(functools.partial(quality, seed=seed), part="ring", seed=seed)
+    yield part(cost, part="cost")
 
 
 def network(width: int, blocks: int = 2) -> FilmMlp:
     """The denoiser of times in [0, 1]."""
     return FilmMlp(width, blocks, time_scale=1_000.0)
+
+
+@functools.cache
+def denoiser(width: int, blocks: int = 2) -> diffusion.Denoiser:
+    """One object per network, so that compiled programs are found again."""
+    return diffusion.denoiser(network(width, blocks).apply)
 
 
 def ring_learner(config: Config):
@@ -78,30 +77,9 @@ def ring_learner(config: Config):
     return with_sampler(learner, draw)
 
 
-@functools.cache
-def denoiser(width: int, blocks: int = 2) -> diffusion.Denoiser:
-    """One object per network, so that compiled programs are found again."""
-    return diffusion.denoiser(network(width, blocks).apply)
-
-
-def run(config: Config, context: Context) -> None:
-    """Trains and samples for every seed, then times; cells which a rerun skips."""
-    context.cells([*({"part": "ring", "seed": seed} for seed in context.seeds), {"part": "cost"}])
-    for seed in context.seeds:
-        if context.done(part="ring", seed=seed):
-            continue
-        context.say(f"diffusion_transforms: ring, seed {seed}")
-        quality(config, context, seed)
-        context.finish(part="ring", seed=seed)
-    if not context.done(part="cost"):
-        context.say("diffusion_transforms: cost of a step")
-        cost(config, context)
-        context.finish(part="cost")
-
-
-def quality(config: Config, context: Context, seed: int) -> None:
+def quality(config: Config, context: Context, *, seed: int) -> None:
     """Sliced distance of every sampler's output from fresh data."""
-    key = jax.random.key(seed)
+    key, at = jax.random.key(seed), context.at(dataset="ring", seed=seed, part="ring")
     trained = fit(
         ring_learner(config), None, key=key, steps=config.steps, chunk=200, workdir=context.workdir / f"ring_{seed}",
         progress=context.progress(f"ring, seed {seed}"),
@@ -110,25 +88,14 @@ def quality(config: Config, context: Context, seed: int) -> None:
     data, other = (np.asarray(ring(stream(key, "fresh data", i), config.samples)) for i in (0, 1))
     directions = np.random.default_rng(seed).normal(size=(2, config.projections))
     directions /= np.linalg.norm(directions, axis=0)
-
-    def note(method: str, calls: int, drawn: np.ndarray) -> None:
-        value = sliced_wasserstein(drawn, data, directions)
-        context.record(dataset="ring", method=method, metric="sliced W1", seed=seed, value=value, part="ring",
-                       calls=calls)  # fmt: skip
-
-    note("fresh data", 0, other)
+    at.record(W1, sliced_wasserstein(other, data, directions), method="fresh data", calls=0)
     program = jax.jit(functools.partial(diffusion.sample, denoise=denoiser(config.width)))
     for method, plan_of in SAMPLERS.items():
         for calls in config.calls:
-            plan = plan_of(calls)
-            start = diffusion.starting_noise(sampling_key, (config.samples, 2), plan)
-            out = program(plan, operands=Conditioned(trained), x=start, key=sampling_key)
-            note(method, calls, np.asarray(out))
-
-
-def sliced_wasserstein(a: np.ndarray, b: np.ndarray, directions: np.ndarray) -> float:
-    """Mean over directions [d, p] of the first Wasserstein distance of the projections; equal sample sizes."""
-    return float(np.abs(np.sort(a @ directions, axis=0) - np.sort(b @ directions, axis=0)).mean())
+            steps = plan_of(calls)
+            start = diffusion.starting_noise(sampling_key, (config.samples, 2), steps)
+            out = program(steps, operands=Conditioned(trained), x=start, key=sampling_key)
+            at.record(W1, sliced_wasserstein(np.asarray(out), data, directions), method=method, calls=calls)
 
 
 def cost(config: Config, context: Context) -> None:
@@ -141,26 +108,27 @@ def cost(config: Config, context: Context) -> None:
     times = jnp.full(config.cost_batch, 0.5)
     plans = {steps: diffusion.ddim(in_time(steps)) for steps in (10, 50)}
 
-    def whole(steps: int):
+    def whole(steps: int) -> Any:
         return program(plans[steps], operands=Conditioned(params), x=x)
 
-    def dispatch(steps: int) -> float:
+    def dispatched(steps: int) -> float:
         start = time.perf_counter()
         out = whole(steps)
         seconds = time.perf_counter() - start
         jax.block_until_ready(out)
         return seconds
 
-    for steps in plans:
-        jax.block_until_ready(whole(steps))
-    jax.block_until_ready(bare(params, x, times))
-    values: dict[tuple[str, int], list[float]] = {}
-    for _ in range(config.repeats):
-        fifty = [first_call(lambda: [bare(params, x, times) for _ in range(50)]) / 50]
-        values.setdefault(("network call", 1), []).extend(fifty)
-        values.setdefault(("sampling step", 50), []).append(first_call(lambda: whole(50)) / 50)
-        for steps in plans:
-            values.setdefault(("dispatch", steps), []).append(dispatch(steps))
-    for (method, steps), seconds in values.items():
-        context.record(dataset="cost", method=method, metric="milliseconds", seed=0,
-                       value=1e3 * float(np.median(seconds)), part="cost", calls=steps)  # fmt: skip
+    timed: dict[tuple[str, int], Callable[[], float]] = {
+        (CALL, 1): lambda: first_call(lambda: [bare(params, x, times) for _ in range(50)]) / 50,
+        (STEP, 50): lambda: first_call(lambda: whole(50)) / 50,
+        (DISPATCH, 10): lambda: dispatched(10),
+        (DISPATCH, 50): lambda: dispatched(50),
+    }
+    jax.block_until_ready([whole(10), whole(50), bare(params, x, times)])
+    rounds = [{place: 1e3 * measure() for place, measure in timed.items()} for _ in range(config.repeats)]
+    for method, calls in timed:
+        at = context.at(dataset="cost", method=method, seed=0, part="cost", calls=calls)
+        milliseconds = [found[method, calls] for found in rounds]
+        at.record(MS, np.median(milliseconds))
+        for repeat, value in enumerate(milliseconds):
+            at.record(REPEATED, value, repeat=repeat)

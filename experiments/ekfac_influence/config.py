@@ -18,6 +18,8 @@ SMALL_FACTS = PlantedFacts(
 )  # fmt: skip
 
 
+EARLY = "mislabelled digits, early"
+"""Data set of the mislabel detection after a sixth of the training."""
 TASKS = ("regression", "image", "language")
 """Problems on which attributions are compared."""
 
@@ -28,7 +30,7 @@ class Config:
     """Settings; every cell of the run is one (part, seed)."""
 
     tasks: NonEmpty[Literal["regression", "image", "language"]] = TASKS
-    costly_seeds: ManyOrNone = 3
+    costly_seeds: ManyOrNone = 5
     """Images, language and the planted corpus are run for seeds below this; all seeds run the rest."""
     damping: Scale = 1e-2
     """lambda, the same for the response and all curvatures."""
@@ -85,7 +87,7 @@ PRESETS = {
     "paper": Config(
         width=128, regression_steps=2000, image_train=5000, image_steps=3000, image_width=128, language_train=512,
         language_steps=2000, language_width=64, moved=64, queries=64, response_steps=3000, lissa_iterations=10_000,
-        retrained=5, mislabelled=10_000, corpus=PlantedFacts(orders="both"), costly_seeds=5, widths=(64, 128, 256),
+        retrained=5, mislabelled=10_000, corpus=PlantedFacts(orders="both"), widths=(64, 128, 256),
         depths=(2, 4, 6), corpus_steps=10_000, top=100,
     ),
 }  # fmt: skip

@@ -18,16 +18,18 @@ from interp.attribution.gradients import (
     gaussian_projection,
     label_margin,
     label_residual,
+    output_margin,
     representation,
     tracin,
     trak,
 )
 from interp.attribution.iterative import conjugate_gradient, largest_eigenvalue, lissa
 from interp.attribution.pbrf import response
+from interp.attribution.training import batch_learner, checkpoints, retraining
 
 __all__ = [
-    "block_influence", "conjugate_gradient", "correlation", "cosine", "detection_auc", "dot_product",
-    "exact_influence", "gaussian_projection", "label_margin", "label_residual", "largest_eigenvalue",
-    "linear_datamodelling_scores", "lissa", "per_example_gradients", "random_subsets", "representation", "response",
-    "retrained_losses", "tracin", "trak", "without_top",
+    "batch_learner", "block_influence", "checkpoints", "conjugate_gradient", "correlation", "cosine", "detection_auc",
+    "dot_product", "exact_influence", "gaussian_projection", "label_margin", "label_residual", "largest_eigenvalue",
+    "linear_datamodelling_scores", "lissa", "output_margin", "per_example_gradients", "random_subsets",
+    "representation", "response", "retrained_losses", "retraining", "tracin", "trak", "without_top",
 ]  # fmt: skip

@@ -109,6 +109,14 @@ def label_margin(task: Task) -> Callable[[PyTree, Any], Float[Array, ""]]:
     return margin
 
 
+def output_margin(task: Task) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """For :func:`trak` of a regression with one output: the output, and how far the target ``y`` lies above it."""
+    return (
+        lambda params, e: task.outputs(params, e)[0],
+        lambda params, e: e["y"][0] - task.outputs(params, e)[0],
+    )
+
+
 @checked
 def label_residual(task: Task) -> Callable[[PyTree, Any], Float[Array, ""]]:
     """1 - p: minus the derivative of the loss in the margin."""

@@ -26,9 +26,12 @@ from interp.ekfac.influence import (
     Fitted,
     Kind,
     damped_curvature,
+    depth_scores,
     fit_curvature,
     influence,
     most_influential,
+    paired_token_scores,
+    prepared_influence,
     prepared_queries,
     self_influence,
 )
@@ -51,9 +54,10 @@ from interp.ekfac.top import Top, merge_tops, top
 __all__ = [
     "BATCH_AXES", "Block", "Capture", "Coverage", "Curvature", "Eigen", "EkfacState", "Examples", "Factors", "Fisher",
     "Fitted", "Kind", "LowRank", "Record", "Sums", "Top", "absolute", "capture", "corrected", "covariance", "damp",
-    "damped_curvature", "dense", "eigenbasis", "eigenvalue_correction", "ekfac_precondition", "empirical", "exact",
-    "fit_curvature", "gradient_matrices", "heuristic", "in_batches", "influence", "kfac", "layer_scores",
-    "loss_records", "low_rank", "merge", "merge_tops", "most_influential", "pairwise", "posterior_sample",
-    "precondition", "precondition_tree", "prepare", "prepared_queries", "sampled", "self_influence", "self_scores",
-    "standard_basis", "steps_of", "sweep", "token_scores", "top", "whole",
+    "damped_curvature", "dense", "depth_scores", "eigenbasis", "eigenvalue_correction", "ekfac_precondition",
+    "empirical", "exact", "fit_curvature", "gradient_matrices", "heuristic", "in_batches", "influence", "kfac",
+    "layer_scores", "loss_records", "low_rank", "merge", "merge_tops", "most_influential", "paired_token_scores",
+    "pairwise", "posterior_sample", "precondition", "precondition_tree", "prepare", "prepared_influence",
+    "prepared_queries", "sampled", "self_influence", "self_scores", "standard_basis", "steps_of", "sweep",
+    "token_scores", "top", "whole",
 ]  # fmt: skip

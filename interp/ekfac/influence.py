@@ -224,6 +224,35 @@ def most_influential(
     return fit(learner, data, key=key, steps=steps, workdir=workdir, progress=progress).state
 
 
+@checked
+def prepared_influence(
+    fitted: Fitted, prepared: Mapping[str, Any], train: PyTree, batch_size: Count = 64
+) -> Float[Array, "query example"]:
+    """Influence on queries that :func:`prepared_queries` or :func:`interp.ekfac.low_rank` prepared."""
+    return _pairwise(fitted.capture, fitted.task, batch_size, fitted.params, prepared, train)
+
+
+@checked
+def depth_scores(
+    fitted: Fitted, prepared: Mapping[str, Any], train: PyTree, batch_size: Count = 64
+) -> dict[str, Float[Array, "query example"]]:
+    """The same split by depth and map of scanned layers: "0/up", "0/down", ..., "1/up", ..., as the maps are called."""
+    split, stack = {}, next(iter(prepared.values())).shape[1]
+    for depth in range(stack):
+        only = {name: matrix.at[:, jnp.arange(stack) != depth].set(0) for name, matrix in prepared.items()}
+        found = _by_layer(fitted.capture, fitted.task, batch_size, fitted.params, only, train)
+        split |= {f"{depth}/{name.split('/')[-2]}": score for name, score in found.items()}
+    return split
+
+
+@checked
+def paired_token_scores(
+    fitted: Fitted, prepared: Mapping[str, Any], rows: PyTree, positions: Count
+) -> Float[Array, "query position"]:
+    """What each position of a sequence contributes to its influence on a query: of one sequence per query."""
+    return _tokens(fitted.capture, fitted.task, positions, fitted.params, prepared, rows)
+
+
 def damped_curvature(fitted: Fitted, damping: Damping | None = None) -> Curvature:
     """The curvature with lambda added; the identity (no bases, all eigenvalues 1) stays as it is by default."""
     is_identity = all(e.rows is None and bool(np.all(np.asarray(e.values) == 1)) for e in fitted.curvature.values())
@@ -239,6 +268,21 @@ def damped_curvature(fitted: Fitted, damping: Damping | None = None) -> Curvatur
 def _pairwise(capture: Capture, task: Task, batch_size: int, params, prepared, train):
     score = functools.partial(scoring.pairwise, capture, task, params, prepared)
     return scoring.in_batches(score, train, batch_size)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _by_layer(capture: Capture, task: Task, batch_size: int, params, prepared, train):
+    score = functools.partial(scoring.layer_scores, capture, task, params, prepared)
+    return scoring.in_batches(score, train, batch_size)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _tokens(capture: Capture, task: Task, positions: int, params, prepared, rows):
+    def one(prepared, row):
+        prepared, row = jax.tree.map(lambda leaf: leaf[None], (prepared, row))
+        return scoring.token_scores(capture, task, params, prepared, row, positions)[0, 0]
+
+    return jax.lax.map(lambda pair: one(*pair), (prepared, rows))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -71,7 +71,7 @@ def over(scalar: Any, x: Array) -> Array:
 def from_raw(kind: Parameterisation, raw: Array, x: Array, level: Level, data_std: Positive = 1.0) -> Prediction:
     """The prediction which a raw network output stands for.
 
-    Divides by a (eps, score: worthless as SNR -> 0) or by s (x0, edm: as SNR -> infinity) only where it must.
+    Divides by a (eps, score: worthless as SNR -> 0) or by s (x0: as SNR -> infinity) only where it must.
 
     Raises:
       ConfigError: for an unknown parameterisation.
@@ -86,9 +86,10 @@ def from_raw(kind: Parameterisation, raw: Array, x: Array, level: Level, data_st
         return Prediction((a * x - s * raw) / norm, (s * x + a * raw) / norm)
     if kind == "score":
         return from_eps(-s * raw, x, level)
-    sigma = s / a  # "edm"
-    total = sigma**2 + data_std**2
-    return from_x0(data_std**2 / total * (x / a) + sigma * data_std / jnp.sqrt(total) * raw, x, level)
+    # "edm", multiplied out: eps = (x - a x0) / s would lose the digits that F has of it at high SNR
+    norm = jnp.sqrt(s**2 + (data_std * a) ** 2)
+    x0 = data_std * (data_std * a * x / norm + s * raw) / norm
+    return Prediction(x0, (s * x / norm - data_std * a * raw) / norm)
 
 
 @checked
@@ -107,9 +108,7 @@ def to_raw(kind: Parameterisation, x0: Array, eps: Array, level: Level, data_std
         return a * eps - s * x0
     if kind == "score":
         return -eps / s
-    sigma = s / a  # "edm"
-    total = sigma**2 + data_std**2
-    return (x0 - data_std**2 / total * (x0 + sigma * eps)) * jnp.sqrt(total) / (sigma * data_std)
+    return (s * x0 - data_std**2 * a * eps) / (data_std * jnp.sqrt(s**2 + (data_std * a) ** 2))  # "edm"
 
 
 def from_x0(x0: Array, x: Array, level: Level) -> Prediction:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.ekfac_influence.study.cost import Size, Stages
+from interp.ekfac.costs import Size, Stages
 
 BASE = Size(width=32, depth=1, length=16, examples=32)
 

@@ -181,19 +181,40 @@ def test_ekfac_equals_exact_gauss_newton_where_that_is_diagonal_in_the_kronecker
     assert worst < 1e-8
 
 
-def test_ekfac_equals_block_exact_gauss_newton_in_a_deep_linear_network_of_whitened_inputs(record_property):
+@pytest.mark.parametrize("kind", ["kfac", "ekfac"])
+def test_kfac_and_ekfac_equal_exact_gauss_newton_of_a_softmax_with_constant_probabilities(kind, record_property):
+    """Zero weights and a free bias: S is the same at every input, and singular along equal logits."""
+    with jax.enable_x64():
+        rng = np.random.default_rng(2)
+        train = {"x": jnp.asarray(rng.normal(size=(40, 5))), "y": jnp.asarray(rng.integers(0, 4, 40))}
+        params = {"w": jnp.zeros((5, 4)), "b": jnp.asarray(rng.normal(size=4))}
+        task = Task(lambda p, e: e["x"] @ p["w"] + p["b"], categorical(lambda e: e["y"]))
+        expected = exact_influence(task, params, train, train, 0.01)
+        found = influence_of(task, params, train, train, kind, 0.01)
+        worst = float(jnp.max(jnp.abs(found - expected)))
+    record_property("value", f"{kind}: difference {worst:.1e}")
+    assert worst < 1e-8
+
+
+@pytest.mark.parametrize("kind", ["kfac", "ekfac"])
+def test_kfac_and_ekfac_equal_every_exact_block_of_a_deep_linear_network(kind, record_property):
+    """Inputs are correlated, not whitened; the blocks beside the diagonal are not small, so the full matrix differs."""
     with jax.enable_x64():
         rng = np.random.default_rng(1)
-        white = jnp.asarray(np.linalg.qr(rng.normal(size=(30, 4)))[0] * 30**0.5)
-        train = {"x": white, "y": jnp.asarray(rng.normal(size=(30, 3)))}
+        mixed = jnp.asarray(rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4)))
+        train = {"x": mixed, "y": jnp.asarray(rng.normal(size=(30, 3)))}
         params = {"a": jnp.asarray(rng.normal(size=(4, 6))), "b": jnp.asarray(rng.normal(size=(6, 3)))}
         task = Task(lambda p, e: e["x"] @ p["a"] @ p["b"], gaussian(lambda e: e["y"]))
-        worst = 0.0
+        worst, total = 0.0, 0.0
         for leaf in params:
             alone = Task(lambda p, e: task.outputs({**params, **p}, e), task.likelihood)
             part = {leaf: params[leaf]}
-            expected = exact_influence(alone, part, train, train, 0.1)
-            found = influence_of(alone, part, train, train, "ekfac", 0.1)
+            expected = exact_influence(alone, part, train, train, 0.01)
+            found = influence_of(alone, part, train, train, kind, 0.01)
+            total += found
             worst = max(worst, float(jnp.max(jnp.abs(found - expected)) / jnp.max(jnp.abs(expected))))
-    record_property("value", f"relative difference {worst:.1e}")
+        full = exact_influence(task, params, train, train, 0.01)
+        beside = float(jnp.max(jnp.abs(total - full)) / jnp.max(jnp.abs(full)))
+    record_property("value", f"{kind}: relative difference {worst:.1e}")
     assert worst < 1e-8
+    assert beside > 1e-3

@@ -16,6 +16,7 @@ import core.fit
 from core.errors import CheckpointError
 from core.lm.config import DecoderConfig
 from core.lm.decoder import Decoder
+from core.parallel import data_mesh, data_parallel, pmap_parallel, unreplicate
 from interp import ekfac
 from interp.ekfac.contractions import second_moments
 from interp.ekfac.stages import Sums
@@ -476,3 +477,40 @@ def test_eigenvalues_of_tables_are_those_of_rotated_gradients_by_autodiff(stacke
         counts = np.bincount(np.asarray(token_rows()["x"]).ravel(), minlength=6)
         np.testing.assert_array_equal(factors.rows[0], counts)
     assert_close(values.sums["embedding"][0], jnp.sum(rotated**2, axis=0), 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["covariance", "eigenvalues"])
+def test_four_devices_give_the_sums_of_one(kind, record_property):
+    """Over three batches that differ, with targets drawn for each example; by a mesh and by pmap."""
+    data = rows(48)
+    found = captured(TASK, weights(), data)
+    stage, at = {
+        "covariance": (ekfac.covariance(found, TASK, ekfac.sampled()), weights()),
+        "eigenvalues": (ekfac.eigenvalue_correction(found, TASK, ekfac.sampled()),
+                        (weights(), ekfac.standard_basis(found))),
+    }[kind]  # fmt: skip
+    batches = [
+        jax.tree.map(jnp.asarray, ekfac.whole(at, jax.tree.map(lambda leaf, i=i: leaf[i : i + 16], data)))
+        for i in (0, 16, 32)
+    ]
+
+    def summed(learner, update):
+        state = learner.init(jax.random.key(0), batches[0])
+        for batch in batches:
+            state, _ = update(state, batch)
+        return state
+
+    assert jax.device_count() == 4
+    axes = stage.layout.examples
+    mesh, mapped = data_parallel(stage, data_mesh(), axes), pmap_parallel(stage, axes)
+    one = summed(stage, jax.jit(stage.update))
+    each = {"mesh": summed(mesh, mesh.update), "pmap": unreplicate(summed(mapped, mapped.update))}
+    worst = 0.0
+    for name, sums in each.items():
+        pairs = list(zip(jax.tree.leaves(sums), jax.tree.leaves(one), strict=True))
+        assert len(pairs) > 2, name
+        for x, y in pairs:
+            if jnp.issubdtype(jnp.asarray(y).dtype, jnp.floating):
+                worst = max(worst, float(np.max(np.abs(np.asarray(x) - np.asarray(y))) / np.max(np.abs(np.asarray(y)))))
+    record_property("value", f"{kind}: largest difference over the largest entry {worst:.1e}")
+    assert worst < 1e-6

@@ -1,7 +1,7 @@
 """How well cheap attributions agree with the proximal Bregman response, with retraining, and with wrong labels."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,13 +12,14 @@ import numpy as np
 from core.fit import fit
 from core.learner import stream
 from experiments.ekfac_influence.config import Config
-from experiments.ekfac_influence.study.problems import Problem, batch_learner, build, digits, mlp_problem, retrain
-from experiments.lab.system import Context
+from experiments.ekfac_influence.study.problems import Problem, build, digits
+from experiments.lab import Context, Place
 from interp import attribution, ekfac
 from interp.attribution.gauss_newton import product
+from interp.attribution.networks import mlp
 from interp.likelihoods import Task
 
-LISSA, EKFAC = "LiSSA", "EK-FAC"
+LISSA, EKFAC, MISLABELLED = "LiSSA", "EK-FAC", "mislabelled digits"
 CURVATURES: tuple[tuple[str, ekfac.Kind, int], ...] = (
     (EKFAC, "ekfac", 2), ("K-FAC", "kfac", 1), ("diagonal", "diagonal", 1)
 )  # fmt: skip
@@ -27,7 +28,7 @@ Scores = dict[str, tuple[Any, float | None]]
 """By method, scores [query, training example], and gradients of single examples spent per query where that counts."""
 
 
-def compared(config: Config, context: Context, name: str, seed: int) -> None:
+def compared(config: Config, context: Context, *, name: str, seed: int) -> None:
     """Every method's scores on a problem, beside the response; on the small one also beside exact and retraining."""
     problem = build(name, config, jax.random.key(seed), context.data_dir)
     key = stream(jax.random.key(seed), "comparison")
@@ -36,42 +37,32 @@ def compared(config: Config, context: Context, name: str, seed: int) -> None:
         title: ekfac.fit_curvature(problem.task, problem.params, problem.train, key=targets, kind=kind)
         for title, kind, _ in CURVATURES
     }
-    note = functools.partial(context.record, dataset=name, seed=seed)
-    scores = all_scores(config, problem, fits, key)
-    responses(config, problem, scores, note)
+    at, scores = context.at(dataset=name, seed=seed), all_scores(config, problem, fits, key)
+    responses(config, problem, scores, at)
     if problem.exact:
-        dampings(config, problem, fits, scores, note)
-        datamodelling(config, problem, scores, note, stream(key, "retraining"))
+        dampings(config, problem, fits, scores, at)
+        datamodelling(config, problem, scores, at, stream(key, "retraining"))
 
 
-def responses(config: Config, problem: Problem, scores: Scores, note: Callable[..., None]) -> None:
+def responses(config: Config, problem: Problem, scores: Scores, at: Place) -> None:
     """Correlation of every method with the response to moved training examples, averaged over queries."""
-    train, asked = on_device(problem)
+    train, asked = problem.on_device
     moved = jax.tree.map(lambda leaf: leaf[: config.moved], train)
     found = _response(problem.task, config.damping, config.response_steps, problem.params, train, asked, moved)
-    left = float(jnp.median(found.gradient_norms))
-    note(method="PBRF", metric="gradient left", value=left)
+    at.record("gradient left", jnp.median(found.gradient_norms), method="PBRF")
     for method, (score, cost) in scores.items():
+        own = at.at(method=method)
         r = attribution.correlation(np.asarray(score)[:, : config.moved], found.scores)
-        note(method=method, metric="correlation with PBRF", value=float(np.mean(r)))
+        own.record("correlation with PBRF", np.mean(r))
         if cost is not None:
-            note(method=method, metric="gradient evaluations per query", value=cost)
+            own.record("gradient evaluations per query", cost)
         if "exact" in scores:
-            r = attribution.correlation(score, scores["exact"][0])
-            note(method=method, metric="correlation with exact", value=float(np.mean(r)))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _response(task: Task, damping: float, steps: int, params, train, asked, moved):
-    eps = 0.5 / len(jax.tree.leaves(train)[0])
-    return attribution.response(
-        task, params, train, asked, moved, damping=damping, eps=eps, steps=steps, learning_rate=1e-3
-    )
+            own.record("correlation with exact", np.mean(attribution.correlation(score, scores["exact"][0])))
 
 
 def all_scores(config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], key: jax.Array) -> Scores:
     """Scores [query, training example] by method, with gradients of single examples spent per query where it counts."""
-    train, asked = on_device(p)
+    train, asked = p.on_device
     queries = len(jax.tree.leaves(asked)[0])
     costs: dict[str, float] = {
         "CG, 30 iterations": 30.0 * p.rows, LISSA: float(config.lissa_iterations * config.lissa_batch),
@@ -92,21 +83,72 @@ def all_scores(config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], key
     return found
 
 
-def on_device(p: Problem) -> tuple[Any, Any]:
-    """Training examples and queries as arrays of the device."""
-    return jax.tree.map(jnp.asarray, (p.train, p.queries))
+def dampings(config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], at_one: Scores, at: Place) -> None:
+    """Agreement of curvatures with the exact influence at several lambda."""
+    train, asked = p.on_device
+    for damping in config.dampings:
+        scores = _exact(p.task, p.params, train, asked, damping)
+        exact = scores.pop("exact")
+        scores |= {"dot product": at_one["dot product"][0]}
+        for title, fitted in fits.items():
+            scores[title] = ekfac.influence(fitted, p.queries, p.train, damping=ekfac.absolute(damping))
+        for method, found in scores.items():
+            r = np.mean(attribution.correlation(found, exact))
+            at.record(f"correlation with exact, λ = {damping:g}", r, method=method)
 
 
-def layer_of(leaf: str) -> str:
-    """The layer that a leaf belongs to: kernel and bias form one block."""
-    return leaf.rsplit("/", 1)[0]
+def datamodelling(config: Config, problem: Problem, found: Scores, at: Place, key: jax.Array) -> None:
+    """Linear datamodelling scores: agreement with retraining on random halves."""
+    subset_key, train_key = jax.random.split(key)
+    subsets = attribution.random_subsets(subset_key, config.subsets, problem.rows)
+    keys, (train, asked) = jax.random.split(train_key, config.retrained), problem.on_device
+    weights = subsets.astype(jnp.float32)
+    actual = _retrained(problem.task, problem.init, problem.steps, train, asked, keys, weights)
+    for method, (scores, _) in found.items():
+        each = attribution.linear_datamodelling_scores(scores, subsets, actual)
+        at.record("LDS", np.nanmean(each), method=method)
+
+
+def mislabelled(config: Config, context: Context, *, seed: int, dataset: str = MISLABELLED, steps: int = 0) -> None:
+    """Area under the curve of finding wrong labels by self-influence, by loss and by gradient norm."""
+    steps = steps or config.image_steps
+    key = stream(jax.random.key(seed), MISLABELLED)
+    x, y = digits(context.data_dir, config.mislabelled, stream(key, "digits"))
+    rng = np.random.default_rng(seed)
+    wrong = np.zeros(len(y), bool)
+    wrong[rng.choice(len(y), len(y) // 10, replace=False)] = True
+    labels = np.where(wrong, (y + rng.integers(1, 10, len(y))) % 10, y).astype(np.int32)
+    train, (task, init, _) = {"x": x, "y": labels}, mlp(x.shape[1], config.image_width * 2, 10)
+    learner, data = attribution.batch_learner(task, init, steps, min(128, len(y))), jax.tree.map(jnp.asarray, train)
+    folder = context.workdir / f"{dataset}-{seed}"
+    params = fit(learner, data, key=stream(key, "training"), steps=steps, workdir=folder).state.params
+    fitted = ekfac.fit_curvature(task, params, train, key=stream(key, "targets"), batch_size=64)
+    identity = ekfac.fit_curvature(task, params, train, key=stream(key, "targets"), kind="identity")
+    found = {
+        EKFAC: ekfac.self_influence(fitted, train, batch_size=64),
+        "gradient norm": ekfac.self_influence(identity, train, batch_size=64),
+        "loss": jax.jit(jax.vmap(task.loss, (None, 0)))(params, train),
+    }
+    for method, score in found.items():
+        context.at(dataset=dataset, seed=seed).record("AUC", attribution.detection_auc(score, wrong), method=method)
 
 
 # The following are compiled once per network and shape, whatever the seed.
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _response(task: Task, damping: float, steps: int, params, train, asked, moved):
+    eps = 0.5 / len(jax.tree.leaves(train)[0])
+    return attribution.response(
+        task, params, train, asked, moved, damping=damping, eps=eps, steps=steps, learning_rate=1e-3
+    )
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _exact(task: Task, params, train, asked, damping) -> dict[str, jax.Array]:
+    def layer_of(leaf: str) -> str:
+        return leaf.rsplit("/", 1)[0]  # kernel and bias form one block
+
     return {
         "exact": attribution.exact_influence(task, params, train, asked, damping),
         "block-exact": attribution.block_influence(task, params, train, asked, damping, layer_of),
@@ -135,7 +177,7 @@ def _gradient_scores(task: Task, features, is_regression: bool, params, checkpoi
     """Methods without a curvature; TRAK has the final checkpoint, with margins of labels or the output itself."""
     margin, residual = attribution.label_margin(task), attribution.label_residual(task)
     if is_regression:
-        margin, residual = regression_margin(task)
+        margin, residual = attribution.output_margin(task)
     project = attribution.gaussian_projection(key, 128)
     return {
         "dot product": attribution.dot_product(task, params, train, asked),
@@ -146,76 +188,9 @@ def _gradient_scores(task: Task, features, is_regression: bool, params, checkpoi
     }
 
 
-def regression_margin(task: Task) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
-    """The output, and how far the target lies above it."""
-    return (
-        lambda params, e: task.outputs(params, e)[0],
-        lambda params, e: e["y"][0] - task.outputs(params, e)[0],
-    )
-
-
-def dampings(
-    config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], at_one: Scores, note: Callable[..., None]
-) -> None:
-    """Agreement of curvatures with the exact influence at several lambda."""
-    train, asked = on_device(p)
-    for damping in config.dampings:
-        scores = _exact(p.task, p.params, train, asked, damping)
-        exact = scores.pop("exact")
-        scores |= {"dot product": at_one["dot product"][0]}
-        for title, fitted in fits.items():
-            scores[title] = ekfac.influence(fitted, p.queries, p.train, damping=ekfac.absolute(damping))
-        for method, found in scores.items():
-            r = float(np.mean(attribution.correlation(found, exact)))
-            metric = f"correlation with exact, λ = {damping:g}"
-            note(method=method, metric=metric, value=r)
-
-
-def datamodelling(config: Config, problem: Problem, found: Scores, note: Callable[..., None], key: jax.Array) -> None:
-    """Linear datamodelling scores: agreement with retraining on random halves."""
-    subset_key, train_key = jax.random.split(key)
-    subsets = attribution.random_subsets(subset_key, config.subsets, problem.rows)
-    keys, (train, asked) = jax.random.split(train_key, config.retrained), on_device(problem)
-    weights = subsets.astype(jnp.float32)
-    actual = _retrained(problem.task, problem.init, problem.steps, train, asked, keys, weights)
-    for method, (scores, _) in found.items():
-        each = attribution.linear_datamodelling_scores(scores, subsets, actual)
-        note(method=method, metric="LDS", value=float(np.nanmean(each)))
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _retrained(task: Task, init, steps: int, train, asked, keys, weights):
     def losses(params):
         return jax.vmap(lambda q: task.loss(params, q))(asked)
 
-    return attribution.retrained_losses(retrain(init, task, steps, train), losses, keys, weights)
-
-
-def mislabelled(config: Config, context: Context, seed: int) -> None:
-    """Area under the curve of finding wrong labels by self-influence, by loss and by gradient norm."""
-    key = stream(jax.random.key(seed), "mislabelled digits")
-    x, y, _ = digits(context.data_dir, config.mislabelled, stream(key, "digits"))
-    rng = np.random.default_rng(seed)
-    wrong = np.zeros(len(y), bool)
-    wrong[rng.choice(len(y), len(y) // 10, replace=False)] = True
-    labels = np.where(wrong, (y + rng.integers(1, 10, len(y))) % 10, y).astype(np.int32)
-    train = {"x": x, "y": labels}
-    problem = mlp_problem("image", "digits", train, train, 10, config.image_width * 2, config.image_steps)
-    learner = batch_learner(problem.task, problem.init, config.image_steps, min(128, len(y)))
-    params = fit(
-        learner,
-        jax.tree.map(jnp.asarray, train),
-        key=stream(key, "training"),
-        steps=config.image_steps,
-        workdir=context.workdir / f"mislabelled-{seed}",
-    ).state.params
-    fitted = ekfac.fit_curvature(problem.task, params, train, key=stream(key, "targets"), batch_size=64)
-    identity = ekfac.fit_curvature(problem.task, params, train, key=stream(key, "targets"), kind="identity")
-    found: dict[str, Callable[[], Any]] = {
-        EKFAC: lambda: ekfac.self_influence(fitted, train, batch_size=64),
-        "gradient norm": lambda: ekfac.self_influence(identity, train, batch_size=64),
-        "loss": lambda: jax.jit(jax.vmap(problem.task.loss, (None, 0)))(params, train),
-    }
-    for method, score in found.items():
-        auc = attribution.detection_auc(score(), wrong)
-        context.record(dataset="mislabelled digits", method=method, metric="AUC", seed=seed, value=auc)
+    return attribution.retrained_losses(attribution.retraining(task, init, steps, train), losses, keys, weights)

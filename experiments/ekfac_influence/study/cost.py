@@ -1,141 +1,53 @@
-"""What the stages cost as width, depth, length and number of training examples grow."""
+"""What the stages cost as width, depth, length and examples grow, and beside kronfluence where that is installed."""
 
 import dataclasses
-import functools
-from typing import Any
+import importlib.util
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from core.bench import first_call
-from core.learner import with_sampler
-from core.lm import Decoder, DecoderConfig
-from core.loop import scan_steps
-from experiments.ekfac_influence.study.problems import sequence_task
-from experiments.lab.system import Context
-from interp import ekfac
+from experiments.bench import ekfac as bench
+from experiments.ekfac_influence.config import Config
+from experiments.lab import Context
+from interp.ekfac.costs import STAGES, Size, Stages
 
-DATASET = "cost"
-STAGES = ("covariances", "eigendecomposition", "eigenvalue correction", "scores")
-VOCABULARY, BATCH, QUERIES = 64, 16, 8
-WHERE = r"layers/(attention|mlp)/"
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """A decoder and its training set."""
-
-    width: int = 64
-    depth: int = 2
-    length: int = 64
-    examples: int = 64
-
-
+DATASET, PEER = "cost", "kronfluence"
+WHOLE = "end to end"
+REPEATS = 5
 GROWN: dict[str, tuple[int, ...]] = {
     "width": (64, 128, 256), "depth": (1, 2, 4), "length": (32, 64, 128), "examples": (64, 128, 256),
 }  # fmt: skip
 """By axis, the values that it takes while the others stay."""
 
 
-class Stages:
-    """The stages of one size as compiled functions."""
-
-    def __init__(self, size: Size):
-        model = Decoder(DecoderConfig(VOCABULARY, size.width, size.depth, size.width // 16, max_length=size.length))
-        rng = np.random.default_rng(0)
-        shape = (size.examples, size.length + 1)
-        self.rows = {"tokens": rng.integers(VOCABULARY, size=shape).astype(np.int32), "mask": np.ones(shape, bool)}
-        self.size, self.steps = size, -(-size.examples // BATCH)
-        self.init = lambda: model.init(jax.random.key(0), self.rows["tokens"][0, :-1])["params"]
-        task, example = sequence_task(model), jax.tree.map(lambda leaf: leaf[0], self.rows)
-        self.found = found = ekfac.capture(task.outputs, jax.eval_shape(self.init), example, WHERE)
-        self.stages = {
-            "covariances": ekfac.covariance(found, task, ekfac.sampled()),
-            "eigenvalue correction": ekfac.eigenvalue_correction(found, task, ekfac.sampled()),
-        }
-        self.scores = jax.jit(
-            lambda params, prepared, rows: ekfac.in_batches(
-                lambda batch: ekfac.pairwise(found, task, params, prepared, batch), rows, BATCH
-            )
-        )
-
-    @functools.cached_property
-    def at(self) -> dict[str, Any]:
-        """By stage, where its gradients are taken: parameters, with bases for the second."""
-        params, basis = jax.jit(self.init)(), ekfac.standard_basis(self.found)
-        turned = {n: ekfac.Eigen(*_rotations(b), basis[n].values) for n, b in self.found.blocks.items()}
-        return {"covariances": params, "eigenvalue correction": (params, turned)}
-
-    @property
-    def scored(self) -> tuple[Any, Any, Any]:
-        """Arguments of the scores."""
-        blocks = self.found.blocks.items()
-        prepared = {n: jnp.ones((QUERIES, b.stack, b.rows, b.columns)) for n, b in blocks}
-        return self.at["covariances"], prepared, jax.tree.map(jnp.asarray, self.rows)
-
-    def passes(self, stage: str) -> tuple[Any, Any]:
-        """One of the two passes over the data as a jitted function, and its arguments."""
-        learner = with_sampler(self.stages[stage], ekfac.sweep(BATCH))
-        data = jax.tree.map(jnp.asarray, ekfac.whole(self.at[stage], self.rows))
-        start = jax.jit(learner.init)(jax.random.key(0), data)
-        return jax.jit(scan_steps(learner, self.steps).update), (start, data)
-
-    def operations(self) -> float:
-        """Of the pass for covariances: those of one batch, as XLA counts them, times the number of batches."""
-        learner = self.stages["covariances"]
-        rows = jax.tree.map(lambda leaf: leaf[:BATCH], self.rows)
-        batch = jax.eval_shape(lambda: ekfac.whole(self.init(), rows))
-        state = jax.eval_shape(learner.init, jax.random.key(0), batch)
-        counted: Any = jax.jit(learner.update).lower(state, batch).cost_analysis()
-        return counted["flops"] * self.steps
-
-    def temporary_bytes(self) -> int:
-        """Memory that scoring takes beyond its arguments and results."""
-        analysis: Any = self.scores.lower(*self.scored).compile().memory_analysis()
-        return analysis.temp_size_in_bytes
-
-    def seconds(self) -> dict[str, float]:
-        """Of every stage, compiled: the best of three."""
-        found: dict[str, float] = {}
-        sums = None
-        for stage in ("covariances", "eigenvalue correction"):
-            run, arguments = self.passes(stage)
-            state, _ = run(*arguments)
-            sums = state if stage == "covariances" else sums
-            found[stage] = best_of(lambda run=run, arguments=arguments: run(*arguments)[0].examples)
-        found["eigendecomposition"] = best_of(lambda: ekfac.eigenbasis(self.found, sums))  # type: ignore[arg-type]
-        arguments = self.scored
-        self.scores(*arguments)
-        found["scores"] = best_of(lambda: self.scores(*arguments))
-        return {stage: found[stage] for stage in STAGES}
-
-
-def study(config: Any, context: Context, seed: int) -> None:
-    """Notes seconds and slopes along every axis."""
+def cost(config: Config, context: Context, *, seed: int) -> None:
+    """Notes seconds and slopes along every axis: of the fastest of three calls, and slopes of each of five."""
     del config
-    note = functools.partial(context.record, dataset=DATASET, seed=seed)
     for axis, values in GROWN.items():
-        measured = []
-        for value in values:
-            measured.append(Stages(dataclasses.replace(Size(), **{axis: value})).seconds())
-            for stage, seconds in measured[-1].items():
-                note(method=f"{axis} {value}", metric=f"{stage}, s", value=seconds)
+        measured = [Stages(dataclasses.replace(Size(), **{axis: value})).seconds(REPEATS) for value in values]
         for stage in STAGES:
-            slope = float(np.polyfit(np.log(values), np.log([m[stage] for m in measured]), 1)[0])
-            note(method=f"slope in {axis}", metric=f"{stage}, s", value=slope)
+            at, seconds = context.at(dataset=DATASET, seed=seed), np.array([found[stage] for found in measured])
+            best = seconds[:, :3].min(axis=1)
+            for value, fastest in zip(values, best, strict=True):
+                at.record(f"{stage}, s", fastest, method=f"{axis} {value}")
+            at.record(f"{stage}, s", slope(values, best), method=f"slope in {axis}")
+            for repeat in range(REPEATS):
+                at.record(f"slope of {stage}", slope(values, seconds[:, repeat]), method=axis, repeat=repeat)
 
 
-def best_of(fn: Any, repeats: int = 3) -> float:
-    """Seconds of the fastest of some calls."""
-    return min(first_call(fn) for _ in range(repeats))
+def slope(x: tuple[int, ...], y: np.ndarray) -> float:
+    """In doubly logarithmic axes."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
-def _rotations(block: ekfac.Block):
-    rng = np.random.default_rng(0)
+def has_peer() -> bool:
+    """Whether kronfluence can be imported here."""
+    return importlib.util.find_spec(PEER) is not None
 
-    def basis(width):
-        each = [np.linalg.qr(rng.normal(size=(width, width)))[0] for _ in range(block.stack)]
-        return jnp.asarray(np.stack(each)[:, None], jnp.float32)
 
-    return basis(block.rows), basis(block.columns)
+def beside_peer(config: Config, context: Context, *, seed: int) -> None:
+    """Notes kronfluence's time over ours, of every stage and of the whole at the small size, five times."""
+    del config
+    for repeat in range(REPEATS):
+        for result in bench.compare(bench.SIZES["small"]):
+            at = context.at(dataset=DATASET, method=PEER, seed=seed, repeat=repeat)
+            at.record(f"ratio of times, {result.name.removeprefix('EK-FAC ')}", result.ratio)

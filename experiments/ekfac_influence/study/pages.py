@@ -4,16 +4,18 @@ import dataclasses
 import functools
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from core.errors import DataError
 from experiments.lab import files
+from interp.planted_facts import Corpus, PlantedFacts, token_names
 
 UP, DOWN = (0, 114, 178), (213, 94, 0)
 """Blue and vermilion, which all common kinds of colour vision tell apart (Okabe and Ito)."""
@@ -99,6 +101,53 @@ class Page:
         return max(abs(a.score) for _, found in self.sections for a in found)
 
 
+def influential(
+    corpus: Corpus,
+    settings: PlantedFacts,
+    scores: np.ndarray,
+    layers: Mapping[str, np.ndarray],
+    token_scores: Callable[[np.ndarray, int], np.ndarray],
+    query: int = 0,
+    shown: int = 5,
+) -> Page:
+    """A planted query's most influential sequences, token by token.
+
+    Args:
+      corpus: sequences and queries.
+      settings: of the corpus.
+      scores: influences [query, sequence].
+      layers: the same by layer.
+      token_scores: ``(sequences, query) -> [sequence, T - 1]``, by predicted token.
+      query: which is shown.
+      shown: sequences of either sign.
+    """
+    names, s = np.array(token_names(corpus.translation, settings)), corpus.sequences
+
+    def attribution(row: int, tokens: np.ndarray) -> Attribution:
+        real = np.asarray(s.mask[row])
+        fact, order = int(s.fact[row]), int(s.order[row])
+        label = "filler" if fact < 0 else f"fact {fact}, {('A before B', 'B before A')[order]}"
+        felt = np.concatenate([[0.0], tokens])[real]
+        text = list(names[np.asarray(s.tokens[row])[real]])
+        by_block = {name: float(score[query, row]) for name, score in layers.items()}
+        return Attribution(str(row), text, list(map(float, felt)), float(scores[query, row]), label, by_block)
+
+    def chosen(order: np.ndarray) -> list[Attribution]:
+        return [attribution(int(row), tokens) for row, tokens in zip(order, token_scores(order, query), strict=True)]
+
+    asked, order = np.asarray(corpus.queries.tokens[query]) != 0, np.argsort(-scores[query], kind="stable")
+    return Page(
+        f"What taught the decoder fact {query}",
+        Query(
+            list(names[np.asarray(corpus.queries.tokens[query])[asked]]),
+            list(np.asarray(corpus.queries.mask[query])[asked]),
+        ),
+        chosen(order[:shown]),
+        chosen(order[::-1][:shown]),
+        note="A decoder of the planted corpus; colours are attributions of EK-FAC influence to predicted tokens.",
+    )
+
+
 def write_page(page: Page, path: Path) -> Path:
     """Writes one HTML file that needs no other, for screens of any size, dark rooms and paper.
 
@@ -154,7 +203,7 @@ def separator(tokens: Sequence[str]) -> str:
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
