@@ -13,70 +13,40 @@ The paper asks a language model for descriptions and for predictions. Here both 
 words of titles; planted groups): deterministic and offline. ``interp.recsae.by_language`` takes a model's functions.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 
-from core.records import Scalar
-from experiments.lab.system import Context, System
-from experiments.recsae.claims import CLAIMS, PUBLISHED
-from experiments.recsae.config import MAIN_K, PRESETS, SUBJECT, WALKS, Config
-from experiments.recsae.figures import figures, tables
-from experiments.recsae.judges import STATISTICS
-from experiments.recsae.study.latents import concepts, in_place, learned, recovery
+from experiments.lab import Context, Part, System, part
+from experiments.recsae.claims import CLAIMS
+from experiments.recsae.config import PRESETS, SUBJECT, WALKS, Config
+from experiments.recsae.figures import FIGURES, STATISTICS, TABLES
+from experiments.recsae.published import PUBLISHED
+from experiments.recsae.study.latents import concepts, in_place, probed, recovery
 from experiments.recsae.study.pages import write_browser
 from experiments.recsae.study.steering import debiasing, steering
-from experiments.recsae.study.subjects import Corpus, corpora, rank, subject
+from experiments.recsae.study.subjects import Corpus, corpora, rank
 
 
-def run(config: Config, context: Context) -> None:
-    """Recommenders are ranked, then one of them is interpreted; each part of each seed is a cell."""
-    draws, counted = corpora(config, context), {}
-    context.cells(cell for seed in context.seeds for draw in draws for cell in cells(config, draw(seed), seed))
+def plan(config: Config, context: Context) -> Iterable[Part]:
+    """Recommenders are ranked, then one of them is interpreted."""
+    draws = corpora(config, context)
     for seed in context.seeds:
         for draw in draws:
-            corpus = draw(seed)
+            name = draw(seed).name
             for method in config.methods:
-                if not context.done(dataset=corpus.name, method=method, seed=seed):
-                    context.say(f"{corpus.name}: {method}, seed {seed}")
-                    rank(config, context, corpus, method, seed, counted)
-                    context.finish(dataset=corpus.name, method=method, seed=seed)
-            interpret(config, context, corpus, seed)
+                measure = functools.partial(rank, corpus=draw, method=method, seed=seed)
+                yield part(measure, dataset=name, method=method, seed=seed)
+            measures = {"in place": in_place, "concepts": concepts, "steering": steered, "debiasing": debiasing}
+            for about, measure in (measures | ({"recovery": recovery} if name == WALKS else {})).items():
+                yield part(functools.partial(measure, draw=draw, seed=seed), dataset=name, part=about, seed=seed)
 
 
-def cells(config: Config, corpus: Corpus, seed: int) -> list[dict[str, Scalar]]:
-    """What is done on a data set for a seed."""
-    ranked = [{"dataset": corpus.name, "method": method, "seed": seed} for method in config.methods]
-    return ranked + [{"dataset": corpus.name, "part": part, "seed": seed} for part in parts(corpus)]
-
-
-def interpret(config: Config, context: Context, corpus: Corpus, seed: int) -> None:
-    """All parts about the subject that are not done yet."""
-    missing = [part for part in parts(corpus) if not context.done(dataset=corpus.name, part=part, seed=seed)]
-    if not missing:
-        return
-    about = subject(config, context, corpus, SUBJECT, seed)
-    found = learned(config, context, corpus, about, seed)
-    effects: dict = {}
-    work: dict[str, Callable[[], object]] = {
-        "in place": lambda: in_place(config, context, corpus, about, found, seed),
-        "concepts": lambda: concepts(config, context, corpus, about, found, seed),
-        "recovery": lambda: recovery(context, corpus, about, found, seed),
-        "steering": lambda: effects.update(steering(config, context, corpus, about, found[MAIN_K], seed)),
-        "debiasing": lambda: debiasing(config, context, corpus, about, found[MAIN_K], seed),
-    }
-    for part in missing:
-        context.say(f"{corpus.name}: {part}, seed {seed}")
-        work[part]()
-        context.finish(dataset=corpus.name, part=part, seed=seed)
+def steered(config: Config, context: Context, draw: Callable[[int], Corpus], seed: int) -> None:
+    """Steering, and a page to browse the latents of the first seed."""
+    effects = steering(config, context, draw, seed)
     if effects and seed == context.seeds[0]:
-        path = context.workdir / f"latents-{corpus.name.replace(' ', '-')}-{seed}.html"
-        write_browser(config, corpus, about, found[MAIN_K], effects, seed, path)
+        path = write_browser(config, probed(config, context, draw, seed), effects, seed, context.workdir)
         context.say(f"latents to browse: {path}")
-
-
-def parts(corpus: Corpus) -> tuple[str, ...]:
-    """What is done to the subject on a data set."""
-    common = ("in place", "concepts", "steering", "debiasing")
-    return (*common, "recovery") if corpus.name == WALKS else common
 
 
 SYSTEM = System(
@@ -86,13 +56,13 @@ SYSTEM = System(
     family="interp",
     paper="Wang et al., 2024, arXiv 2411.06112",
     presets=PRESETS,
-    run=run,
+    plan=plan,
     published=PUBLISHED,
     claims=CLAIMS,
     statistics=STATISTICS,
     metrics=("hr@5", "hr@10", "hr@20", "ndcg@10", "ndcg@20", "mrr@10"),
     baseline=SUBJECT,
-    tables=tables,
-    figures=figures,
+    tables=TABLES,
+    figures=FIGURES,
     data=("amazon_beauty", "amazon_sports"),
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from core.checks import Fraction, NonEmpty, Size, checked
 from core.datasets.interactions import Ordered
 from core.kinds import Range
-from experiments.lab.settings import ManyOrNone, Rate, Share, Weight, require_known
+from experiments.lab import ManyOrNone, Rate, Share, Weight, require_known
 
 WALKS = "planted walks"
 """The generator's data set."""
@@ -71,20 +71,11 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        dataset="",
-        methods=("SASRec", "Popularity", "Markov chain"),
-        walk_users=1_200,
-        walk_items=400,
-        walk_groups=20,
-        walk_epochs=16,
-        walk_dim=32,
-        negatives=128,
-        sae_epochs=6,
-        clusters=40,
-        steered=20,
+        dataset="", methods=("SASRec", "Popularity", "Markov chain"), walk_users=1_200, walk_items=400, walk_groups=20,
+        walk_epochs=16, walk_dim=32, negatives=128, sae_epochs=6, clusters=40, steered=20,
     ),
     "small": Config(),
     "paper": Config(
         methods=("SASRec", "GRU4Rec", "BERT4Rec", *COUNTED), epochs=60, walk_users=5_000, walk_epochs=60, sae_epochs=50
     ),
-}
+}  # fmt: skip

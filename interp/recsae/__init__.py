@@ -15,7 +15,8 @@ Wang et al., Interpret the Internal States of Recommendation Model with Sparse A
 
 from interp.recsae.concepts import Concepts, Interpreter, by_attributes, by_language, fisher, has_concept, lift
 from interp.recsae.probes import Edit, Site, capture, intervene, sites
-from interp.recsae.steering import ablated, clamped, of_latents, overlap, rescale, scaled, splice, steer
+from interp.recsae.reading import Confident, Read, most_confident, read
+from interp.recsae.steering import ablated, another_active, clamped, of_latents, overlap, rescale, scaled, splice, steer
 from interp.recsae.units import (
     Clusters,
     Directions,
@@ -31,6 +32,7 @@ from interp.recsae.validation import (
     Confidence,
     coherence,
     confidence,
+    correlations,
     group_f1,
     inactive,
     one_per_item,
@@ -40,9 +42,9 @@ from interp.recsae.validation import (
 )
 
 __all__ = [
-    "Activity", "Clusters", "Concepts", "Confidence", "Directions", "Edit", "Interpreter", "Site", "ablated",
-    "activity", "by_attributes", "by_language", "capture", "clamped", "clusters", "coherence", "confidence",
-    "directions", "fisher", "group_f1", "has_concept", "inactive", "intervene", "lift", "of_clusters", "of_directions",
-    "of_latents", "one_per_item", "overlap", "rescale", "scaled", "scores", "shuffled", "sites", "splice", "steer",
-    "stratified", "strongest",
+    "Activity", "Clusters", "Concepts", "Confidence", "Confident", "Directions", "Edit", "Interpreter", "Read", "Site",
+    "ablated", "activity", "another_active", "by_attributes", "by_language", "capture", "clamped", "clusters",
+    "coherence", "confidence", "correlations", "directions", "fisher", "group_f1", "has_concept", "inactive",
+    "intervene", "lift", "most_confident", "of_clusters", "of_directions", "of_latents", "one_per_item", "overlap",
+    "read", "rescale", "scaled", "scores", "shuffled", "sites", "splice", "steer", "stratified", "strongest",
 ]  # fmt: skip

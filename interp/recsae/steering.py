@@ -7,6 +7,7 @@ error of reconstruction does not enter; an unchanged code leaves x bit for bit.
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from core.checks import OpenFraction, checked, require_indices
@@ -121,3 +122,13 @@ def overlap(a: Int[Array, "*n k"], b: Int[Array, "*n k"], p: OpenFraction = 0.9)
     within = jnp.sum(both[..., None] * (place[..., None] <= depth), axis=(-3, -2))
     weights = p ** (depth - 1.0)
     return jnp.sum(weights * within / depth, axis=-1) / jnp.sum(weights)
+
+
+@checked
+def another_active(
+    code: Sparse, latents: Int[np.ndarray, " rows"], rng: np.random.Generator
+) -> Int[np.ndarray, " rows"]:
+    """For every row a random active latent of its code other than the row's own: what ablating is compared with."""
+    values, indices = np.asarray(code.values), np.asarray(code.indices)
+    weight = np.where((values > 0) & (indices != latents[:, None]), rng.random(values.shape), -1.0)
+    return indices[np.arange(len(latents)), weight.argmax(axis=1)]

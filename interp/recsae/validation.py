@@ -163,3 +163,13 @@ def group_f1(activity: Activity, groups: Int[np.ndarray, " instances"], count: C
     both = np.asarray((truth @ (activity > 0).astype(float)).todense())
     sizes = np.asarray(truth.sum(axis=1)).ravel()[:, None] + np.diff(activity.indptr)
     return (2 * both / np.maximum(sizes, 1)).max(axis=1)
+
+
+@checked
+def correlations(activity: Activity, target: Float[np.ndarray, " instances"]) -> Float[np.ndarray, " units"]:
+    """Pearson correlation of each unit's activation with a number of the instance; 0 for silent units."""
+    n, y = activity.shape[0], target - target.mean()
+    mean = np.asarray(activity.mean(axis=0)).ravel()
+    square = np.asarray(activity.multiply(activity).mean(axis=0)).ravel() - mean**2
+    covariance = np.asarray(activity.T @ y).ravel() / n
+    return np.where(square > 0, covariance / np.sqrt(np.maximum(square, 1e-30) * np.mean(y**2)), 0.0)

@@ -49,8 +49,26 @@ from rec.sequential.learning import (
     shared_negatives,
     softmax,
 )
-from rec.sequential.models import Bert4Rec, GRU4Rec, SASRec, SASRecPreNorm, Sequential, item_scores
-from rec.sequential.ranking import NextItemRanking, metrics_of, most_seen, ranks, ranks_by_item_blocks, recommended
+from rec.sequential.models import (
+    Bert4Rec,
+    GRU4Rec,
+    SASRec,
+    SASRecPreNorm,
+    Sequential,
+    item_scores,
+    queries_after,
+    states_at_places,
+)
+from rec.sequential.ranking import (
+    NextItemRanking,
+    metrics_of,
+    most_seen,
+    query_ranking,
+    ranks,
+    ranks_by_item_blocks,
+    recommended,
+    top_items,
+)
 from rec.sequential.walks import Walks, World, as_sequences, draw_walks
 
 __all__ = [
@@ -88,6 +106,8 @@ __all__ = [
     "pack",
     "popularity",
     "popularity_score",
+    "queries_after",
+    "query_ranking",
     "ranks",
     "ranks_by_item_blocks",
     "recommended",
@@ -97,6 +117,8 @@ __all__ = [
     "sequential_learner",
     "shared_negatives",
     "softmax",
+    "states_at_places",
+    "top_items",
     "training_rows",
     "transition_score",
     "transitions",

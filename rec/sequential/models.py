@@ -7,11 +7,13 @@ scores are at least float32. ``epsilon`` is added to the variance in every layer
 implementation which a model follows.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
@@ -284,3 +286,28 @@ def item_scores(module: Sequential, params: Any, histories: Int[Array, "b length
     query: Any = module.apply(params, histories, method=module.query)
     table: Any = module.apply(params, method=module.table)
     return product("bd,id->bi", query, table)
+
+
+@checked
+def states_at_places(
+    module: Sequential, params: Any, items: Int[Array, "rows length"], segments: Int[Array, "rows length"]
+) -> tuple[Float[np.ndarray, "places d"], Int[np.ndarray, " places"]]:
+    """The states at all places of packed rows but the padding, and the item at each place."""
+    states, there = _by_blocks(jax.jit(module.apply), params, items, segments), np.asarray(items)
+    return states[there != PAD], there[there != PAD]
+
+
+@checked
+def queries_after(module: Sequential, params: Any, histories: Items) -> Float[np.ndarray, "users d"]:
+    """The states after histories, with which next items are ranked."""
+    return _by_blocks(jax.jit(partial(module.apply, method=module.query)), params, histories)
+
+
+def _by_blocks(apply: Callable, params: Any, *inputs: Array, block: int = 512) -> np.ndarray:
+    """``apply(params, *inputs)`` in equal blocks, the last one padded."""
+    parts = []
+    for start in range(0, inputs[0].shape[0], block):
+        part = [np.asarray(leaf[start : start + block]) for leaf in inputs]
+        padded = [np.pad(leaf, ((0, block - len(leaf)), (0, 0)), mode="edge") for leaf in part]
+        parts.append(np.asarray(apply(params, *padded))[: len(part[0])])
+    return np.concatenate(parts)

@@ -164,3 +164,45 @@ def ranks_by_item_blocks(
 def _inside(items: Int[Array, " n"], size: int) -> Int[Array, " n"]:
     """Positions in a block; those outside are past its end, where a write is dropped."""
     return jnp.where((items >= 0) & (items < size), items, size)
+
+
+def _dot(model: tuple[Array, Array], rows: Int[Array, "b 1"]) -> Float[Array, "b items"]:
+    """<query, E_i>: a ``score`` for queries that are there already, whose numbers stand for the histories."""
+    queries, table = model
+    return queries[rows[:, 0]] @ table.T
+
+
+@checked
+def query_ranking(examples: NextItems) -> NextItemRanking:
+    """The ranking of models ``(queries [n, d], item embeddings [items, d])``, whose scores are <query, E_i>.
+
+    One program for all edits of the queries.
+    """
+    numbered = examples._replace(histories=jnp.arange(examples.targets.shape[0])[:, None])
+    return NextItemRanking(numbered, score=_dot)
+
+
+@checked
+def top_items(
+    queries: Float[np.ndarray, "r d"] | Float[Array, "r d"],
+    table: Float[Array, "items d"],
+    held_out: HeldOut,
+    users: Int[np.ndarray, " r"],
+    k: Count = 10,
+    block: Count = 256,
+) -> Int[np.ndarray, "r k"]:
+    """The recommended items of some users, given their queries, a block of users at a time."""
+    padding = -len(users) % block
+    padded = np.pad(np.asarray(queries), ((0, padding), (0, 0)))
+    found = _tops(padded, table, held_out, np.pad(users, (0, padding), mode="edge"), k, block, most_seen(held_out))
+    return np.asarray(found)[: len(users)]
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6))
+def _tops(queries, table, held_out, users, k: int, block: int, seen: int):
+    def one(part):
+        query, rows = part
+        return jax.lax.top_k(mask_seen(query @ table.T, held_out, rows, seen), k)[1]
+
+    parts = queries.reshape(-1, block, queries.shape[1]), users.reshape(-1, block)
+    return jax.lax.map(one, parts).reshape(-1, k)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from core.stats import all_of, holm, paired, rank_correlation, share, summary, within
+from core.stats import all_of, holm, paired, rank_correlation, share, sign_test, summary, within
 
 SLEEP_DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SLEEP_DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -113,6 +113,13 @@ def test_an_interval_lies_within_limits_outside_of_them_or_decides_nothing():
     assert within((1.0, 1.0), 0.8, 1.2) is True
     assert within((math.nan, math.nan), 0.1, 0.3) is None
     assert [all_of(a) for a in ((True, True), (True, None), (None, False))] == [True, None, False]
+
+
+def test_the_sign_test_is_one_sided_and_leaves_ties_out():
+    assert sign_test(np.array([-1.0] * 8 + [0.0] * 40)) == pytest.approx(0.5**8)
+    assert sign_test(np.array([-1.0] * 3 + [1.0])) == pytest.approx((1 + 4) / 16)
+    assert sign_test(np.zeros(5)) == 1.0
+    assert sign_test(np.ones(9)) == 1.0
 
 
 def test_rank_correlation_is_that_of_ranks_and_nothing_where_one_is_constant():

@@ -183,3 +183,36 @@ def test_codes_of_any_number_of_instances_are_read_in_blocks():
     found = recsae.activity(partial(sae.encode, variant), weights, x, block=16)
     np.testing.assert_allclose(found.toarray(), sae.as_dense(variant, weights, jnp.asarray(x)), rtol=1e-5, atol=1e-6)
     assert (found.data > 0).all()
+
+
+def test_correlations_are_those_of_dense_activity_and_zero_for_silent_units():
+    rng = np.random.default_rng(5)
+    found, target = activity(rng).tolil(), rng.normal(size=300)
+    found[:, 3] = 0
+    dense = found.toarray()
+    expected = [0.0 if j == 3 else np.corrcoef(dense[:, j], target)[0, 1] for j in range(5)]
+    np.testing.assert_allclose(recsae.correlations(found.tocsc(), target), expected, atol=1e-10)
+
+
+def test_another_active_latent_is_active_and_another():
+    code = sae.Sparse(jnp.asarray([[2.0, 1.0, 0.0], [1.0, 3.0, 0.0]]), jnp.asarray([[4, 7, 0], [1, 2, 3]]))
+    for seed in range(5):
+        found = recsae.another_active(code, np.array([4, 9]), np.random.default_rng(seed))
+        assert found[0] == 7
+        assert found[1] in (1, 2)
+
+
+def test_the_most_confident_units_are_those_that_were_checked_and_their_instances_are_of_the_second_half():
+    rng = np.random.default_rng(6)
+    items = rng.integers(0, 40, 800)
+    present = scipy.sparse.csr_matrix(np.arange(40)[:, None] % 4 == np.arange(4))
+    planted = (items[:, None] % 4 == np.arange(3)) * rng.random((800, 3))
+    active = scipy.sparse.csc_matrix(np.column_stack([planted, rng.random((800, 1)) * (rng.random((800, 1)) < 0.25)]))
+    interpreter = recsae.by_attributes(present, list("abcd"), items)
+    found = recsae.read(interpreter, active, items, active, items, top=8, count=40, seed=0)
+    assert found.judged.all()
+    best = recsae.most_confident(found, 3, 0, instances=5)
+    assert set(best.units) == {0, 1, 2}
+    assert np.isin(best.rows, found.halves[1]).all()
+    for unit, rows in zip(best.units, best.rows, strict=True):
+        assert (active[rows, unit].toarray() > 0).all()

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from core.errors import ConfigError
-from rec.sequential import PAD, Bert4Rec, GRU4Rec, SASRec, SASRecPreNorm, item_scores
+from rec.sequential import PAD, Bert4Rec, GRU4Rec, SASRec, SASRecPreNorm, item_scores, queries_after, states_at_places
 from rec.sequential.models import masked_softmax
 from tests.rec.sequential_reference import sasrec_state
 
@@ -185,3 +185,17 @@ def test_a_softmax_over_nothing_is_zero_with_a_zero_gradient():
     (gradient,) = back(jnp.array([[1.0, 0.0], [1.0, 0.0]]))
     assert np.isfinite(np.asarray(gradient)).all()
     assert not np.asarray(gradient[1]).any()
+
+
+def test_states_and_queries_of_many_rows_are_those_of_single_ones():
+    module = SASRec(ITEMS, 8, length=LENGTH)
+    rng = np.random.default_rng(4)
+    items = jnp.asarray(rng.integers(0, ITEMS, (515, LENGTH)))
+    items = items.at[:, 0].set(PAD)
+    segments = jnp.where(items == PAD, 0, 1)
+    found, last = states_at_places(module, started(module), items, segments)
+    np.testing.assert_array_equal(last, np.asarray(items[:, 1:]).ravel())
+    rows = np.asarray(jitted(module)(started(module), items[510:], segments[510:]))[:, 1:]
+    np.testing.assert_allclose(found[-5 * (LENGTH - 1) :], rows.reshape(-1, 8), atol=1e-6)
+    queries = queries_after(module, started(module), items)
+    np.testing.assert_allclose(queries[510:], query(module, items[510:]), atol=1e-6)

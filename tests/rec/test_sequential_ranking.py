@@ -28,8 +28,10 @@ from rec.sequential import (
     next_item_examples,
     pack,
     popularity,
+    query_ranking,
     ranks_by_item_blocks,
     sequence_data,
+    top_items,
     training_rows,
     transition_score,
     transitions,
@@ -195,6 +197,25 @@ def test_walks_stay_in_their_group_and_follow_zipf():
 
 def test_left_padding_keeps_the_latest_items():
     assert left_padded([np.arange(5), np.arange(2), np.arange(0)], 3).tolist() == [[2, 3, 4], [PAD, 0, 1], [PAD] * 3]
+
+
+def test_queries_are_ranked_as_dense_products_and_their_best_items_leave_out_what_the_user_had():
+    examples = leave_one_out(drawn())
+    rng = np.random.default_rng(3)
+    queries, table = (
+        rng.normal(size=(len(examples.targets), 8)).astype(np.float32),
+        jnp.asarray(rng.normal(size=(40, 8))),
+    )
+    scores = np.array(queries @ np.asarray(table).T)
+    held_out = examples.held_out
+    for user, (start, end) in enumerate(itertools.pairwise(np.asarray(held_out.train_indptr))):
+        scores[user, np.asarray(held_out.train_items)[start:end]] = -np.inf
+    own = np.take_along_axis(scores, np.asarray(examples.targets)[:, None], axis=1)
+    found = query_ranking(examples).ranks((jnp.asarray(queries), table))
+    assert (np.abs(found - (scores >= own).sum(axis=1)) <= 0).mean() > 0.98
+    users = np.array([5, 0, 33])
+    best = top_items(queries[users], table, held_out, users, k=3, block=2)
+    np.testing.assert_array_equal(best, np.argsort(-scores[users], axis=1)[:, :3])
 
 
 @pytest.mark.slow

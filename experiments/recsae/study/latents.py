@@ -1,14 +1,13 @@
-"""What is done to one recommender: dictionaries of its states, concepts of units, their confidence."""
+"""Dictionaries of a recommender's states: what they keep, concepts of their units, how far these hold."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.stats
 from jaxtyping import Int
 
 from core.batches import epoch_sampler
@@ -16,13 +15,13 @@ from core.errors import ConfigError
 from core.fit import fit
 from core.learner import with_sampler
 from core.records import to_plain
-from experiments.lab.system import Context
+from core.stats import rank_correlation
+from experiments.lab import Context
 from experiments.recsae.config import MAIN_K, SUBJECT, WALKS, Config
-from experiments.recsae.study.subjects import Corpus, Subject, query_ranking
+from experiments.recsae.study.subjects import Corpus, Subject, subject
 from interp import recsae, sae
+from rec.sequential import query_ranking
 
-LEAST = 10
-"""Active instances of a half without which a unit is not judged."""
 SHUFFLED = "latents, shuffled"
 
 
@@ -33,31 +32,58 @@ class Dictionary(NamedTuple):
     variant: sae.Variant
     params: sae.Params
 
-
-class Read(NamedTuple):
-    """Units with their concepts and how far these hold."""
-
-    units: Int[np.ndarray, " kept"]
-    """Columns of ``new``; those with enough active instances."""
-    concepts: recsae.Concepts
-    new: recsae.Activity
-    """After the test histories."""
-    halves: tuple[np.ndarray, np.ndarray]
-    confidence: tuple[recsae.Confidence, recsae.Confidence]
-    """On each half of the test histories."""
+    @property
+    def units(self) -> tuple[Callable, sae.Params]:
+        """Its encoder and what that takes."""
+        return functools.partial(sae.encode, self.variant), self.params
 
 
-def ks_of(config: Config, corpus: Corpus) -> tuple[int, ...]:
-    """Numbers of active latents to try."""
-    return config.walk_ks if corpus.name == WALKS else config.ks
+class Probed(NamedTuple):
+    """A recommender and dictionaries of its states, by the number of active latents."""
+
+    corpus: Corpus
+    subject: Subject
+    dictionaries: dict[int, Dictionary]
+
+    @property
+    def last_items(self) -> Int[np.ndarray, " users"]:
+        """The item that each test history ends in."""
+        return np.asarray(self.subject.examples.histories[:, -1])
+
+    @property
+    def interpreter(self) -> recsae.Interpreter:
+        """Concepts from metadata; a language model would be :func:`interp.recsae.by_language` in its place."""
+        return recsae.by_attributes(self.corpus.present, self.corpus.names, self.subject.last)
+
+    def activity(self, units: Any, params: Any) -> tuple[recsae.Activity, recsae.Activity]:
+        """Of units, at training places and after test histories."""
+        old, new = (recsae.activity(units, params, x) for x in (self.subject.states, self.subject.queries))
+        return old, new
+
+    def read(self, config: Config, activity: tuple[recsae.Activity, recsae.Activity], seed: int) -> recsae.Read:
+        """Concepts from training places, and their confidence on each half of the test histories."""
+        old, new = activity
+        sizes = {"top": config.top, "count": config.checked, "seed": seed}
+        return recsae.read(self.interpreter, old, self.subject.last, new, self.last_items, **sizes)
+
+    def latents(self, k: int) -> tuple[recsae.Activity, recsae.Activity]:
+        """Activity of a dictionary."""
+        return self.activity(*self.dictionaries[k].units)
 
 
-def learned(config: Config, context: Context, corpus: Corpus, subject: Subject, seed: int) -> dict[int, Dictionary]:
-    """A dictionary for each k; those that were finished before are read back."""
-    ks = ks_of(config, corpus)
+@functools.lru_cache(maxsize=1)
+def probed(config: Config, context: Context, draw: Callable[[int], Corpus], seed: int) -> Probed:
+    """The subject and a dictionary for each k; those that were finished before are read back.
+
+    Raises:
+      ConfigError: where the number of latents that concepts are judged at is left out.
+    """
+    corpus = draw(seed)
+    ks = config.walk_ks if corpus.name == WALKS else config.ks
     if MAIN_K not in ks:
         raise ConfigError(f"ks and walk_ks must have {MAIN_K} among them, at which concepts are judged; got {ks}")
-    return {k: dictionary(config, context, corpus, subject, k, seed) for k in ks}
+    about = subject(config, context, corpus, SUBJECT, seed)
+    return Probed(corpus, about, {k: dictionary(config, context, corpus, about, k, seed) for k in ks})
 
 
 def dictionary(config: Config, context: Context, corpus: Corpus, subject: Subject, k: int, seed: int) -> Dictionary:
@@ -83,115 +109,71 @@ def dictionary(config: Config, context: Context, corpus: Corpus, subject: Subjec
     return Dictionary(k, variant, done.state.params)
 
 
-def in_place(config: Config, context: Context, corpus: Corpus, subject: Subject, found: dict[int, Dictionary], seed):
+def in_place(config: Config, context: Context, draw: Callable[[int], Corpus], seed: int) -> None:
     """How well x is reconstructed, and what the recommender is worth with x_hat in the place of x."""
-    ranking = query_ranking(subject.examples)
+    corpus, about, found = probed(config, context, draw, seed)
+    ranking, at = query_ranking(about.examples), context.at(dataset=corpus.name, seed=seed)
     for k, d in found.items():
-        quality = jax.jit(functools.partial(sae.metrics, d.variant))(d.params, subject.states)
-        edited = jax.jit(recsae.splice(d.variant, d.params))(subject.queries)
-        numbers = {"fvu": quality.fvu, "dead": quality.dead, "l0": quality.l0}
-        numbers |= ranking.means((edited, subject.table))
-        for metric, value in numbers.items():
-            method = f"{SUBJECT}, k = {k} in place"
-            context.record(dataset=corpus.name, method=method, metric=metric, seed=seed, value=float(value))
-    for metric, value in ranking.means((jnp.asarray(subject.queries), subject.table)).items():
-        context.record(dataset=corpus.name, method=f"{SUBJECT}, probed", metric=metric, seed=seed, value=value)
+        quality = jax.jit(functools.partial(sae.metrics, d.variant))(d.params, about.states)
+        edited = jax.jit(recsae.splice(d.variant, d.params))(about.queries)
+        here = at.at(method=f"{SUBJECT}, k = {k} in place")
+        here.record_all({"fvu": quality.fvu, "dead": quality.dead, "l0": quality.l0})
+        here.record_all(ranking.means((edited, about.table)))
+    at.record_all(ranking.means((jnp.asarray(about.queries), about.table)), method=f"{SUBJECT}, probed")
 
 
-def units_of(config: Config, subject: Subject, found: dict[int, Dictionary], seed: int) -> Iterator[tuple[str, Any]]:
+def units_of(config: Config, about: Probed, seed: int) -> Iterator[tuple[str, Any]]:
     """Names and activities (at training places, after test histories) of dictionaries and of what they must beat."""
-    x, new = subject.states, subject.queries
-    main = found[MAIN_K]
-
-    def both(units, params):
-        return recsae.activity(units, params, x), recsae.activity(units, params, new)
-
-    for k, d in found.items():
-        yield f"latents, k = {k}", both(functools.partial(sae.encode, d.variant), d.params)
+    x, main = about.subject.states, about.dictionaries[MAIN_K]
+    for k in about.dictionaries:
+        yield f"latents, k = {k}", about.latents(k)
     density = MAIN_K / main.params["b_e"].shape[0]
-    kinds = ("neurons", "random directions", "principal components", "independent components")
-    for kind in kinds:
-        yield kind, both(recsae.of_directions, recsae.directions(kind, x, density, seed))
-    centres = recsae.clusters(x, config.clusters, seed)
-    yield "k-means", both(recsae.of_clusters, centres)
+    for kind in ("neurons", "random directions", "principal components", "independent components"):
+        yield kind, about.activity(recsae.of_directions, recsae.directions(kind, x, density, seed))
+    yield "k-means", about.activity(recsae.of_clusters, recsae.clusters(x, config.clusters, seed))
     sample = jnp.asarray(x[:4096])
     start = sae.initial_params(
         main.variant, main.params["b_e"].shape[0], jax.random.key(seed + 1), sample, sample, sae.mean
     )
-    yield "dictionary, untrained", both(functools.partial(sae.encode, main.variant), start)
+    yield "dictionary, untrained", about.activity(main.units[0], start)
     rng = np.random.default_rng(seed)
-    trained = both(functools.partial(sae.encode, main.variant), main.params)
-    yield SHUFFLED, tuple(recsae.shuffled(activity, rng) for activity in trained)
+    yield SHUFFLED, tuple(recsae.shuffled(activity, rng) for activity in about.latents(MAIN_K))
 
 
-def interpreter_of(corpus: Corpus, subject: Subject) -> recsae.Interpreter:
-    """Concepts from metadata; a language model would be :func:`interp.recsae.by_language` in its place."""
-    return recsae.by_attributes(corpus.present, corpus.names, subject.last)
-
-
-def last_items(subject: Subject) -> Int[np.ndarray, " users"]:
-    """The item that each test history ends in."""
-    return np.asarray(subject.examples.histories[:, -1])
-
-
-def read(
-    config: Config, interpreter: recsae.Interpreter, subject: Subject, old: recsae.Activity, new: recsae.Activity, seed
-) -> Read:
-    """Concepts of units from training places, and their confidence on each half of the test histories."""
-    units, top = recsae.strongest(recsae.one_per_item(old, subject.last), config.top)
-    concepts = interpreter.describe(subject.last[top])
-    rng = np.random.default_rng(seed)
-    halves = np.array_split(rng.permutation(new.shape[0]), 2)
-    items = last_items(subject)
-    checks = [
-        recsae.confidence(interpreter, concepts, units, new, items, half, rng, count=config.checked) for half in halves
-    ]
-    return Read(units, concepts, new, (halves[0], halves[1]), (checks[0], checks[1]))
-
-
-def concepts(config: Config, context: Context, corpus: Corpus, subject: Subject, found: dict[int, Dictionary], seed):
+def concepts(config: Config, context: Context, draw: Callable[[int], Corpus], seed: int) -> None:
     """Coherence, confidence and interpretable share of all kinds of units."""
-    interpreter, items = interpreter_of(corpus, subject), last_items(subject)
-
-    def note(method: str, metric: str, value: float) -> None:
-        context.record(
-            dataset=corpus.name, method=method, metric=metric, seed=seed, value=float(value), part="concepts"
-        )
-
-    largest = np.bincount(corpus.classes[items] + 1).max() / len(items)
-    note("always the largest class", "coherence", largest)
-    for name, (old, new) in units_of(config, subject, found, seed):
+    about = probed(config, context, draw, seed)
+    classes, items = about.corpus.classes, about.last_items
+    at = context.at(dataset=about.corpus.name, seed=seed, part="concepts")
+    largest = np.bincount(classes[items] + 1).max() / len(items)
+    at.record("coherence", largest, method="always the largest class")
+    for name, activity in units_of(config, about, seed):
+        here, new = at.at(method=name), activity[1]
         _, top = recsae.strongest(new, config.top)
-        agreement = recsae.coherence(corpus.classes[items[top]])
+        agreement = recsae.coherence(classes[items[top]])
         _, apart = recsae.strongest(recsae.one_per_item(new, items), config.top)
-        found_read = read(config, interpreter, subject, old, new, seed)
-        first, second = found_read.confidence
-        judged = (first.checked >= LEAST) & (second.checked >= LEAST)
-        note(name, "units", len(agreement))
-        note(name, "units judged", judged.sum())
+        found = about.read(config, activity, seed)
+        (first, second), judged = found.confidence, found.judged
+        here.record_all({"units": len(agreement), "units judged": judged.sum()})
         if len(agreement):
-            note(name, "coherence", agreement.mean())
-            note(name, "coherence of .9 or more", (agreement >= 0.9).mean())
+            here.record_all({"coherence": agreement.mean(), "coherence of .9 or more": (agreement >= 0.9).mean()})
         if len(apart):
-            note(name, "coherence, distinct items", recsae.coherence(corpus.classes[items[apart]]).mean())
+            here.record("coherence, distinct items", recsae.coherence(classes[items[apart]]).mean())
         if judged.sum() > 2:
-            note(name, "interpretable", first.interpretable(config.threshold)[judged].mean())
-            note(name, "f1", float(np.nanmean(first.f1[judged])))
-            note(name, "precision", np.nan_to_num(first.precision[judged]).mean())
-            note(name, "recall", first.recall[judged].mean())
-            note(name, "significant", (found_read.concepts.q[judged] < 0.05).mean())
+            here.record("interpretable", first.interpretable(config.threshold)[judged].mean())
+            here.record("f1", np.nanmean(first.f1[judged]))
+            here.record("precision", np.nan_to_num(first.precision[judged]).mean())
+            here.record("recall", first.recall[judged].mean())
+            here.record("significant", (found.concepts.q[judged] < 0.05).mean())
             if np.ptp(first.f1[judged]) and np.ptp(second.f1[judged]):
-                note(name, "halves agree", np.asarray(scipy.stats.spearmanr(first.f1[judged], second.f1[judged]))[0])
+                here.record("halves agree", rank_correlation(first.f1[judged], second.f1[judged]))
 
 
-def recovery(context: Context, corpus: Corpus, subject: Subject, found: dict[int, Dictionary], seed: int) -> None:
+def recovery(config: Config, context: Context, draw: Callable[[int], Corpus], seed: int) -> None:
     """The share of planted groups that a latent matches with F1 above .8."""
-    groups, count = corpus.classes[last_items(subject)], int(corpus.classes.max()) + 1
-    for k, d in found.items():
-        active = recsae.activity(functools.partial(sae.encode, d.variant), d.params, subject.queries)
-        best = recsae.group_f1(active, groups, count)
-        for metric, value in (("groups recovered", (best > 0.8).mean()), ("best f1 of groups", best.mean())):
-            method = f"latents, k = {k}"
-            context.record(
-                dataset=corpus.name, method=method, metric=metric, seed=seed, value=float(value), part="recovery"
-            )
+    about = probed(config, context, draw, seed)
+    groups, count = about.corpus.classes[about.last_items], int(about.corpus.classes.max()) + 1
+    for k in about.dictionaries:
+        best = recsae.group_f1(about.latents(k)[1], groups, count)
+        at = context.at(dataset=about.corpus.name, method=f"latents, k = {k}", seed=seed, part="recovery")
+        at.record_all({"groups recovered": (best > 0.8).mean(), "best f1 of groups": best.mean()})

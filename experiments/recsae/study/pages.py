@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -11,14 +11,12 @@ import numpy as np
 from core.errors import DataError
 from experiments.ekfac_influence.study.pages import number, visible
 from experiments.lab import files
-from experiments.recsae.config import Config
-from experiments.recsae.study.latents import Dictionary, interpreter_of, last_items, read
-from experiments.recsae.study.subjects import Corpus, Subject
-from interp import recsae, sae
+from experiments.recsae.config import MAIN_K, Config
+from experiments.recsae.study.latents import Probed
+from experiments.recsae.study.steering import Effects
+from interp import recsae
 from rec.sequential import PAD
 
-Effects = Mapping[int, tuple[float, float]]
-"""By latent: the share of its concept's items among recommendations, and its change by ablation."""
 SHOWN_ITEMS, SHOWN_SEQUENCES, BINS = 4, 5, 16
 
 
@@ -75,19 +73,11 @@ class Browser:
             raise DataError("there are no latents to show; train for longer or lower the number of checked instances")
 
 
-def browser(
-    config: Config,
-    corpus: Corpus,
-    subject: Subject,
-    d: Dictionary,
-    effects: Mapping[int, tuple[float, float]],
-    seed: int,
-) -> Browser:
+def browser(config: Config, about: Probed, effects: Effects, seed: int) -> Browser:
     """The most confident latents of a dictionary; those that were steered with what ablation did."""
-    units = functools.partial(sae.encode, d.variant)
-    old, new = (recsae.activity(units, d.params, x) for x in (subject.states, subject.queries))
-    interpreter = interpreter_of(corpus, subject)
-    found = read(config, interpreter, subject, old, new, seed)
+    corpus, d = about.corpus, about.dictionaries[MAIN_K]
+    found = about.read(config, about.latents(MAIN_K), seed)
+    new = found.new
     first = found.confidence[0]
     order = np.argsort(-np.nan_to_num(first.low), kind="stable")
     shown = [place for place in order if first.checked[place] > 0][: config.page_latents]
@@ -112,7 +102,7 @@ def browser(
             largest=float(_column(new, j).max(initial=0)),
             share=effects[j][0] if j in effects else None,
             change=effects[j][1] if j in effects else None,
-            sequences=_sequences(corpus, subject, interpreter, found.concepts, int(place), new, j),
+            sequences=_sequences(about, found, int(place), j),
         )
         for place in shown
     ]
@@ -123,26 +113,26 @@ def _column(activity: recsae.Activity, j: int) -> np.ndarray:
     return activity.data[activity.indptr[j] : activity.indptr[j + 1]]
 
 
-def _sequences(corpus, subject, interpreter, concepts, place: int, new: recsae.Activity, j: int) -> list[History]:
+def _sequences(about: Probed, found: recsae.Read, place: int, j: int) -> list[History]:
+    new = found.new
     values, rows = _column(new, j), new.indices[new.indptr[j] : new.indptr[j + 1]]
     best = np.argsort(-values, kind="stable")[:SHOWN_SEQUENCES]
-    fits = interpreter.predict(concepts, np.array([place]), last_items(subject)[rows[best]][None])[0]
-    histories = np.asarray(subject.examples.histories)[rows[best]]
+    fits = about.interpreter.predict(found.concepts, np.array([place]), about.last_items[rows[best]][None])[0]
+    histories, texts = np.asarray(about.subject.examples.histories)[rows[best]], about.corpus.texts
     return [
-        History(float(values[at]), [corpus.texts[item] for item in history[history != PAD][-SHOWN_ITEMS:]], bool(says))
+        History(float(values[at]), [texts[item] for item in history[history != PAD][-SHOWN_ITEMS:]], bool(says))
         for at, history, says in zip(best, histories, fits, strict=True)
     ]
 
 
-def write_browser(
-    config: Config, corpus: Corpus, subject: Subject, d: Dictionary, effects: Effects, seed: int, path: Path
-) -> Path:
-    """Writes one HTML file that needs no other.
+def write_browser(config: Config, about: Probed, effects: Effects, seed: int, folder: Path) -> Path:
+    """Writes one HTML file that needs no other into a folder.
 
     Raises:
       ConfigError: where it cannot be written.
     """
-    return files.write_page(path, html(browser(config, corpus, subject, d, effects, seed)))
+    path = folder / f"latents-{about.corpus.name.replace(' ', '-')}-{seed}.html"
+    return files.write_page(path, html(browser(config, about, effects, seed)))
 
 
 def html(page: Browser) -> str:
@@ -153,7 +143,7 @@ def html(page: Browser) -> str:
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -16,11 +16,9 @@ from core.datasets.interactions import Sequences, load_sequences
 from core.errors import DataError
 from core.fit import fit
 from core.records import to_plain
-from experiments.lab.system import Context
+from experiments.lab import Context
 from experiments.recsae.config import WALKS, Config
-from rec.ranking import mask_seen
 from rec.sequential import (
-    PAD,
     Bert4Rec,
     GRU4Rec,
     NextItemRanking,
@@ -33,13 +31,14 @@ from rec.sequential import (
     item_neighbours,
     item_scores,
     leave_one_out,
-    most_seen,
     neighbour_score,
     popularity,
     popularity_score,
+    queries_after,
     sequence_data,
     sequential_learner,
     shared_negatives,
+    states_at_places,
     training_rows,
     transition_score,
     transitions,
@@ -84,14 +83,15 @@ class Subject(NamedTuple):
 
 def corpora(config: Config, context: Context) -> list[Callable[[int], Corpus]]:
     """Functions of the seed: real data are the same for all, walks are drawn anew."""
-    found: list[Callable[[int], Corpus]] = []
-    if config.dataset:
-        try:
-            real = amazon(config, context)
-            found.append(lambda seed: real)
-        except DataError as error:
-            context.say(f"{error}\nPlanted walks are used alone.")
-    return [*found, functools.partial(planted, config)]
+    walks = functools.lru_cache(maxsize=1)(functools.partial(planted, config))
+    if not config.dataset:
+        return [walks]
+    try:
+        real = amazon(config, context)
+    except DataError as error:
+        context.say(f"{error}\nPlanted walks are used alone.")
+        return [walks]
+    return [lambda seed: real, walks]
 
 
 def amazon(config: Config, context: Context) -> Corpus:
@@ -116,22 +116,24 @@ def planted(config: Config, seed: int) -> Corpus:
     return Corpus(WALKS, as_sequences(walks.items, world.items), names, present, groups, texts)
 
 
-def rank(config: Config, context: Context, corpus: Corpus, method: str, seed: int, counted: dict) -> None:
-    """Trains or counts, ranks all items for the users' last choices and notes the metrics.
-
-    ``counted`` keeps those of models that count: on real data they are the same for all seeds.
-    """
-    examples, key = leave_one_out(corpus.sequences, length=config.length), (corpus.name, method)
-    if method in COUNTING and (corpus.name == WALKS or key not in counted):
-        model, score = COUNTING[method](training_rows(corpus.sequences), corpus.num_items)
-        counted[key] = NextItemRanking(examples, score=score).means(model)
+def rank(config: Config, context: Context, corpus: Callable[[int], Corpus], method: str, seed: int) -> None:
+    """Trains or counts, ranks all items for the users' last choices and notes the metrics."""
+    here = corpus(seed)
     if method in COUNTING:
-        metrics = counted[key]
+        metrics = counted(corpus, method, config.length, seed if here.name == WALKS else 0)
     else:
-        module, model = trained(config, context, corpus, method, seed)
+        module, model = trained(config, context, here, method, seed)
+        examples = leave_one_out(here.sequences, length=config.length)
         metrics = NextItemRanking(examples, score=functools.partial(item_scores, module)).means(model)
-    for metric, value in metrics.items():
-        context.record(dataset=corpus.name, method=method, metric=metric, seed=seed, value=value)
+    context.at(dataset=here.name, method=method, seed=seed).record_all(metrics)
+
+
+@functools.lru_cache(maxsize=8)
+def counted(corpus: Callable[[int], Corpus], method: str, length: int, seed: int) -> dict[str, float]:
+    """Metrics of a model that counts; on real data they are the same for all seeds."""
+    sequences = corpus(seed).sequences
+    model, score = COUNTING[method](training_rows(sequences), sequences.shape[1])
+    return NextItemRanking(leave_one_out(sequences, length=length), score=score).means(model)
 
 
 COUNTING: dict[str, Callable[[list[np.ndarray], int], tuple[Any, Score]]] = {
@@ -180,55 +182,7 @@ def subject(config: Config, context: Context, corpus: Corpus, method: str, seed:
     """A trained recommender with its states at all places of the training sequences and after the test histories."""
     module, params = trained(config, context, corpus, method, seed)
     data = sequence_data(corpus.sequences, length=config.length, row_length=ROW_LENGTH)
-    states = _by_blocks(jax.jit(module.apply), params, data.rows.items, data.rows.segments)
-    items = np.asarray(data.rows.items)
+    states, last = states_at_places(module, params, data.rows.items, data.rows.segments)
     examples = leave_one_out(corpus.sequences, length=config.length)
-    query = jax.jit(functools.partial(module.apply, method=module.query))
-    queries = _by_blocks(query, params, examples.histories)
-    table = module.apply(params, method=module.table)
-    return Subject(module, params, states[items != PAD], items[items != PAD], examples, queries, table)  # type: ignore[arg-type]
-
-
-def _by_blocks(apply: Callable, params: Any, *inputs: Array, block: int = 512) -> np.ndarray:
-    """``apply(params, *inputs)`` in equal blocks, the last one padded."""
-    count = inputs[0].shape[0]
-    parts = []
-    for start in range(0, count, block):
-        part = [np.asarray(leaf[start : start + block]) for leaf in inputs]
-        padded = [np.pad(leaf, ((0, block - len(leaf)), (0, 0)), mode="edge") for leaf in part]
-        parts.append(np.asarray(apply(params, *padded))[: len(part[0])])
-    return np.concatenate(parts)
-
-
-def dot(model: tuple[Float[Array, "n d"], Float[Array, "items d"]], rows: Int[Array, "b 1"]) -> Float[Array, "b items"]:
-    """<query, E_i>: a ``score`` for queries that are there already, whose numbers stand for the histories."""
-    queries, table = model
-    return queries[rows[:, 0]] @ table.T
-
-
-def query_ranking(examples: NextItems) -> NextItemRanking:
-    """The ranking of models ``(queries, item embeddings)``: one program for all edits of the queries."""
-    numbered = examples._replace(histories=jnp.arange(examples.targets.shape[0])[:, None])
-    return NextItemRanking(numbered, score=dot)
-
-
-def top_items(
-    queries: Float[np.ndarray, "r d"], table: Array, examples: NextItems, rows: Int[np.ndarray, " r"], k: int = 10
-) -> Int[np.ndarray, "r k"]:
-    """The recommended items of some users, given their queries."""
-    block = 256
-    padding = -len(rows) % block
-    padded = np.pad(np.asarray(queries), ((0, padding), (0, 0)))
-    users = np.pad(rows, (0, padding), mode="edge")
-    found = _tops(padded, table, examples.held_out, users, k, block, most_seen(examples.held_out))
-    return np.asarray(found)[: len(rows)]
-
-
-@functools.partial(jax.jit, static_argnums=(4, 5, 6))
-def _tops(queries, table, held_out, rows, k: int, block: int, seen: int):
-    def one(part):
-        query, users = part
-        return jax.lax.top_k(mask_seen(query @ table.T, held_out, users, seen), k)[1]
-
-    parts = queries.reshape(-1, block, queries.shape[1]), rows.reshape(-1, block)
-    return jax.lax.map(one, parts).reshape(-1, k)
+    queries = queries_after(module, params, examples.histories)
+    return Subject(module, params, states, last, examples, queries, module.apply(params, method=module.table))  # type: ignore[arg-type]
