@@ -161,13 +161,13 @@ def clusters(labels: Any, n: int, folds: int) -> Clusters:
     labels = np.asarray(labels)
     if labels.shape != (n,):
         raise ConfigError(f"groups has shape {labels.shape}, but there are {n} units; pass one label per unit")
+    if labels.dtype.kind == "f":
+        finite("groups", labels)
     missing = np.flatnonzero(pd.isna(labels))
     if missing.size:
         raise ConfigError(
             f"groups has no label for {missing.size} units, the first at [{missing[0]}]; name their group, or drop them"
         )
-    if labels.dtype.kind == "f":
-        finite("groups", labels)
     try:
         found, index = np.unique(labels, return_inverse=True)
     except TypeError as error:

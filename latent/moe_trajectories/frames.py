@@ -108,8 +108,8 @@ def from_long(
     untimed = np.flatnonzero(np.isnan(t) & ~np.isnan(y))
     if untimed.size:
         raise DataError(
-            f"row {table.index[untimed[0]]}: {outcome!r} was measured but {time!r} is empty; fill in the time, or leave the "
-            "row out"
+            f"row {table.index[untimed[0]]}: {outcome!r} was measured but {time!r} is empty; fill in the time, or "
+            "leave the row out"
         )
     twice = np.flatnonzero(table.duplicated([person, time]))
     if twice.size:
