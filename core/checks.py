@@ -48,6 +48,7 @@ from core.kinds import (
     array_of,
     at_place,
     first_not_finite,
+    holds_numbers,
     is_traced,
     not_one_of,
     problem_of,
@@ -169,14 +170,20 @@ def check_arguments(
 
 
 def require_finite(name: str, tree: PyTree, remedy: str = "remove or impute such rows") -> None:
-    """Refuses NaN and infinities in the arrays of a tree, with an error that names leaf and place.
+    """Refuses NaN, infinities and what is no number in the arrays of a tree, with an error that names leaf and place.
 
     Raises:
       ConfigError: where there is one; of values that are being traced nothing is asked.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        at = name + jax.tree_util.keystr(path)
+        if isinstance(leaf, np.ndarray) and not holds_numbers(leaf):
+            like = f", such as {leaf.flat[:1].tolist()[0]!r:.40}" if leaf.size else ""
+            raise ConfigError(
+                f"{at} is of type {leaf.dtype}{like}, not of numbers; convert it, and number what is text: "
+                "names, numbers = np.unique(texts, return_inverse=True)"
+            )
         if place := first_not_finite(leaf):
-            at = name + jax.tree_util.keystr(path)
             raise ConfigError(f"{at} has {place}; {remedy}")
 
 

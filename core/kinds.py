@@ -278,15 +278,15 @@ def _array_problem(kind: Any, value: Any, name: str, lengths: Lengths) -> str | 
             return f"must be an array [{kind.dim_str.strip()}], not {shown(value)}"
     except ValueError:
         return f"must be an array [{kind.dim_str.strip()}], not rows of different lengths"
-    if not _holds_numbers(array):
+    if not holds_numbers(array):
         return f"must be an array of numbers [{kind.dim_str.strip()}], not {shown(value)}"
-    return _dtype_problem(kind, array, value) or _shape_problem(kind.dim_str, array.shape, name, lengths)
+    return _dtype_problem(kind, array, value, name) or _shape_problem(kind.dim_str, array.shape, name, lengths)
 
 
 _DTYPES = {"Float": jnp.floating, "Int": jnp.integer, "Integer": jnp.integer, "Bool": jnp.bool_, "Inexact": jnp.inexact}
 
 
-def _dtype_problem(kind: Any, array: Any, value: Any) -> str | None:
+def _dtype_problem(kind: Any, array: Any, value: Any, name: str) -> str | None:
     family = kind.__name__.partition("[")[0]
     if family == "Key":
         is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
@@ -296,7 +296,8 @@ def _dtype_problem(kind: Any, array: Any, value: Any) -> str | None:
     if not _is_array(value) and (not array.size or (family == "Float" and array.dtype.kind in "iu")):
         return None  # a list of Python integers is a list of numbers, an empty one a list of anything
     wanted = {"Float": "floating-point numbers", "Bool": "True and False"}.get(family, "integers")
-    return f"must hold {wanted}, not {array.dtype}"
+    is_whole = family == "Float" and array.dtype.kind in "iub"
+    return f"must hold {wanted}, not {array.dtype}" + (f"; pass {name}.astype(np.float32)" if is_whole else "")
 
 
 def _shape_problem(dims: str, shape: tuple[int, ...], name: str, lengths: Lengths) -> str | None:
@@ -322,7 +323,8 @@ def _shape_problem(dims: str, shape: tuple[int, ...], name: str, lengths: Length
     return None
 
 
-def _holds_numbers(array: Any) -> bool:
+def holds_numbers(array: Any) -> bool:
+    """Whether an array is of numbers, of True and False or of random keys."""
     families = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
     return any(jnp.issubdtype(array.dtype, family) for family in families)
 

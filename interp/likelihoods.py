@@ -107,8 +107,13 @@ def categorical(
 
     def require(name, shape, examples):
         labels = np.asarray(jax.vmap(target)(examples))
+        if labels.ndim > 1 and labels.shape[1:] == shape.shape:
+            raise ConfigError(
+                f"{name}: labels have the shape {list(labels.shape[1:])} of the network's outputs, as if one-hot; pass "
+                "the number of each class: labels.argmax(-1)"
+            )
         if labels.dtype.kind not in "iub":
-            raise ConfigError(f"{name}: labels must be integers, not {labels.dtype}")
+            raise ConfigError(f"{name}: labels must be integers, not {labels.dtype}; pass labels.astype(int)")
         _require_shape(name, "labels", labels, shape.shape[:-1])
         places = jax.vmap(counted)(examples)
         classes = shape.shape[-1]
@@ -152,7 +157,11 @@ def gaussian(target: Callable[[Example], Array], variance: Positive = 1.0) -> Li
 
 def _require_shape(name: str, what: str, targets: Any, shape: tuple[int, ...]) -> None:
     if np.shape(targets)[1:] != tuple(shape):
-        raise ConfigError(f"{name}: {what} have shape {list(np.shape(targets)[1:])}, the outputs {list(shape)}")
+        is_column = np.shape(targets)[1:] == (*shape, 1)
+        raise ConfigError(
+            f"{name}: {what} have shape {list(np.shape(targets)[1:])}, the outputs {list(shape)}"
+            + (f"; pass {what}[..., 0]" if is_column else "")
+        )
 
 
 def next_token_task(model: nn.Module) -> Task:

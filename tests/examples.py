@@ -15,6 +15,7 @@ from causal import treatment_effects as te
 from causal.counterfactual_metrics import Predictor, predictor_learner
 from causal.mechanisms import CausalLayer
 from causal.pac_invariance import irm_learner
+from core import lm
 from core.early_stopping import stop_by_validation
 from core.learner import LearnerLike, gradient_learner, step_key
 from experiments import diffusion_transforms
@@ -283,6 +284,12 @@ def dictionary(variant: sae.Variant, *, targets: bool = False) -> Example:
     return Example(learner, {"x": x, "y": jnp.roll(x, 1, axis=1)} if targets else x)
 
 
+def texts() -> Example:
+    """A small decoder on rows of random ids."""
+    model = lm.Decoder(lm.DecoderConfig(vocab_size=11, width=8, layers=2, heads=2, max_length=6))
+    return Example(lm.decoder_learner(model, optax.sgd(1e-2)), jax.random.randint(jax.random.key(8), (8, 7), 0, 11))
+
+
 THICKER_BRIGHTER = ((0, 1), (0, 0))
 
 
@@ -418,6 +425,7 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "sae_batch_topk": lambda: dictionary(sae.batch_topk(3)),
     "sae_gated": lambda: dictionary(sae.gated(0.01)),
     "sae_transcoder": lambda: dictionary(sae.skip_transcoder(sae.multi_topk(2)), targets=True),
+    "decoder": texts,
     "causal_diffae": partial(counterfactuals, "autoencoder"),
     "label_diffusion": partial(counterfactuals, "labels"),
     "causal_vae": partial(counterfactuals, "learned"),

@@ -62,7 +62,7 @@ class FittedClusters:
         return predict(self.estimator.model, self.params, self.reference, key, draws, images)
 
     def _images(self, x: Any) -> Array:
-        found = x if is_traced(x) else inputs.finite("x", x)
+        found = x if is_traced(x) else inputs.images(x)
         if found.shape[1:] != self.reference.shape[1:]:
             wanted = ", ".join(map(str, ("images", *self.reference.shape[1:])))
             raise ConfigError(f"x has shape {found.shape}, but the fit was given [{wanted}]")
@@ -250,10 +250,13 @@ def standardised_units(x: Any, image: Any, t: Any, y: Any) -> tuple[Units, float
       ConfigError: where an array cannot be used; names it and the remedy.
     """
     image = np.asarray(image)
+    x = inputs.images(x)
     n, images = len(image), len(x)
-    inputs.finite("x", x)
     if image.ndim != 1 or not np.issubdtype(image.dtype, np.integer) or image.min() < 0 or image.max() >= images:
-        raise ConfigError(f"image must hold the place in x, 0 to {images - 1}, of every unit; number the images so")
+        raise ConfigError(
+            f"image must hold the place in x, 0 to {images - 1}, of every unit; number names by names, image = "
+            "np.unique(labels, return_inverse=True), and lay the images in the order of names"
+        )
     t, y = inputs.treatment(t, n), inputs.outcome(y, n)
     return by_image(jnp.asarray(x), image, t, (y - y.mean()) / y.std()), float(y.mean()), float(y.std())
 

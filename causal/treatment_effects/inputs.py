@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Num
 
 from causal.treatment_effects.inference import Clusters
@@ -15,16 +16,62 @@ def finite(name: str, values: Any) -> Num[np.ndarray, "..."]:
     Raises:
       ConfigError: where a value is no number, missing or infinite.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ConfigError(
+            f"{name} has rows of different shapes; make them alike, such as images of one size"
+        ) from error
     if array.dtype.kind not in "fiub":
-        try:
-            array = array.astype(float)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{name} holds values of type {array.dtype}; pass numbers") from error
-    bad = ~np.isfinite(array)
-    if bad.any():
-        raise ConfigError(f"{name} has {int(bad.sum())} values that are NaN or infinite; drop or impute those units")
+        array = _converted(name, values, array)
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        first = _place(values, bad[0])
+        raise ConfigError(
+            f"{name} has {len(bad)} values that are NaN or infinite, the first {first}; drop or impute those units"
+        )
     return array
+
+
+def _converted(name: str, values: Any, array: np.ndarray) -> np.ndarray:
+    """Numbers that are kept as objects or as text."""
+    converted = np.empty(array.shape)
+    for place, value in np.ndenumerate(array):
+        try:
+            converted[place] = value
+        except (TypeError, ValueError) as error:
+            what = f"{str(value)!r:.40}" if isinstance(value, str) else f"a {type(value).__name__}"
+            raise ConfigError(
+                f"{name} holds {what} {_place(values, place)}; pass numbers, of categories one column for each: "
+                "pandas.get_dummies"
+            ) from error
+    return converted
+
+
+def _place(values: Any, place: Any) -> str:
+    """Where an element is, by the names of a table's columns."""
+    place = [int(i) for i in place]
+    if hasattr(values, "columns") and len(place) == 2:
+        return f"in column {values.columns[place[1]]!r}, row {values.index[place[0]]!r}"
+    return f"at {place}"
+
+
+def images(values: Any) -> Num[np.ndarray, "images h w channels"]:
+    """Images, or patches of them, with their channels last.
+
+    Raises:
+      ConfigError: where there is an axis more or less, or channels seem to come first.
+    """
+    x = finite("x", values)
+    if x.ndim != 4 or not x.size:
+        remedy = "; give grey images a channel: x[..., None], a single one an axis: x[None]" if x.ndim == 3 else ""
+        raise ConfigError(f"x has shape {x.shape}, but images are [images, h, w, channels]{remedy}")
+    if x.shape[1] in (1, 3, 4) and x.shape[1] < x.shape[2] and x.shape[3] > 4:
+        raise ConfigError(
+            f"x has shape {x.shape}, as if its {x.shape[1]} channels came first; images are [images, h, w, channels]: "
+            "x.transpose(0, 2, 3, 1)"
+        )
+    return x
 
 
 def covariates(values: Any) -> Num[np.ndarray, "n ..."]:
@@ -48,7 +95,8 @@ def of_length(name: str, values: Any, n: int) -> Num[np.ndarray, " n"]:
     """
     array = finite(name, values)
     if array.shape != (n,):
-        raise ConfigError(f"{name} has shape {array.shape}, but there are {n} units; pass one number per unit")
+        remedy = f": {name}[:, 0] of a column, {name}.argmax(1) of one-hot rows" if array.ndim == 2 else ""
+        raise ConfigError(f"{name} has shape {array.shape}, but there are {n} units; pass one number per unit{remedy}")
     return array
 
 
@@ -58,6 +106,12 @@ def treatment(values: Any, n: int) -> Float[np.ndarray, " n"]:
     Raises:
       ConfigError: where there is another value, or an arm without units.
     """
+    labels = np.asarray(values)
+    if labels.dtype.kind in "OUS" and labels.size and isinstance(labels.flat[0], str):
+        raise ConfigError(
+            f"t holds text, such as {str(labels.flat[0])!r}; code controls as 0 and treated units as 1, such as "
+            "(t == 'treated').astype(int)"
+        )
     t = of_length("t", values, n)
     others = np.setdiff1d(t, (0, 1))
     if others.size:
@@ -109,7 +163,15 @@ def clusters(labels: Any, n: int, folds: int) -> Clusters:
         raise ConfigError(f"groups has shape {labels.shape}, but there are {n} units; pass one label per unit")
     if labels.dtype.kind == "f":
         finite("groups", labels)
-    found, index = np.unique(labels, return_inverse=True)
+    missing = np.flatnonzero(pd.isna(labels))
+    if missing.size:
+        raise ConfigError(
+            f"groups has no label for {missing.size} units, the first at [{missing[0]}]; name their group, or drop them"
+        )
+    try:
+        found, index = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise ConfigError("groups holds labels of several types; make all of them text: .astype(str)") from error
     if len(found) < folds:
         raise ConfigError(f"groups has {len(found)} groups, fewer than the {folds} folds; lower folds")
     return Clusters(index.astype(np.int32), len(found))  # pyright: ignore[reportArgumentType]

@@ -1,28 +1,20 @@
 """Implicit feedback: which user interacted with which item, split into training and test."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+import pandas as pd
+from jaxtyping import Bool, Int, Shaped
 
 from core.checks import Fraction, Natural, OpenFraction, checked
-from core.datasets.raw import reading, require_columns
+from core.datasets.ratings import Repeats, Role, read_ratings
 from core.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Ordered = Literal["amazon_beauty", "amazon_sports"]
 """Data sets whose users' items are in the order of time."""
 Name = Literal["lastfm_cf", "gowalla", Ordered]
-
-
-COLUMNS = ("user", "item", "timestamp")
-"""Of a user's own table."""
 
 
 class Interactions(NamedTuple):
@@ -39,6 +31,9 @@ class Interactions(NamedTuple):
     test_items: Int[np.ndarray, " test"]
     shape: tuple[int, int]
     """(users, items)."""
+    user_ids: Shaped[np.ndarray, " users"] | None = None
+    item_ids: Shaped[np.ndarray, " items"] | None = None
+    """What the user or item of each number is called where the data come from; None where numbers are all there is."""
 
     def statistics(self) -> dict[str, float]:
         """Counts that describe the data set."""
@@ -136,13 +131,23 @@ def validate(interactions: Interactions, source: str) -> Interactions:
     if shared.size:
         u, i = divmod(int(shared[0]), items)
         raise DataError(f"{source}: user {u} has item {i} (from 0) in both train and test; split the data again")
+    _require_ids(interactions, source)
     return Interactions(
         interactions.train_indptr.astype(np.int32),
         (train % items).astype(np.int32),
         interactions.test_indptr.astype(np.int32),
         (test % items).astype(np.int32),
         (int(users), int(items)),
+        interactions.user_ids,
+        interactions.item_ids,
     )
+
+
+def _require_ids(interactions: Interactions, source: str) -> None:
+    for name, count in zip(("user", "item"), interactions.shape, strict=True):
+        ids = getattr(interactions, f"{name}_ids")
+        if ids is not None and (np.shape(ids) != (count,) or len(set(ids)) < count):
+            raise DataError(f"{source}: field '{name}_ids' must name {count} different {name}s; it has {np.shape(ids)}")
 
 
 def _pair_keys(indptr: np.ndarray, ids: np.ndarray, shape: tuple[int, int], source: str, part: str) -> np.ndarray:
@@ -213,72 +218,49 @@ def hold_out(
     kept[order] = np.arange(len(users)) - interactions.train_indptr[users] >= held[users]
     pairs = np.stack([users, interactions.train_items], 1)
     train, test = (group_pairs(pairs[mask], len(lengths)) for mask in (kept, ~kept))
-    return from_rows(train, test, interactions.shape[1], "the split of the training part"), kept
+    found = from_rows(train, test, interactions.shape[1], "the split of the training part")
+    return found._replace(user_ids=interactions.user_ids, item_ids=interactions.item_ids), kept
 
 
 @checked
-def from_table(path: Path | str, *, share: OpenFraction = 0.2, seed: Natural = 0) -> Interactions:
-    """Interactions from a user's own table: CSV or TSV with columns ``user``, ``item`` and, if known, ``timestamp``.
+def from_table(
+    path: Path | str,
+    *,
+    share: OpenFraction = 0.2,
+    seed: Natural = 0,
+    columns: Mapping[Role, str] | None = None,
+    header: Sequence[str] | None = None,
+    separator: str | None = None,
+    at_least: float | None = None,
+    repeats: Repeats = "first",
+) -> Interactions:
+    """Interactions from a user's own table of users, items and, if known, ratings and times.
 
-    Ids may be anything; they are numbered in order of first occurrence. The last ``share`` of each user's items, by
+    Users and items that remain are numbered in order of first occurrence. The last ``share`` of each user's items, by
     time (a number, or a date in ISO form) or else at random, is the test part; users with a single item keep it for
     training.
+
+    Args:
+      path: CSV, TSV or the like; see :func:`core.datasets.ratings.read_ratings`, as for the other arguments.
+      share: of each user's items.
+      seed: of the draw, where there are no times.
+      columns: names of columns by what they hold, where those are not the usual ones.
+      header: names of all columns of a file whose first line holds data.
+      separator: between columns.
+      at_least: the lowest rating that counts as an interaction; all count if None.
+      repeats: which of several rows with the same user and item counts.
+
+    Returns:
+      Interactions with ``user_ids`` and ``item_ids`` of the table.
 
     Raises:
       DataError: naming file, column, row (line 1 holds the names of the columns) and remedy.
     """
-    import pandas as pd
-
-    path = Path(path)
-    table = _read_table(path)
-    timed = "timestamp" in table
-    when = _times(np.asarray(table["timestamp"]), path) if timed else np.random.default_rng(seed).random(len(table))
+    table = read_ratings(path, columns=columns, header=header, separator=separator, at_least=at_least, repeats=repeats)
+    when = table.get("timestamp", np.random.default_rng(seed).random(len(table)))
     (users, known), (items, catalogue) = (pd.factorize(table[column]) for column in ("user", "item"))
-    pairs = np.stack([users, items], 1)[np.argsort(when, kind="stable")]
+    pairs = np.stack([users, items], 1)[np.argsort(np.asarray(when), kind="stable")]
     train, test = split_last(group_pairs(pairs, len(known)), share)
     parts = [(a, b) if len(a) else (b, a) for a, b in zip(train, test, strict=True)]
-    return from_rows([a for a, _ in parts], [b for _, b in parts], len(catalogue), str(path))
-
-
-def _read_table(path: Path) -> "pd.DataFrame":
-    """All columns as text: the ids 7 and 007 differ, and NA may be somebody's name."""
-    import pandas as pd
-
-    with reading(path, "a table of comma- or tab-separated columns"):
-        separator = "\t" if path.suffix in (".tsv", ".tab") else ","
-        content = path.read_bytes()
-        if b"\0" in content:
-            raise ValueError(f"line {content[: content.index(0)].count(10) + 1} holds a NUL character")
-        names = next(csv.reader(io.StringIO(content.decode("utf-8-sig")), delimiter=separator), [])
-        twice = [name for name in COLUMNS if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"it has the column {twice[0]!r} twice")
-        table = pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False).fillna("")
-        if not isinstance(table.index, pd.RangeIndex):
-            raise ValueError("its rows have more columns than its first line")
-    require_columns(list(table.columns), {"user": "who", "item": "what"}, str(path))
-    if not len(table):
-        raise DataError(f"{path}: the table has no rows; nothing can be learned")
-    for column in ("user", "item"):
-        _refuse(np.asarray(table[column] == ""), path, column, "is empty; fill it or remove the row")
-    repeated = np.asarray(table.duplicated(["user", "item"]))
-    _refuse(repeated, path, "item", "repeats a pair of user and item; remove the row")
-    return table
-
-
-def _times(column: np.ndarray, path: Path) -> np.ndarray:
-    import pandas as pd
-
-    times = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
-    wrong = ~np.isfinite(times)
-    if np.isnan(times).all():
-        dates = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
-        times, wrong = np.asarray(dates.tz_localize(None)), np.asarray(dates.isna())
-    _refuse(wrong, path, "timestamp", "is neither a number nor a date like the others; correct it or remove the row")
-    return times
-
-
-def _refuse(bad: np.ndarray, path: Path, column: str, what: str) -> None:
-    rows = np.flatnonzero(bad)
-    if rows.size:
-        raise DataError(f"{path}: column {column!r} in row {rows[0] + 2} {what}")
+    found = from_rows([a for a, _ in parts], [b for _, b in parts], len(catalogue), str(path))
+    return found._replace(user_ids=np.asarray(known, object), item_ids=np.asarray(catalogue, object))

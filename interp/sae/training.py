@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -73,8 +74,29 @@ def pair(batch: Batch) -> tuple[Float[Array, "b d"], Float[Array, "b e"]]:
     if isinstance(batch, dict) and "x" not in batch:
         raise ConfigError(f"a batch must have 'x', and may have 'y', not {', '.join(map(repr, sorted(batch)))}")
     x, y = (batch["x"], batch.get("y", batch["x"])) if isinstance(batch, dict) else (batch, batch)
+    for name, array in (("x", x), ("y", y)):
+        _require_activations(name, array)
     check_arguments("batch", {"x": Float[Array, "b d"], "y": Float[Array, "b e"]}, {"x": x, "y": y})
     return x, y
+
+
+def _require_activations(name: str, array: Any) -> None:
+    """What people store activations as, and cannot be trained on as it is."""
+    dtype, shape = getattr(array, "dtype", None), np.shape(array)
+    if dtype == np.float16:
+        raise ConfigError(
+            f"batch: {name} is float16, in which sums of squares overflow beyond 65504; pass {name}.astype(np.float32)"
+        )
+    if dtype is not None and np.issubdtype(dtype, np.integer):
+        raise ConfigError(
+            f"batch: {name} must hold floating-point numbers, not {dtype}; pass {name}.astype(np.float32), times the "
+            "scale where activations were quantised"
+        )
+    if len(shape) > 2:
+        raise ConfigError(
+            f"batch: {name} must have shape [b, d], not {list(shape)}; lay prompts and positions along one axis: "
+            f"{name}.reshape(-1, {shape[-1]})"
+        )
 
 
 @checked

@@ -11,7 +11,16 @@ Add Which Covariates, Psychological Methods 2022, arXiv 2007.02432.
 from latent.moe_trajectories import forest
 from latent.moe_trajectories.curves import BILINEAR, CURVES, EXPONENTIAL, JENSS_BAYLEY, QUADRATIC, Curve, bilinear
 from latent.moe_trajectories.fitting import Fit, curvature, descend, draw_starts, fit, scores
-from latent.moe_trajectories.frames import estimates, from_long, from_wide, names_of, standardised, trajectories
+from latent.moe_trajectories.frames import (
+    estimates,
+    from_long,
+    from_wide,
+    memberships,
+    names_of,
+    persons,
+    standardised,
+    trajectories,
+)
 from latent.moe_trajectories.inference import Errors, Replications, classify, replicate, standard_errors, warnings_of
 from latent.moe_trajectories.learners import direct_learner, em_learner, params_of
 from latent.moe_trajectories.model import (
@@ -67,6 +76,7 @@ __all__ = [
     "from_long",
     "from_wide",
     "log_likelihood",
+    "memberships",
     "names_of",
     "natural",
     "order_classes",
@@ -74,6 +84,7 @@ __all__ = [
     "params_of",
     "permute_classes",
     "person_log_likelihoods",
+    "persons",
     "posterior",
     "random_start",
     "replicate",

@@ -10,11 +10,11 @@ import pandas as pd
 from jaxtyping import Real
 
 from core.checks import FINITE, checked
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from core.stats import from_error
 from latent.moe_trajectories import ldl
 from latent.moe_trajectories.fitting import Fit
-from latent.moe_trajectories.inference import Errors
+from latent.moe_trajectories.inference import Errors, classify
 from latent.moe_trajectories.model import GrowthData, Mixture, Params
 from latent.moe_trajectories.natural import Natural
 
@@ -101,10 +101,14 @@ def from_long(
     _require_one_role(
         {"person": [person], "time": [time], "outcome": [outcome], "varying": changing}, [*expert, *gating]
     )
-    unnamed = np.flatnonzero(table[person].isna().to_numpy())
-    if unnamed.size:
+    table = table.assign(**{person: _ids(table, person)})
+    for column in changing:
+        _numbers(table, [column])
+    t, y = (_numbers(table, [column])[:, 0] for column in (time, outcome))
+    untimed = np.flatnonzero(np.isnan(t) & ~np.isnan(y))
+    if untimed.size:
         raise DataError(
-            f"row {table.index[unnamed[0]]}: the person's column {person!r} is empty; say whose measurement it is, or "
+            f"row {table.index[untimed[0]]}: {outcome!r} was measured but {time!r} is empty; fill in the time, or "
             "leave the row out"
         )
     twice = np.flatnonzero(table.duplicated([person, time]))
@@ -132,6 +136,58 @@ def from_long(
     wide = wide.join(persons)
     return from_wide(wide, names[outcome], names[time], expert=expert, gating=gating,
                      varying=names[varying] if varying else ())  # fmt: skip
+
+
+def _ids(table: pd.DataFrame, person: str) -> pd.Series:
+    """Who a row is of; text without white space around it."""
+    ids = table[person]
+    if not pd.api.types.is_numeric_dtype(ids):
+        ids = ids.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
+    unnamed = np.flatnonzero((ids.isna() | (ids == "")).to_numpy())
+    if unnamed.size:
+        raise DataError(
+            f"row {table.index[unnamed[0]]}: the person's column {person!r} is empty; say whose measurement it is, or "
+            "leave the row out"
+        )
+    return ids
+
+
+@checked
+def persons(table: pd.DataFrame, person: str) -> np.ndarray:
+    """The ids of the persons, in the order of :func:`from_long` and, of a wide table, of :func:`from_wide`.
+
+    Raises:
+      DataError: where the column is missing or an id is.
+    """
+    _require_columns(table, [person])
+    return _ids(table, person).drop_duplicates().to_numpy()
+
+
+@checked
+def memberships(fit: Fit, data: GrowthData, persons: Sequence[Any]) -> pd.DataFrame:
+    """The class of every person.
+
+    Args:
+      fit: of the mixture.
+      data: persons; those of the fit, or others with the same covariates.
+      persons: their ids, see :func:`persons`.
+
+    Returns:
+      A row per person: ``person``, the likeliest ``class`` (from 1), its posterior ``probability``, and the probability
+      of every class, ``class 1`` ...
+
+    Raises:
+      ConfigError: where there are more or fewer ids than persons, or an id stands twice.
+    """
+    posterior = classify(fit, data)
+    if len(persons) != len(posterior):
+        raise ConfigError(f"memberships: {len(persons)} ids for {len(posterior)} persons; pass persons(table, column)")
+    found = pd.DataFrame({"person": list(persons)})
+    twice = found["person"].duplicated().to_numpy()
+    if twice.any():
+        raise ConfigError(f"memberships: the id {_shown(found['person'].iloc[int(np.argmax(twice))])} stands twice")
+    each = {f"class {k + 1}": posterior[:, k] for k in range(posterior.shape[1])}
+    return found.assign(**{"class": posterior.argmax(1) + 1, "probability": posterior.max(1)}, **each)
 
 
 def _require_columns(table: pd.DataFrame, wanted: Sequence[str]) -> None:

@@ -158,6 +158,11 @@ def test_a_planted_effect_is_found(full_compilation):
 
 BAD = {
     "x has 1 values": {"x": np.where(np.arange(24 * 162).reshape(24, 9, 9, 2) == 5, np.nan, 1)},
+    r"x has shape \(24, 9, 9\), but images are .*; give grey images a channel": {"x": np.ones((24, 9, 9))},
+    r"x has shape \(24, 2, 9, 9, 1\), but images are": {"x": np.ones((24, 2, 9, 9, 1))},
+    r"as if its 3 channels came first; .*: x.transpose\(0, 2, 3, 1\)": {"x": np.ones((24, 3, 9, 9))},
+    "x has rows of different shapes; make them alike": {"x": [np.ones((9, 9, 2))] * 23 + [np.ones((8, 9, 2))]},
+    "number names by names, image = np.unique": {"image": np.array(["a", "b"] * 24)},
     "image must hold the place in x, 0 to 23": {"image": np.arange(48)},
     "t holds 3": {"t": np.arange(48) % 2 * 3.0},
     "y has shape": {"y": np.ones(3)},

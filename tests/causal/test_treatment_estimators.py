@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 from causal import treatment_effects as te
@@ -192,10 +193,21 @@ def with_value(name, value, at=3):
     return {name: changed}
 
 
+PEOPLE = pd.DataFrame(np.ones((60, 3)), columns=list("abc"), index=[f"p{i}" for i in range(60)])
 BAD = {
     "x has 1 values that are NaN": {"x": np.where(np.arange(180).reshape(60, 3) == 7, np.nan, 1.0)},
     "y has 1 values that are NaN": with_value("y", np.inf),
-    "y holds values of type": {"y": np.full(60, "much")},
+    r"y holds 'much' at \[0\]; pass numbers": {"y": np.full(60, "much")},
+    "t holds text, such as 'treated'; code controls as 0": {"t": np.full(60, "treated")},
+    r"t has shape \(60, 2\), but there are 60 units; .* t.argmax\(1\) of one-hot rows": {
+        "t": np.eye(2)[np.arange(60) % 2]
+    },
+    "x holds 'f' in column 'sex', row 'p1'; pass numbers, of categories": {"x": PEOPLE.assign(sex=["1", "f"] * 30)},
+    "x has 1 values that are NaN or infinite, the first in column 'a', row 'p2'": {
+        "x": PEOPLE.assign(a=np.where(np.arange(60) == 2, np.nan, 1.0))
+    },
+    "groups has no label for 2 units, the first at .3.": {"groups": np.where(np.arange(60) % 30 == 3, None, "a")},
+    "groups holds labels of several types": {"groups": np.array([1, "a"] * 30, object)},
     "y has shape": {"y": np.ones(59)},
     "y is 1 for every unit": {"y": np.ones(60)},
     "t holds 2; code controls as 0": with_value("t", 2.0),

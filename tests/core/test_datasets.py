@@ -583,12 +583,11 @@ def test_a_table_without_times_is_split_by_seed(tmp_path):
     [
         ("user,thing\n1,2\n", r"column 'item' \(what\) is missing; it has user, thing"),
         ("user,item\n1,2\n3,\n", "column 'item' in row 3 is empty"),
-        ("user,item\n1,2\n1,3\n1,2\n", "column 'item' in row 4 repeats a pair of user and item"),
         ("user,item,timestamp\n1,2,5\n1,3,x\n", "column 'timestamp' in row 3 is neither a number nor a date"),
         ("user,item,timestamp\n1,2,5\n1,3,nan\n", "column 'timestamp' in row 3 is neither a number nor a date"),
         ("user,item,timestamp\n1,2,2020-01-01\n1,3,\n", "column 'timestamp' in row 3 is neither a number nor a date"),
         ("user,item\n1,2,3\n", "its rows have more columns than its first line"),
-        ("user,item\n1,2\n1,2,3,4\n", "not a table of comma- or tab-separated columns"),
+        ("user,item\n1,2\n1,2,3,4\n", "not a table of columns"),
         ("user,item\n", "nothing can be learned"),
         ("", "not a table"),
     ],

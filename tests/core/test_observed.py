@@ -97,7 +97,7 @@ def test_every_reader_notes_the_file_that_it_reads(name):
 
 def test_every_module_that_reads_raw_files_is_among_the_readers():
     uses = {path.stem for path in SOURCES.glob("*.py") if "core.datasets.raw import" in path.read_text()}
-    helpers = {"prepared", "implicit", "vectors"}  # read through interactions, which is above; a run's own store
+    helpers = {"prepared", "implicit", "ratings", "vectors"}  # read through interactions; a run's own store
     assert uses - helpers <= {getattr(value, "__name__", "").rpartition(".")[2] for value in globals().values()}
 
 

@@ -67,6 +67,21 @@ def test_a_row_that_is_not_finite_is_refused_by_leaf(door, fitted):
         DOORS[door](fitted, with_row_2(x=jnp.nan))
 
 
+LABELS = {
+    r"\['y'\] is of type <U3, such as 'bee', not of numbers; .*np.unique": np.array(["bee"] * 6),
+    "as if one-hot; pass the number of each class": np.eye(CLASSES)[np.arange(6) % CLASSES],
+    r"labels must be integers, not float.*; pass labels.astype\(int\)": np.arange(6.0) % CLASSES,
+    r"labels have shape \[1\], the outputs \[\]; pass labels\[..., 0\]": np.arange(6)[:, None] % CLASSES,
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("message", LABELS)
+def test_labels_that_are_no_numbers_of_classes_are_refused_with_a_remedy(message, door, fitted):
+    with pytest.raises(ConfigError, match=message):
+        DOORS[door](fitted, {**ROWS, "y": LABELS[message]})
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_examples_of_another_width_are_refused(door, fitted):
     with pytest.raises(ConfigError, match="cannot be applied to an example of shapes"):

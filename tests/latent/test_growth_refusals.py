@@ -38,6 +38,26 @@ TABLES = {
         lambda: moe.from_long(long(wide()).assign(child=lambda f: f["child"].where(f.index != 7)), **LONG),
         "row 7: the person's column 'child' is empty",
     ),
+    "person blank": (
+        lambda: moe.from_long(
+            long(wide()).assign(child=lambda f: f["child"].astype(str).where(f.index != 7, " ")), **LONG
+        ),
+        "row 7: the person's column 'child' is empty",
+    ),
+    "person empty, wide": (
+        lambda: moe.persons(wide().assign(id=np.where(np.arange(len(wide())) == 3, None, "a")), "id"),
+        "row 3: the person's column 'id' is empty",
+    ),
+    "an outcome in words": (
+        lambda: moe.from_long(
+            long(wide()).assign(score=lambda f: f["score"].astype(object).where(f.index != 7, "9,5")), **LONG
+        ),
+        "column 'score', row 7: '9,5' is not a finite number",
+    ),
+    "an outcome at no time": (
+        lambda: moe.from_long(long(wide()).assign(age=lambda f: f["age"].where(f.index != 7)), **LONG),
+        "row 7: 'score' was measured but 'age' is empty",
+    ),
     "time and outcome the same": (
         lambda: moe.from_long(long(wide()), person="child", time="score", outcome="score"),
         "'score' is named as time and as outcome",
@@ -87,3 +107,20 @@ def test_bad_settings_are_refused_by_name(case):
 def test_columns_may_be_given_as_an_index():
     table = wide()
     chex.assert_trees_all_equal(moe.from_wide(table, table[Y].columns, pd.Series(T)), moe.from_wide(table, Y, T))
+
+
+def test_persons_keep_their_ids_in_the_order_of_the_data():
+    table = long(wide())
+    table = table.assign(child=[f" {cell:03.0f}" for cell in table["child"]]).sample(frac=1, random_state=0)
+    ids = moe.persons(table, "child")
+    assert ids.tolist() == list(dict.fromkeys(cell.strip() for cell in table["child"]))
+    data = moe.from_long(table, **LONG)
+    for i in (0, len(ids) - 1):
+        own = table[table["child"].str.strip() == ids[i]]
+        np.testing.assert_allclose(np.sort(data.y[i][data.observed[i] > 0]), np.sort(own["score"].dropna()))
+    found = moe.fit(moe.Mixture(1), data, jax.random.key(0), starts=1, check=False)
+    assert moe.memberships(found, data, ids)["person"].tolist() == ids.tolist()
+    with pytest.raises(ConfigError, match="memberships: 2 ids for"):
+        moe.memberships(found, data, ids[:2])
+    with pytest.raises(ConfigError, match="memberships: the id '001' stands twice"):
+        moe.memberships(found, data, ["001"] * len(ids))
