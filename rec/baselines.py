@@ -47,14 +47,27 @@ def item_knn(
 
     s_ij = |N_i & N_j| / (sqrt(|N_i| |N_j|) + shrink), zero on the diagonal.
     """
-    gram = _gram(interactions).toarray()
-    counts = np.diag(gram).copy()
-    np.fill_diagonal(gram, 0.0)
-    similarity = gram / np.maximum(np.sqrt(np.outer(counts, counts)) + shrink, 1e-12)
+    common = _gram(interactions)
+    i, j, values = cosines(common, shrink)
+    similarity = np.zeros((interactions.shape[1],) * 2)
+    similarity[i, j] = values
     if neighbours < len(similarity):
         threshold = -np.partition(-similarity, neighbours - 1, axis=0)[neighbours - 1]
         similarity[similarity < threshold] = 0.0
     return similarity.astype(np.float32)
+
+
+@checked
+def cosines(common: Any, shrink: NonNegative) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosine similarities of the pairs of items that somebody has both of: (i, j, s_ij), without the diagonal.
+
+    s_ij = |N_i & N_j| / (sqrt(|N_i| |N_j|) + shrink); ``common`` are the numbers of users who have both, sparse [I, I].
+    Sarwar et al., Item-based Collaborative Filtering Recommendation Algorithms, WWW 2001.
+    """
+    counts, pairs = common.diagonal(), common.tocoo()
+    apart = pairs.row != pairs.col
+    i, j = pairs.row[apart], pairs.col[apart]
+    return i, j, pairs.data[apart] / (np.sqrt(counts[i] * counts[j]) + shrink)
 
 
 def _gram(interactions: Interactions) -> scipy.sparse.csr_matrix:
@@ -86,9 +99,11 @@ def history(graph: RecGraph, users: Int[Array, " b"]) -> Float[Array, "b items"]
 
 
 @checked
-def popularity_score(model: Float[Array, " items"], users: Int[Array, " b"]) -> Float[Array, "b items"]:
-    """The same scores for every user: a ``score`` for :class:`rec.ranking.Ranking`."""
-    return jnp.broadcast_to(model, (users.shape[0], model.shape[0]))
+def popularity_score(model: Float[Array, " items"], rows: Int[Array, "b ..."]) -> Float[Array, "b items"]:
+    """The same scores for every user or history: a ``score`` for :class:`rec.ranking.Ranking` and for
+    :class:`rec.sequential.NextItemRanking`.
+    """
+    return jnp.broadcast_to(model, (rows.shape[0], model.shape[0]))
 
 
 @checked

@@ -2,16 +2,14 @@
 and by how much users gain.
 """
 
-from typing import Annotated
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from core.checks import FINITE, Count, Natural, checked, require_indices
 from core.errors import ConfigError
+from core.stats import auc as auc
 from core.stats import central
 from rec.graph import Nodes
 
@@ -44,21 +42,6 @@ def purity(clusters: Int[np.ndarray, " n"], classes: Int[np.ndarray, " n"]) -> f
     table = np.zeros((clusters.max() + 1, classes.max() + 1), int)
     np.add.at(table, (clusters, classes), 1)
     return float(table.max(axis=1).sum() / len(classes))
-
-
-@checked
-def auc(scores: Annotated[Float[np.ndarray, " n"], FINITE], positive: Bool[np.ndarray, " n"]) -> float:
-    """The probability that a positive example scores higher than a negative one, ties counted half.
-
-    Raises:
-      ConfigError: for scores that are not finite and where all examples are of one kind.
-    """
-    scores, positive = np.asarray(scores), np.asarray(positive)
-    if positive.all() or not positive.any():
-        raise ConfigError(f"auc: {int(positive.sum())} of {len(positive)} examples are positive; both kinds are needed")
-    ranks = scipy.stats.rankdata(scores)
-    count, others = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
 @checked

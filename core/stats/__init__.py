@@ -26,7 +26,7 @@ give the interval; where they were not, :func:`cross_validated` does. An interva
 error is :func:`from_error`, and one from draws of a posterior or a bootstrap :func:`central`.
 """
 
-from core.stats.comparisons import Paired, all_of, holm, paired, rank_correlation, sign_test, within
+from core.stats.comparisons import Paired, all_of, auc, holm, paired, rank_correlation, sign_test, within
 from core.stats.grouped import balanced_share, clustered, cross_validated, same_people
 from core.stats.intervals import (
     NO_RANDOMNESS,
@@ -46,6 +46,7 @@ __all__ = [
     "Paired",
     "Summary",
     "all_of",
+    "auc",
     "balanced_share",
     "central",
     "clustered",

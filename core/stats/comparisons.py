@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
-from core.checks import OpenFraction, checked
+from core.checks import FINITE, OpenFraction, checked
 from core.errors import ConfigError
 from core.stats.intervals import Values, summary
 
@@ -110,6 +110,21 @@ def sign_test(differences: Values) -> float:
     x = np.asarray(differences)
     below, above = int((x < -1e-9).sum()), int((x > 1e-9).sum())
     return float(stats.binomtest(below, below + above, alternative="greater").pvalue) if below + above else 1.0
+
+
+@checked
+def auc(scores: Annotated[Float[np.ndarray, " n"], FINITE], positive: Bool[np.ndarray, " n"]) -> float:
+    """The probability that a positive example scores higher than a negative one, ties counted half.
+
+    Raises:
+      ConfigError: for scores that are not finite and where all examples are of one kind.
+    """
+    scores, positive = np.asarray(scores), np.asarray(positive)
+    if positive.all() or not positive.any():
+        raise ConfigError(f"auc: {int(positive.sum())} of {len(positive)} examples are positive; both kinds are needed")
+    ranks = stats.rankdata(scores)
+    count, others = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
 @checked

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Key, PyTree, Real
 
 from core.checks import FINITE, Count, Fraction, Natural, checked
+from core.stats import auc
 
 
 @checked
@@ -78,8 +79,5 @@ def detection_auc(
     scores: Annotated[Real[Array, " example"], FINITE], is_wrong: Bool[Array, " example"] | Bool[np.ndarray, " example"]
 ) -> float:
     """Area under the ROC curve of finding the wrong examples by a high score; ties count half, NaN without one kind."""
-    ranks, flipped = scipy.stats.rankdata(np.asarray(scores, float)), np.asarray(is_wrong, bool)
-    wrong, right = int(flipped.sum()), int((~flipped).sum())
-    if not wrong or not right:
-        return float("nan")
-    return float((ranks[flipped].sum() - wrong * (wrong + 1) / 2) / (wrong * right))
+    wrong = np.asarray(is_wrong, bool)
+    return auc(np.asarray(scores, float), wrong) if 0 < wrong.sum() < len(wrong) else float("nan")

@@ -12,12 +12,12 @@ A history is a row of item numbers from 0, left-padded with ``PAD``; a model is 
 query for what follows. Models that count instead of learning share the ranking.
 """
 
+from rec.baselines import popularity_score
 from rec.sequential.counting import (
     ItemWeights,
     item_neighbours,
     neighbour_score,
     popularity,
-    popularity_score,
     transition_score,
     transitions,
 )

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from core.checks import Count, NonNegative, checked
 from core.sparse import Graph, spmm
+from rec.baselines import cosines
 from rec.sequential.histories import PAD, Items
 
 
@@ -31,29 +32,18 @@ def popularity(rows: Sequence[np.ndarray], num_items: Count) -> Float[np.ndarray
 
 
 @checked
-def popularity_score(model: Float[Array, " items"], histories: Items) -> Float[Array, "b items"]:
-    """The same scores for every history."""
-    return jnp.broadcast_to(model, (histories.shape[0], model.shape[0]))
-
-
-@checked
 def item_neighbours(
     rows: Sequence[np.ndarray], num_items: Count, *, neighbours: Count = 100, shrink: NonNegative = 0.0
 ) -> ItemWeights:
-    """Cosines s_ij = |N_i & N_j| / (sqrt(|N_i| |N_j|) + shrink), for each given item those of its nearest neighbours.
-
-    Sarwar et al., Item-based Collaborative Filtering Recommendation Algorithms, WWW 2001.
+    """For each given item the cosines of its nearest neighbours, see :func:`rec.baselines.cosines`; the lower number
+    first where they tie.
     """
     users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     matrix = scipy.sparse.csr_matrix((np.ones(len(users)), (users, np.concatenate(rows))), (len(rows), num_items))
     matrix.data[:] = 1.0
-    common = (matrix.T @ matrix).tocoo()
-    counts = np.asarray(matrix.sum(axis=0)).ravel()
-    apart = common.row != common.col
-    i, j = common.row[apart], common.col[apart]
-    cosines = common.data[apart] / (np.sqrt(counts[i] * counts[j]) + shrink)
-    kept = _largest_per_column(i, j, cosines, neighbours)
-    return _weights(i[kept], j[kept], cosines[kept], num_items, np.zeros(num_items))
+    i, j, values = cosines(matrix.T @ matrix, shrink)
+    kept = _largest_per_column(i, j, values, neighbours)
+    return _weights(i[kept], j[kept], values[kept], num_items, np.zeros(num_items))
 
 
 def _largest_per_column(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
