@@ -2,6 +2,8 @@
 and by how much users gain.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import numpy as np
