@@ -11,13 +11,13 @@ from core.checks import FINITE, Fraction, Positive, checked
 
 
 @checked
-def accuracy(points: Float[np.ndarray, "*b n 2"], z: np.ndarray) -> Float[np.ndarray, "*b 2"]:
+def accuracy(points: Float[np.ndarray, "*b n k"], z: np.ndarray) -> Float[np.ndarray, "*b k"]:
     """Share of generations on the right side of the midpoint, per concept."""
     return ((np.asarray(points) > 0.5) == (np.asarray(z) > 0.5)).mean(axis=-2)
 
 
 @checked
-def joint_accuracy(points: Float[np.ndarray, "*b n 2"], z: np.ndarray) -> Float[np.ndarray, "*b"]:
+def joint_accuracy(points: Float[np.ndarray, "*b n k"], z: np.ndarray) -> Float[np.ndarray, "*b"]:
     """Share of generations with every concept right."""
     return ((np.asarray(points) > 0.5) == (np.asarray(z) > 0.5)).all(axis=-1).mean(axis=-1)
 
