@@ -104,7 +104,7 @@ def simulated(config: Config, context: Context, variant: str) -> None:
         if restart == int(np.argmax(runs.elbo[first : first + restarts])):
             note(context, "simulation", variant, seed, found)
             trajectories(context, variant, seed, views[""].latents[i], sets[seed][1], training.groups(model))
-    note(context, "simulation", variant, context.seeds[0], {"seconds": seconds}, part="cost")
+    note(context, "simulation", variant, context.seeds[0], {"seconds": seconds}, kind="cost")
 
 
 def note(context: Context, dataset: str, method: str, seed: int, found: dict[str, float], **place: Any) -> None:
@@ -126,7 +126,7 @@ def trajectories(context: Context, variant: str, seed: int, latents, test: gp.Si
         weights = np.linalg.lstsq(design.reshape(-1, design.shape[-1]), target.ravel(), rcond=None)[0]
         for t, (true, guess) in enumerate(zip(target[0], design[0] @ weights, strict=True)):
             found = {"truth": true, "aligned": guess}
-            note(context, "simulation", variant, seed, found, part="trajectory", latent=name, t=t)
+            note(context, "simulation", variant, seed, found, kind="trajectory", latent=name, t=t)
 
 
 def baselines(config: Config, context: Context) -> None:
@@ -249,7 +249,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for dataset, metrics in SHOWN.items():
         rows = []
         plain = select(frame, dataset=dataset)
-        for column in ("restart", "part"):
+        for column in ("restart", "kind", "part"):
             plain = plain.loc[plain[column].isna()] if column in plain else plain
         for method in plain["method"].unique():
             cells = {m: select(plain, method=method, metric=m)["value"].to_numpy() for m in metrics}

@@ -32,7 +32,7 @@ def trajectories(frame: pd.DataFrame) -> Figure:
     """Latents of one test trial: the truth, and what two models infer after alignment."""
     figure = Figure(figsize=(9.5, 2.9), layout="constrained")
     for axis, latent in zip(figure.subplots(1, 3), LATENTS, strict=True):
-        rows = select(frame, part="trajectory", latent=latent)
+        rows = select(frame, kind="trajectory", latent=latent)
         truth = select(rows, metric="truth", method="MM-GPVAE").sort_values("t")
         axis.plot(truth["t"], truth["value"], color="black", label="truth")
         for method in ("MM-GPVAE", "time domain"):
@@ -49,7 +49,7 @@ def trajectories(frame: pd.DataFrame) -> Figure:
 def recovery(frame: pd.DataFrame) -> Figure:
     """How well each method recovers the latents: dots are seeds, squares are means with 95 % intervals."""
     rows = select(frame, dataset="simulation")
-    for column in ("restart", "part"):
+    for column in ("restart", "kind", "part"):
         rows = rows[rows[column].isna()] if column in rows else rows
     methods = list(rows["method"].unique())[::-1]
     figure = Figure(figsize=(9.5, 0.5 + 0.3 * max(4, len(methods))), layout="constrained")

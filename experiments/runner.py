@@ -18,7 +18,7 @@ import numpy as np
 from core import records
 from core.compilation import quick_compilation
 from core.datasets import observed, require_data_dir
-from core.errors import ConfigError, Preempted
+from core.errors import ConfigError, DataError, Preempted
 from core.parallel import is_primary
 from core.records import Record, Scalar
 from core.stopping import handled, stop_signals
@@ -172,6 +172,20 @@ class RunContext:
         """A function of (steps done, steps in all) to call during work; they are shown after the number of the cell."""
         return self.display.track(description)
 
+    def require_nothing_left(self) -> None:
+        """Refuses to end a run with numbers that were recorded and written with no cell.
+
+        Raises:
+          DataError: names one of them: its coordinates contradict every cell that was finished after it.
+        """
+        if self._noted:
+            left = self._noted[0]
+            place = {"dataset": left.dataset, "method": left.method, "metric": left.metric, "seed": left.seed}
+            raise DataError(
+                f"{self._slug} recorded {len(self._noted)} numbers that belong to no cell which it finished, such as "
+                f"{json.dumps(place | dict(left.coords))}: a coordinate contradicts the name of the cell"
+            )
+
     def close(self) -> None:
         """Says how many numbers are lost because their cell was never finished."""
         if self._noted:
@@ -272,6 +286,7 @@ def execute(
             context.settle(changed_code)
             run_info.begin()
             system.run(config, context)
+            context.require_nothing_left()
             run_info.end()
     if discrepancy := context.display.tally.discrepancy():
         warnings.warn(f"the cells of {system.slug} were counted wrongly ({discrepancy})", stacklevel=2)

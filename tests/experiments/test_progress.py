@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from core.errors import DataError
 from experiments import progress, registry
 from experiments.cli import main
 from experiments.progress import Progress, Tally, duration
@@ -151,3 +152,17 @@ def test_a_wrong_count_is_found_wherever_a_system_is_run(tmp_path, wrong):
 @pytest.mark.parametrize("slug", list(registry.available()))
 def test_every_system_announces_its_cells(slug):
     assert "context.cells(" in inspect.getsource(registry.load(slug).system.run)
+
+
+def test_numbers_that_belong_to_no_cell_end_a_run_with_an_error(tmp_path):
+    def contradicting(config, context):
+        context.cells({"part": name} for name in ("first", "last"))
+        for name in ("first", "last"):
+            context.record(dataset="line", method="sgd", metric="error", seed=0, value=1.0)
+            context.record(dataset="line", method="sgd", metric="error", seed=0, value=2.0, part="cost")
+            context.finish(part=name)
+
+    with pytest.raises(DataError, match=r'recorded 2 numbers .* "part": "cost"'):
+        execute(
+            Found(dataclasses.replace(SYSTEM, run=contradicting), TOY), preset="smoke", seeds=(0,), workdir=tmp_path
+        )
