@@ -17,7 +17,7 @@ import numpy as np
 from core import records
 from core.compilation import quick_compilation
 from core.datasets import observed, require_data_dir
-from core.errors import ConfigError, Preempted
+from core.errors import ConfigError, DataError, Preempted
 from core.parallel import is_primary
 from core.records import Record, Scalar
 from core.stopping import handled, stop_signals
@@ -178,6 +178,21 @@ class RunContext:
         """A function of (steps done, steps in all) to call during work; they are shown after the number of the cell."""
         return self.display.track(description)
 
+    def require_all_belong(self, cells: Sequence[Cell]) -> None:
+        """Refuses numbers of a part that would be written with none of its cells.
+
+        Raises:
+          DataError: names one of them: its coordinates contradict every cell of the part.
+        """
+        homeless = [record for record in self._noted if not any(_belongs(record, dict(cell)) for cell in cells)]
+        if homeless and len(homeless) < len(self._noted):
+            one = homeless[0]
+            place = {"dataset": one.dataset, "method": one.method, "metric": one.metric, "seed": one.seed}
+            raise DataError(
+                f"{self._slug} recorded {len(homeless)} numbers that belong to no cell of their part, such as "
+                f"{json.dumps(place | dict(one.coords))}: a coordinate contradicts the names of the cells"
+            )
+
     def close(self) -> None:
         """Says how many numbers are lost because their cell was never finished."""
         if self._noted:
@@ -220,6 +235,7 @@ def measure(system: System, config: Any, context: RunContext) -> None:
         if context.missing:
             context.say(f"{system.slug}: {named(context.missing)}")
             part.measure(config, context)
+            context.require_all_belong(context.missing)
             for cell in context.missing:
                 context.finish(**cell)
 

@@ -12,7 +12,7 @@ from core.checks import FINITE, Fraction, Positive, checked
 
 
 @checked
-def accuracy(points: Float[np.ndarray, "*b n 2"], z: np.ndarray) -> Float[np.ndarray, "*b 2"]:
+def accuracy(points: Float[np.ndarray, "*b n k"], z: np.ndarray) -> Float[np.ndarray, "*b k"]:
     """Share of generations on the right side of the midpoint, per concept."""
     return ((np.asarray(points) > 0.5) == (np.asarray(z) > 0.5)).mean(axis=-2)
 

@@ -238,6 +238,9 @@ def test_accuracies_count_the_right_side_of_the_middle():
     points = np.array([[0.9, 0.2], [0.6, 0.8], [0.4, 0.9], [1.2, 0.7]])
     np.testing.assert_allclose(cs.accuracy(points, np.array([1, 1])), [0.75, 0.75])
     assert cs.joint_accuracy(points, np.array([1, 1])) == 0.5
+    three = np.concatenate([points, [[0.9], [0.1], [0.9], [0.9]]], axis=1)
+    np.testing.assert_allclose(cs.accuracy(three, np.array([1, 1, 1])), [0.75, 0.75, 0.75])
+    assert cs.joint_accuracy(three, np.array([1, 1, 1])) == 0.25
 
 
 def test_loops_of_training_agree(record_property):

@@ -18,6 +18,7 @@ from experiments.concept_space.config import PRESETS as CONCEPT_PRESETS
 from experiments.concept_space.study import images
 from experiments.concept_space.study.report import Setting
 from experiments.lab import registry, settings
+from experiments.lab.cli import main
 from experiments.lab.runner import measure
 from experiments.lab.system import Place
 from tests.experiments.lab.test_many_devices import MODULES
@@ -166,3 +167,11 @@ def test_the_images_of_the_published_concept_space_can_be_trained_and_drawn(chan
     x = jax.ShapeDtypeStruct((4, config.side, config.side, 3), "float32")
     drawn = jax.eval_shape(images.sampler(config), state.params, prompt, x, jax.random.key(0))
     assert drawn.shape == x.shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", sorted(set(COUNTS) | set(BY_HAND)))
+def test_the_smoke_run_of_every_system_ends_well(slug, tmp_path):
+    """Evaluation and figures too, which a traced training does not reach."""
+    assert main(["run", slug, "--preset", "smoke", "--seeds", "1", "--workdir", str(tmp_path)]) == 0
+    assert main(["report", str(tmp_path)]) == 0

@@ -1,13 +1,19 @@
 """Long work is never silent, and says how much of it is left."""
 
+import dataclasses
 import io
 import time
 
 import pytest
 
+from core.errors import DataError
 from experiments.lab import progress
 from experiments.lab.cli import main
 from experiments.lab.progress import Progress, Tally, duration
+from experiments.lab.registry import Found
+from experiments.lab.runner import execute
+from experiments.lab.system import part
+from tests.experiments.toy import SYSTEM
 
 TOY = "tests.experiments.toy"
 
@@ -127,3 +133,15 @@ def test_a_run_counts_its_cells_and_estimates_what_is_left(tmp_path, monkeypatch
     said = capsys.readouterr().err
     assert "cell 1 of 4; sgd 0: 10 of 20" in said
     assert "cell 4 of 4, about " in said
+
+
+def test_numbers_that_belong_to_no_cell_of_their_part_are_an_error_before_anything_is_written(tmp_path):
+    def contradicting(config, context):
+        at = context.at(dataset="line", method="sgd", seed=0)
+        at.record("error", 1.0)
+        at.record("error", 2.0, part="cost")
+
+    found = Found(dataclasses.replace(SYSTEM, plan=lambda config, context: [part(contradicting, part="first")]), TOY)
+    for _ in range(2):  # nothing was written that a second run would take for done
+        with pytest.raises(DataError, match=r'recorded 1 numbers .* "part": "cost"'):
+            execute(found, preset="smoke", seeds=(0,), workdir=tmp_path)
