@@ -81,7 +81,7 @@ def read_ratings(
     kept = _once(rows, repeats)
     if at_least is not None:
         kept = kept & _liked(rows, at_least, kept)
-    return rows.of("user", "item", "timestamp")[kept].reset_index(drop=True)
+    return rows.of("user", "item", "timestamp").loc[kept].reset_index(drop=True)
 
 
 class _Rows:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +115,8 @@ def _drawn(model: Decoder, count: int, params, starts, keys, temperature):
     first = starts.shape[1]
 
     def draw(tokens, i):
-        logits = model.apply({"params": params}, tokens)[:, first + i - 1] / temperature  # places after it are not seen
+        logits: Any = model.apply({"params": params}, tokens)
+        logits = logits[:, first + i - 1] / temperature  # places after it are not seen
         drawn = jax.vmap(jax.random.categorical)(keys_of(i), logits).astype(jnp.int32)
         return tokens.at[:, first + i].set(drawn), drawn
 

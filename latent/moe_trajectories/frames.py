@@ -140,7 +140,7 @@ def from_long(
 
 def _ids(table: pd.DataFrame, person: str) -> pd.Series:
     """Who a row is of; text without white space around it."""
-    ids = table[person]
+    ids: Any = table[person]
     if not pd.api.types.is_numeric_dtype(ids):
         ids = ids.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
     unnamed = np.flatnonzero((ids.isna() | (ids == "")).to_numpy())
