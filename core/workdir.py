@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
@@ -44,17 +44,29 @@ def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"identity must be JSON values by name ({error})") from error
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file that has its old content or the new one, whatever happens meanwhile."""
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of ``path`` when the block ends without an error.
+
+    Until then ``path`` is as before. The temporary name is random: processes of a run in containers may have equal
+    process ids. The folder is made if it is not there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with open(fresh, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file that has its old content or the new one, whatever happens meanwhile."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager

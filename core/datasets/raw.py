@@ -12,7 +12,6 @@ import math
 import os
 import re
 import struct
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -27,6 +26,7 @@ from core.checks import Count, checked
 from core.datasets import cache_dir, data_dir, observed
 from core.errors import DataError, RelicError
 from core.kinds import shown
+from core.workdir import write_atomically
 
 TIMEOUT_S = 5.0
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
@@ -144,10 +144,8 @@ def download(source: Source, path: Path) -> Path:
     found = hashlib.sha256(body).hexdigest()
     if found != source.sha256:
         raise DataError(f"{source.url} has SHA-256 {found}, not {source.sha256}: it changed or arrived damaged")
-    with writing(path.parent), tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        fresh = Path(folder) / path.name
-        fresh.write_bytes(body)
-        os.replace(fresh, path)
+    with writing(path.parent):
+        write_atomically(path, body)
     return path
 
 

@@ -20,6 +20,7 @@ from core.errors import ConfigError, DataError
 from core.fit import Fit, fit
 from core.learner import LearnerLike, Params, replicate_seeds, seed_keys
 from core.records import to_plain
+from core.workdir import replacing
 from experiments.dccf.config import (
     BASELINE,
     BEST_STEP,
@@ -38,7 +39,6 @@ from experiments.dccf.config import (
     tuned,
 )  # fmt: skip
 from experiments.lab import Context, Part, Place, cell_folder
-from experiments.lab.files import replacing
 from rec.baselines import closed_form
 from rec.dccf import DCCF, VARIANTS, dccf_learner, weights_and_intents
 from rec.dgcf import DGCF, dgcf_learner

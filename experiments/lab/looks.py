@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from core.errors import CheckpointError
-from experiments.lab.files import replacing
+from core.workdir import replacing
 
 
 class Looks:

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from core.errors import ConfigError
 from core.records import commit
+from core.workdir import replacing
 from experiments.lab import grids, ledger, outcomes, plots, registry, runs, standing, summaries
-from experiments.lab.files import replacing
 from experiments.lab.grids import Grid
 from experiments.lab.ledger import Line, State
 from experiments.lab.runs import Run

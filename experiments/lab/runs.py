@@ -421,7 +421,6 @@ def write(path: Path, text: str | bytes, below: Path | None = None) -> None:
     if below is not None:
         require_no_link(path.parent, below)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; name another place") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core import workdir
 from core.errors import CheckpointError
 from experiments.lab import files, runs
 from experiments.lab.looks import Looks
@@ -23,13 +24,13 @@ def test_a_page_is_written_by_the_first_process_only(tmp_path, monkeypatch):
 
 def test_processes_with_equal_ids_write_the_same_file_side_by_side(tmp_path):
     path = tmp_path / "folder" / "a.npy"
-    with files.replacing(path) as first:
+    with workdir.replacing(path) as first:
         np.save(first, np.zeros(1000))
-        with files.replacing(path) as second:
+        with workdir.replacing(path) as second:
             np.save(second, np.ones(1000))
         assert np.load(path).all()
     assert not np.load(path).any()
-    with pytest.raises(TypeError), files.replacing(path) as third:
+    with pytest.raises(TypeError), workdir.replacing(path) as third:
         third.writelines([b"a part", None])
     assert not np.load(path).any()
     assert [each.name for each in path.parent.iterdir()] == ["a.npy"]
@@ -47,7 +48,7 @@ def test_arrays_of_a_step_are_read_as_they_were_kept(tmp_path):
 
 def test_no_module_names_temporary_files_by_process_ids():
     found = [path for path in (ROOT / "experiments").rglob("*.py") if re.search(r"\bgetpid\b", path.read_text())]
-    assert not found, "ids of processes in containers are equal: use files.replacing or core.workdir"
+    assert not found, "ids of processes in containers are equal: use core.workdir"
 
 
 def test_texts_of_the_framework_are_replaced_in_one_piece(tmp_path):
