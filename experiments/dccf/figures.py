@@ -23,8 +23,8 @@ from experiments.dccf.config import (
 )  # fmt: skip
 from experiments.lab import Palette, Statistic, compared, drawing, finish, lines, numbers, panels, pivot, select
 from experiments.lab.plots import along, line
-from experiments.lab.statistics import statistic
-from experiments.lab.style import captioned, plain_log, whiskers
+from experiments.lab.statistics import rule_of
+from experiments.lab.style import plain_log, whiskers
 from experiments.lab.summaries import difference
 
 STATISTICS = (
@@ -66,7 +66,7 @@ def validated(frame: pd.DataFrame) -> Figure:
     for place, name in enumerate(names):
         _course(left, frame, name)
         values = select(tested, method=name)["value"].to_numpy(float)
-        found = statistic(STATISTICS, frame["dataset"].iloc[0], name, VALIDATED).of(values)
+        found = rule_of(STATISTICS, frame["dataset"].iloc[0], name, VALIDATED).of(values)
         right.plot(values, np.full(len(values), place), ".", color=COLOURS[name], alpha=0.5)
         right.errorbar(found.value, place, xerr=whiskers(found), fmt="s", ms=4, color=COLOURS[name], capsize=3)
     finish(left, "training steps", f"{LABELS[VALIDATED]}, held-out training items", log="x", legend=True)
@@ -87,7 +87,7 @@ def _course(axes: Axes, frame: pd.DataFrame, name: str) -> None:
         label = None
 
 
-@captioned
+@drawing()
 def curves(frame: pd.DataFrame) -> Figure | None:
     """How well test items are ranked during training: means over seeds with 95 % intervals."""
     chosen = frame.loc[frame["metric"].isin(CURVES) & (frame["method"] != PEER)]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from core.stats import Summary
 from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
 from experiments.lab.plots import along, line
-from experiments.lab.statistics import statistic
+from experiments.lab.statistics import rule_of
 from experiments.lab.style import whiskers
 
 METHODS = (
@@ -34,7 +34,7 @@ STATISTICS = tuple(
 
 def table(frame: pd.DataFrame, along: str, across: str, only: Sequence[str] = ()) -> pd.DataFrame:
     """A pivot whose cells have the intervals that are declared for their metrics."""
-    shares = np.array([statistic(STATISTICS, metric=metric).kind == "share" for metric in frame["metric"]], bool)
+    shares = np.array([rule_of(STATISTICS, metric=metric).kind == "share" for metric in frame["metric"]], bool)
     found = [pivot(along, across)(frame.loc[~shares]), pivot(along, across, "share")(frame.loc[shares])]
     parts = [each.set_index(along) for each in found if len(each)]
     if not parts:
@@ -82,7 +82,7 @@ def bars(axis: Axes, frame: pd.DataFrame, across: str, names: Sequence[str], by:
             values = select(frame, **{across: name, by: shade})
             metric = str(values["metric"].iloc[0]) if len(values) else ""
             found.append(
-                statistic(STATISTICS, metric=metric).of(values["value"].to_numpy(float)) if len(values) else None
+                rule_of(STATISTICS, metric=metric).of(values["value"].to_numpy(float)) if len(values) else None
             )
         at = np.arange(len(names)) + (i - (len(shades) - 1) / 2) * 0.8 / len(shades)
         heights, grey = [s.value if s else np.nan for s in found], f"{0.25 + 0.5 * i / max(len(shades) - 1, 1):.2f}"

@@ -23,13 +23,13 @@ _FROM = {
         "ordered", "rank_correlations", "share", "slopes", "smaller", "statistic",
     ),
     "pivots": ("pivot",),
-    "plots": ("compared", "drawing", "finish", "lines", "panels"),
+    "plots": ("along", "compared", "drawing", "finish", "line", "lines", "panels"),
     "settings": ("Many", "ManyOrNone", "Rate", "Scale", "Share", "Weight", "require_known"),
     "statistics": ("Statistic",),
-    "style": ("Palette",),
+    "style": ("Palette", "plain_log", "whiskers"),
     "system": (
-        "Claim", "Context", "NotShown", "Part", "Place", "Published", "System", "Verdict", "benched", "cell_folder",
-        "part", "parts", "tested",
+        "Claim", "Context", "Drawing", "NotShown", "Part", "Place", "Published", "System", "Verdict", "benched",
+        "cell_folder", "part", "parts", "tested",
     ),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _FROM.items() for name in names}

@@ -27,6 +27,8 @@ from experiments.lab.text import interval_text, number
 Frame = pd.DataFrame
 SEEDS, RUNS = 5, 20
 """Fewest seeds from which a mean is judged, and fewest runs from which a share is."""
+RANGE = "range"
+"""The interval from the smallest of all values to the largest, which estimates nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,12 +201,16 @@ class Judge:
         if len(values) < self.seeds:
             return Verdict(None)
         if values.isna().any():
-            return Verdict(None, f"{self.numbers.name}: no number of {_missing(values)}")
+            return Verdict(None, f"{self.numbers.name}: no number of {_seeds(values, values.isna())}")
+        if self.statistic == "geometric mean" and (values <= 0).any():
+            return Verdict(None, f"{self.numbers.name}: not above 0 of {_seeds(values, values <= 0)}")
         found = self.summarise(values)
         if found.level < 0.95:
             text = f"{self.numbers.name} {number(found.value)}; [{number(found.low)}, {number(found.high)}]"
             return Verdict(None, f"{text} is no 95 % interval")
-        met = within(found.interval, self.least, self.most)
+        low, high = found.interval
+        all_lie_within = self.least <= low and high <= self.most
+        met = all_lie_within if found.kind == RANGE else within(found.interval, self.least, self.most)
         misses = met is None and not self.least <= found.value <= self.most
         return Verdict(met, f"{self.numbers.name} {number(found.value)} ({found.n})", found.interval, misses)
 
@@ -216,9 +222,9 @@ def limits(least: float, most: float) -> str:
     return f"at most {most:g}" if math.isinf(least) else f"{least:g} to {most:g}"
 
 
-def _missing(values: pd.Series) -> str:
-    """The seeds without a number, in words."""
-    seeds = values.index.to_numpy()[values.isna().to_numpy()].tolist()
+def _seeds(values: pd.Series, where: pd.Series) -> str:
+    """The seeds of some values, in words."""
+    seeds = values.index.to_numpy()[where.to_numpy()].tolist()
     more = f" and {len(seeds) - 5} more" if len(seeds) > 5 else ""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:5]))}{more}"
 
@@ -244,7 +250,7 @@ def mean(q: Numbers, least: float = -math.inf, most: float = math.inf, seeds: in
 
 
 def geometric(q: Numbers, least: float = -math.inf, most: float = math.inf, seeds: int = SEEDS) -> Judge:
-    """The geometric mean over seeds: of ratios, and of errors that differ by powers of ten."""
+    """The geometric mean over seeds: of ratios, and of errors that differ by powers of ten; open where one is 0."""
     return statistic(q, Statistic("geometric mean"), least, most, seeds)
 
 
@@ -273,7 +279,7 @@ def every_seed(q: Numbers, least: float = -math.inf, most: float = math.inf, see
         low, high = float(values.min()), float(values.max())
         beyond = [x for x in (low, high) if not least <= x <= most]
         worst = beyond[0] if beyond else low if math.isfinite(least) else high
-        return Summary(worst, *((worst, worst) if beyond else (low, high)), len(values), 1.0, "range")
+        return Summary(worst, *((worst, worst) if beyond else (low, high)), len(values), 1.0, RANGE)
 
     return Judge(q, "every one", summarise, least, most, seeds)
 
@@ -299,7 +305,7 @@ class Count:
         if len(values) < self.seeds:
             return Verdict(None)
         if values.isna().any():
-            return Verdict(None, f"{self.numbers.name}: no number of {_missing(values)}")
+            return Verdict(None, f"{self.numbers.name}: no number of {_seeds(values, values.isna())}")
         happened = int(np.sum(self.holds(values.to_numpy())))
         found = stats.share(happened, len(values), method="exact")
         met = happened >= math.ceil(self.least * len(values) - 1e-9)

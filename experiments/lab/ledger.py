@@ -16,7 +16,7 @@ from experiments.lab import benches, bindings, evidence, outcomes, registry, run
 from experiments.lab.outcomes import Outcome
 from experiments.lab.registry import Found
 from experiments.lab.runs import Run
-from experiments.lab.system import Claim, NotShown, ShownByBench, ShownByRecords, ShownByTest, System, Verdict
+from experiments.lab.system import Claim, NotShown, ShownByBench, ShownByTest, System, Verdict
 from experiments.lab.text import interval_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,13 +156,10 @@ def _line(claim: Claim, basis: Basis) -> Line:
             verdict, source = benches.judge(asked, *basis.speed)
             value = f"on the wrong side: {verdict.value}" if verdict.misses else verdict.value
             return Line(*head, f"relic bench {asked.bench}", verdict.met, value, verdict.interval, source)
-        case ShownByRecords(query, judge):
-            words = query
         case judge:
-            words = judge.words
-    verdict, source = _verdict(judge, basis.judged)
+            verdict, source = _verdict(judge, basis.judged)
     value = f"on the wrong side: {verdict.value}" if verdict.misses else verdict.value
-    return Line(*head, f"records: {words}", verdict.met, value, verdict.interval, source)
+    return Line(*head, f"records: {judge.words}", verdict.met, value, verdict.interval, source)
 
 
 def _by_test(head: tuple[str, str], nodeid: str, basis: Basis) -> Line:

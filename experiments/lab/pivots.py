@@ -9,7 +9,7 @@ import pandas as pd
 
 from core.stats import Summary
 from experiments.lab.frames import groups, select
-from experiments.lab.statistics import Kind, Statistic
+from experiments.lab.statistics import Kind, Statistic, rule_of
 from experiments.lab.text import MISSING, with_interval
 
 Frame = pd.DataFrame
@@ -23,12 +23,15 @@ class Pivot:
     """Columns of the frame whose values name the rows."""
     across: str
     """The column of the frame whose values name the table's columns."""
-    statistic: Statistic
+    statistic: Statistic | Sequence[Statistic]
+    """Of a cell's values, or the rules of a system, of which the first that names its numbers counts."""
     where: Mapping[str, Any]
     of: Callable[[np.ndarray], Any] | None = None
     """Applied to the values of a cell before the statistic, e.g. ``lambda p: p <= 0.05``."""
     only: tuple[Any, ...] = ()
     """Values of ``across``, in the order in which they are shown; all that there are if empty."""
+    rows: tuple[Any, ...] = ()
+    """Values of the first of ``along`` that come first, in order."""
     shown: Callable[[Summary], str] = with_interval
 
     def cells(self, frame: Frame) -> dict[tuple[Any, ...], dict[Any, Summary]]:
@@ -41,10 +44,18 @@ class Pivot:
         for (*place, column), part in groups(chosen.dropna(subset=keys), *keys):
             if not self.only or column in self.only:
                 values = part.sort_values("seed")["value"].to_numpy(float)
-                found.setdefault(tuple(place), {})[column] = self.statistic.of(
+                own = self._statistic_of(part)
+                found.setdefault(tuple(place), {})[column] = own.of(
                     values if self.of is None else np.asarray(self.of(values), float)
                 )
-        return found
+        order = {name: i for i, name in enumerate(self.rows)}
+        return dict(sorted(found.items(), key=lambda row: order.get(row[0][0], len(order))))
+
+    def _statistic_of(self, part: Frame) -> Statistic:
+        if isinstance(self.statistic, Statistic):
+            return self.statistic
+        dataset, method, metric = (str(part[name].iloc[0]) for name in ("dataset", "method", "metric"))
+        return rule_of(self.statistic, dataset, method, metric)
 
     def __call__(self, frame: Frame) -> Frame:
         """The table as text."""
@@ -80,19 +91,22 @@ def _plain(found: Summary) -> dict[str, Any]:
 
 
 def pivot(
-    along: str | Sequence[str], across: str, statistic: Kind = "mean", *, of: Callable[[np.ndarray], Any] | None = None,
-    only: Sequence[Any] = (), shown: Callable[[Summary], str] = with_interval, **where: Any,
+    along: str | Sequence[str], across: str, statistic: Kind | Sequence[Statistic] = "mean", *,
+    of: Callable[[np.ndarray], Any] | None = None, only: Sequence[Any] = (), rows: Sequence[Any] = (),
+    shown: Callable[[Summary], str] = with_interval, **where: Any,
 ) -> Pivot:  # fmt: skip
     """A table of one statistic.
 
     Args:
       along: column or columns of the frame whose values name the rows.
       across: the column of the frame whose values name the table's columns.
-      statistic: of a cell's values.
+      statistic: of a cell's values; or the rules that a system declares, of which the first that names them counts.
       of: applied to the values of a cell before the statistic.
       only: values of ``across`` to show, in order; all if empty.
+      rows: values of the (first) column along that come first, in order.
       shown: a cell as text.
       **where: columns with the values that they must have; None for a coordinate that must not be there.
     """
     names = (along,) if isinstance(along, str) else tuple(along)
-    return Pivot(names, across, Statistic(statistic), where, of, tuple(only), shown)
+    chosen = Statistic(statistic) if isinstance(statistic, str) else tuple(statistic)
+    return Pivot(names, across, chosen, where, of, tuple(only), tuple(rows), shown)

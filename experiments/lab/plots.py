@@ -23,10 +23,10 @@ from experiments.lab.system import Drawing
 Frame = pd.DataFrame
 
 
-def drawing(*metrics: str) -> Callable[[Callable[[Frame], Figure]], Drawing]:
+def drawing(*metrics: str) -> Callable[[Drawing], Drawing]:
     """Makes a figure of a function that draws one: its docstring is the caption; none where a metric is missing."""
 
-    def decorate(draw: Callable[[Frame], Figure]) -> Drawing:
+    def decorate(draw: Drawing) -> Drawing:
         caption = " ".join((inspect.getdoc(draw) or "").split())
 
         @functools.wraps(draw)
@@ -34,7 +34,8 @@ def drawing(*metrics: str) -> Callable[[Callable[[Frame], Figure]], Drawing]:
             if not {*metrics} <= {*frame["metric"]}:
                 return None
             figure = draw(frame)
-            figure.set_label(caption)
+            if figure is not None:
+                figure.set_label(caption)
             return figure
 
         return drawn
@@ -123,7 +124,7 @@ def lines(
                         marker="",
                         linewidth=0.7,
                     )
-                line(axis, along(own, x, statistic), shade=shade, label=str(key), **style)
+                line(axis, along(own, x, statistic), shade=shade, label=_label(key), **style)
             finish(
                 axis,
                 xlabel or x,
@@ -134,11 +135,16 @@ def lines(
             if reference is not None:
                 axis.axhline(reference, color="black", linewidth=0.6, linestyle=":")
         axes[0].set_ylabel(ylabel or metric)
-        axes[0].legend(fontsize=7, frameon=False)
+        names_numbers = any(isinstance(key, float) for key in chosen[by])
+        axes[0].legend(fontsize=7, frameon=False, title=by if names_numbers else None, title_fontsize=7)
         figure.set_label(caption)
         return figure
 
     return draw
+
+
+def _label(key: Any) -> str:
+    return f"{key:g}" if isinstance(key, float) else str(key)
 
 
 def compared(

@@ -149,7 +149,7 @@ def _section(
 def pictures(run: Run) -> list[Picture]:
     """The system's figures, saved beside the records and as data URIs.
 
-    A figure's label is its caption, see :func:`experiments.lab.style.captioned`; its file name stands in where there is
+    A figure's label is its caption, see :func:`experiments.lab.plots.drawing`; its file name stands in where there is
     none.
     """
     figures = dict(plots.drawn(run.system.figures, run.frame)) if run.records else {}

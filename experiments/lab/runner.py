@@ -73,6 +73,11 @@ class RunContext:
         self._known_to_work: observed.Files | None = None
         self.display = Progress(f"{slug}, preset {preset}", speaks=is_primary(), bar=True)
 
+    @property
+    def missing_seeds(self) -> Sequence[int]:
+        """The seeds of the cells that are missing."""
+        return [seed for seed in self.seeds if any(cell.get("seed") == seed for cell in self.missing)]
+
     def cells(self, cells: Iterable[Mapping[str, Scalar]]) -> None:
         """Announces cells, so that progress can be shown as a share of them."""
         self.display.announce(map(self._key, cells), self._is_done)

@@ -81,7 +81,7 @@ class Statistic:
 MEAN, SHARE = Statistic(), Statistic("share")
 
 
-def statistic(declared: Iterable[Statistic], dataset: str = "", method: str = "", metric: str = "") -> Statistic:
+def rule_of(declared: Iterable[Statistic], dataset: str = "", method: str = "", metric: str = "") -> Statistic:
     """The first of a system's rules that names a number; a mean over seeds where none does."""
     return next((rule for rule in declared if rule.names(dataset, method, metric)), MEAN)
 

@@ -1,14 +1,11 @@
 """How figures look: the colours, one look per method, a caption under every figure."""
 
-import functools
-import inspect
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from core.stats import Summary
@@ -17,9 +14,6 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Told apart with any colour vision (Okabe and Ito), and seen on white as on black."""
 _LINES, _MARKERS = ("-", "--", ":", "-."), "osD^"
 """Of the first six names, the next six, and so on."""
-
-_Arguments = ParamSpec("_Arguments")
-_Drawn = TypeVar("_Drawn", bound=Figure | None)
 
 
 class Palette(Mapping[Any, str]):
@@ -72,17 +66,3 @@ def plain_log(axis: Axis) -> None:
 def whiskers(*found: Summary | None) -> np.ndarray:
     """Error bars [2, n] of summaries, down and up, as ``xerr`` and ``yerr`` take them; 0 without an interval."""
     return np.transpose([(0.0, 0.0) if each is None else each.whiskers for each in found])
-
-
-def captioned(draw: Callable[_Arguments, _Drawn]) -> Callable[_Arguments, _Drawn]:
-    """Makes the docstring of a drawing function the caption of its figure, unless the figure has a label already."""
-    text = " ".join((inspect.getdoc(draw) or "").split())
-
-    @functools.wraps(draw)
-    def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Drawn:
-        figure = draw(*args, **kwargs)
-        if figure is not None and not figure.get_label():
-            figure.set_label(text)
-        return figure
-
-    return drawn

@@ -59,19 +59,6 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True)
-class ShownByRecords:
-    """Evidence of a claim: a judgement computed from this system's records.
-
-    ``judge`` gets the tidy table of :func:`core.records.to_frame` (of one preset) and returns a :class:`Verdict`;
-    it returns ``Verdict(None)`` where rows that it needs are missing.
-    """
-
-    query: str
-    """Which records are judged and how, in words."""
-    judge: Callable[[pd.DataFrame], Verdict]
-
-
-@dataclasses.dataclass(frozen=True)
 class ShownByBench:
     """Evidence of a claim about speed: a comparison of ``relic bench``, on an idle machine, which is named."""
 
@@ -90,7 +77,7 @@ class NotShown:
     reason: str
 
 
-class Judge(Protocol):
+class ShownByRecords(Protocol):
     """Evidence of a claim: a judgement computed from this system's records, see :mod:`experiments.lab.judges`."""
 
     @property
@@ -110,7 +97,7 @@ class Claim:
     number: str
     """Its number in the list; parts of an item are "8a", "8b", ..."""
     statement: str
-    evidence: ShownByTest | ShownByRecords | ShownByBench | NotShown | Judge
+    evidence: ShownByTest | ShownByRecords | ShownByBench | NotShown
     note: str = ""
     """In what the item differs from the list and why, or that it was added, and after which look."""
 
@@ -154,6 +141,11 @@ class Context(Protocol):
     @property
     def missing(self) -> Sequence["Cell"]:
         """The cells of the present part that are not done."""
+        ...
+
+    @property
+    def missing_seeds(self) -> Sequence[int]:
+        """The seeds of these cells, each once, in the order in which they were asked for."""
         ...
 
     def cells(self, cells: Iterable[Mapping[str, Scalar]]) -> None:

@@ -12,7 +12,7 @@ from core.records import Record, Scalar
 from core.stats import Paired, Summary
 from experiments.lab.pivots import Pivot
 from experiments.lab.runs import Run
-from experiments.lab.statistics import Statistic, statistic
+from experiments.lab.statistics import Statistic, rule_of
 from experiments.lab.system import Published, System, Table
 
 
@@ -87,7 +87,7 @@ def repeated(system: System, found: Iterable[Record]) -> dict[Place, Repeated]:
     values: dict[Place, Repeated] = {}
     for record in found:
         place = (record.dataset, record.method, record.metric)
-        rule = statistic(system.statistics, *place)
+        rule = rule_of(system.statistics, *place)
         if set(record.coords) == rule.coordinates:
             key = (record.seed, *(record.coords[name] for name in sorted(rule.coordinates)))
             values.setdefault(place, Repeated(rule, {})).values[key] = record.value

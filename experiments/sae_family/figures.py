@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
 from experiments.lab.pivots import Pivot
-from experiments.lab.statistics import statistic
+from experiments.lab.statistics import rule_of
 
 METHODS = ("TopK", "BatchTopK", "Gated", "JumpReLU", "ReLU, L1")
 COLOURS = Palette(*METHODS)
@@ -22,7 +22,7 @@ class Declared(Pivot):
         """The summaries by row, then by metric."""
         found = {}
         for metric in self.only:
-            one = Pivot(self.along, self.across, statistic(STATISTICS, metric=metric), self.where, only=(metric,))
+            one = Pivot(self.along, self.across, rule_of(STATISTICS, metric=metric), self.where, only=(metric,))
             for place, row in one.cells(frame).items():
                 found.setdefault(place, {}).update(row)
         return found

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.lab import Palette, Statistic, compared, drawing, finish, groups, panels, pivot, select
 from experiments.lab.pivots import Pivot
-from experiments.lab.statistics import statistic
+from experiments.lab.statistics import rule_of
 from experiments.lab.system import Drawing
 from experiments.scan_eeg.config import SMNI, STOP, UCI
 from latent.scan_eeg import CONDITIONS, FACTORS, LABELS
@@ -39,7 +39,7 @@ class OfSeeds(Pivot):
         for (metric,), rows in groups(select(frame, **self.where), "metric"):
             keys = dict.fromkeys([*self.along, self.across, "metric", "seed"])
             means = rows.groupby(list(keys), as_index=False).agg({"value": "mean"})
-            one = Pivot(self.along, self.across, statistic(STATISTICS, metric=str(metric)), {}, only=self.only)
+            one = Pivot(self.along, self.across, rule_of(STATISTICS, metric=str(metric)), {}, only=self.only)
             for place, row in one.cells(means).items():
                 found.setdefault(place, {}).update(row)
         return found

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -16,11 +17,11 @@ from core.errors import DataError
 from core.fit import fit
 from core.learner import gradient_learner
 from core.parallel import data_mesh, data_parallel, shard_batch
-from experiments.lab import registry, runs
+from experiments.lab import drawing, registry, runs
 from experiments.lab.registry import Found
 from experiments.lab.runner import execute
-from experiments.lab.style import Palette, captioned
-from experiments.lab.system import Claim, NotShown, Published, ShownByRecords, ShownByTest, System, Verdict, part
+from experiments.lab.style import Palette
+from experiments.lab.system import Claim, NotShown, Published, ShownByTest, System, Verdict, part
 
 STATS = "tests/core/test_stats.py"
 TRUTH = np.array([1.0, -2.0, 0.5], np.float32)
@@ -85,6 +86,15 @@ def train(method, seed, config, context):
         at.record("loss", row["loss"], step=row["step"])
 
 
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    words: str
+    judge: Callable[[pd.DataFrame], Verdict]
+
+    def __call__(self, frame: pd.DataFrame) -> Verdict:
+        return self.judge(frame)
+
+
 def judge(frame: pd.DataFrame) -> Verdict:
     errors = frame[(frame.metric == "error") & (frame.method == "adam")].value
     if len(errors) < 2:
@@ -100,11 +110,7 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 COLOURS = Palette("sgd", "adam")
 
 
-def figures(frame: pd.DataFrame) -> dict[str, Figure]:
-    return {"loss": losses(frame)}
-
-
-@captioned
+@drawing("loss")
 def losses(frame: pd.DataFrame) -> Figure:
     """Training loss, mean over seeds."""
     figure = Figure(figsize=(5, 3), layout="constrained")
@@ -135,14 +141,14 @@ SYSTEM = System(
             "Holm's correction has its known values",
             ShownByTest(f"{STATS}::test_holm_gives_the_known_adjustment"),
         ),
-        Claim("2", "Adam finds the line", ShownByRecords("error of adam, small preset", judge)),
+        Claim("2", "Adam finds the line", Judged("error of adam, small preset", judge)),
         Claim("8a", "It works on the moon", NotShown("no data from there")),
         Claim("8", "A test that is not there", ShownByTest(f"{STATS}::test_nothing_of_the_kind")),
     ),
     metrics=("error", "steps"),
     baseline="sgd",
     tables=tables,
-    figures=figures,
+    figures={"loss": losses},
     colours=COLOURS,
 )
 registry.add(Found(SYSTEM, "tests.experiments.toy"))

@@ -16,11 +16,10 @@ from experiments.causal_diffae.study import digits, scores
 from experiments.causal_diffae.study import strokes as st
 from experiments.lab import Place, registry, runs
 from experiments.lab.runner import execute
+from tests.experiments.causal_diffae import TINY
 from tests.experiments.noise import noise as little
 
 SMOKE = PRESETS["smoke"]
-TINY = ("train=64", "test=6", "sampling=3", "width=8", "block=2", "steps=4", "batch=8", "vae_steps=4",
-        "predictor_steps=4", "world_train=16", "world_steps=4", "world_width=8")  # fmt: skip
 
 
 @pytest.mark.slow

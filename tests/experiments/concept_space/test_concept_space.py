@@ -11,10 +11,7 @@ from experiments.concept_space.study import images, report, vectors
 from experiments.concept_space.study.report import Setting
 from experiments.lab import Place, registry, runs
 from experiments.lab.runner import execute
-
-TINY = ("side=4", "channels=(8,)", "images=16", "steps=4", "checkpoints=2", "generations=2", "sampling_steps=3",
-        "sweep=0.8", "alphas=0.5", "vector_steps=6", "vector_checkpoints=6", "vector_width=8",
-        "vector_generations=2")  # fmt: skip
+from tests.experiments.concept_space import TINY
 
 
 def tiny(workdir, *more):

@@ -31,10 +31,10 @@ from experiments.lab.bindings import fault
 from experiments.lab.runner import measure
 from experiments.lab.system import ShownByTest
 from rec.intents import simulate
-from tests.experiments.dccf import EVERYWHERE
+from tests.experiments.dccf import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = settings.apply(SMOKE, EVERYWHERE)
+CONFIG = settings.apply(SMOKE, TINY)
 STOPPING = {"validation": 0.2, "patience": 1, "evaluations": 4, "simulated_steps": 8, "simulated_dccf_steps": 8}
 TUNING = {"held_out": 0.2, "patience": 1, "evaluations": 4, "tuned_steps": 8, "tuned_dccf_steps": 8}
 JUDGE = {claim.number: claim.evidence for claim in CLAIMS}
@@ -66,6 +66,9 @@ class Notebook:
     def record(self, *, dataset, method, metric, seed, value, **coords):
         self.records.append(Record("dccf", self.preset, dataset, method, metric, seed, value, coords))
 
+    def require_all_belong(self, cells):
+        pass
+
     def finish(self, **cell):
         self.done_cells.append(cell)
 
@@ -92,7 +95,7 @@ def curve(frame, dataset, method, metric):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     context = Notebook(tmp_path_factory.mktemp("dccf"))
-    run(TINY, context)
+    run(CONFIG, context)
     return context
 
 
@@ -100,7 +103,7 @@ def test_every_cell_is_measured_for_every_seed(finished):
     frame = to_frame(finished.records)
     plain = frame[frame[["step", "degree"]].isna().all(axis=1) & (frame["metric"] == "ndcg@20")]
     found = set(plain[["dataset", "method", "seed"]].itertuples(index=False, name=None))
-    cells = [(SIMULATED, m) for m in ("Popularity", BASELINE, "DCCF K=3")] + [(noisy(TINY), "DCCF K=3")]
+    cells = [(SIMULATED, m) for m in ("Popularity", BASELINE, "DCCF K=3")] + [(noisy(CONFIG), "DCCF K=3")]
     assert found == {(*cell, seed) for cell in cells for seed in finished.seeds}
     assert plain["value"].between(0, 1).all()
 
@@ -118,13 +121,13 @@ def test_curves_and_truths_are_recorded(finished):
 
 def test_a_finished_run_is_not_repeated(finished):
     before = len(finished.records)
-    run(TINY, finished)
+    run(CONFIG, finished)
     assert len(finished.records) == before
 
 
 def test_users_are_compared_in_their_own_cell_where_the_data_are_real(tmp_path):
     def cells(dataset):
-        config = dataclasses.replace(TINY, dataset=dataset, simulate_if_missing=False)
+        config = dataclasses.replace(CONFIG, dataset=dataset, simulate_if_missing=False)
         return [cell for part in study.plan(config, Notebook(tmp_path)) for cell in part.cells]  # pyright: ignore
 
     over = {"dataset": "lastfm_cf", "method": f"over {BASELINE}"}
@@ -134,7 +137,7 @@ def test_users_are_compared_in_their_own_cell_where_the_data_are_real(tmp_path):
 
 def test_gains_of_users_are_those_of_the_kept_rankings(tmp_path):
     context, rng = Notebook(tmp_path, seeds=(0, 1, 2)), np.random.default_rng(0)
-    config = dataclasses.replace(TINY, methods=(BASELINE, "BPR-MF", "DCCF", "SGL-ED"))
+    config = dataclasses.replace(CONFIG, methods=(BASELINE, "BPR-MF", "DCCF", "SGL-ED"))
     with pytest.raises(ConfigError, match="BPR-MF on d is not kept"):
         study.compare_users(config, context, dataset="d")
     gains = {name: rng.random((3, 500)) + place / 10 for place, name in enumerate(config.methods)}
@@ -157,7 +160,7 @@ def test_gains_of_users_are_those_of_the_kept_rankings(tmp_path):
 
 def test_seeds_differ_and_a_seed_alone_gives_its_numbers_again(finished, tmp_path):
     alone = Notebook(tmp_path, seeds=(1,))
-    run(dataclasses.replace(TINY, methods=(BASELINE,), robust=()), alone)
+    run(dataclasses.replace(CONFIG, methods=(BASELINE,), robust=()), alone)
     frames = to_frame(alone.records), to_frame(finished.records)
     values = [f[(f["method"] == BASELINE) & f["step"].notna()].set_index(["metric", "step", "seed"]) for f in frames]
     together = values[1]["value"]
@@ -169,7 +172,7 @@ def test_a_missing_data_set_is_simulated_instead(tmp_path, monkeypatch):
     monkeypatch.setenv("RELIC_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setenv("RELIC_CACHE", str(tmp_path / "cache"))
     context = Notebook(tmp_path, seeds=(0,), data_dir=tmp_path / "nowhere")
-    run(dataclasses.replace(TINY, dataset="lastfm_cf", methods=("Popularity",), robust=()), context)
+    run(dataclasses.replace(CONFIG, dataset="lastfm_cf", methods=("Popularity",), robust=()), context)
     assert {record.dataset for record in context.records} == {SIMULATED}
     assert "simulated intents instead" in "".join(context.lines)
 
@@ -185,7 +188,7 @@ def test_tables_and_figures_are_made_of_a_run(finished):
 def validated(tmp_path_factory):
     """A run whose methods stop by validation."""
     context = Notebook(tmp_path_factory.mktemp("validated"))
-    run(dataclasses.replace(TINY, methods=("Popularity", BASELINE), robust=(), **STOPPING), context)
+    run(dataclasses.replace(CONFIG, methods=("Popularity", BASELINE), robust=(), **STOPPING), context)
     return context
 
 
@@ -202,12 +205,12 @@ def test_methods_stop_at_their_best_step_on_held_out_training_items(validated):
 
 
 def test_seeds_of_unequal_shape_train_apart_and_false_edges_are_told_among_the_kept(tmp_path):
-    config, context = dataclasses.replace(TINY, **STOPPING), Notebook(tmp_path, seeds=(0, 1, 2))
-    parts = study.drawn(config, noisy(TINY), context.seeds, None).of_equal_shape()
+    config, context = dataclasses.replace(CONFIG, **STOPPING), Notebook(tmp_path, seeds=(0, 1, 2))
+    parts = study.drawn(config, noisy(CONFIG), context.seeds, None).of_equal_shape()
     assert sorted(seed for part in parts for seed in part.seeds) == [0, 1, 2]
     assert all(len({draw.shape for draw in part.draws}) == 1 for part in parts)
     assert len(parts) > 1
-    study.train(config, parts[0].of(parts[0].seeds[:1]), context.at(dataset=noisy(TINY), method="DCCF K=3"))
+    study.train(config, parts[0].of(parts[0].seeds[:1]), context.at(dataset=noisy(CONFIG), method="DCCF K=3"))
     assert {"auc of true edges", BEST_STEP} <= {record.metric for record in context.records}
 
 
@@ -220,7 +223,7 @@ def test_test_items_choose_nothing(validated, tmp_path, monkeypatch):
 
     monkeypatch.setattr(study, "simulate", moved)
     context = Notebook(tmp_path)
-    run(dataclasses.replace(TINY, methods=(BASELINE,), robust=(), **STOPPING), context)
+    run(dataclasses.replace(CONFIG, methods=(BASELINE,), robust=(), **STOPPING), context)
     theirs, ours = (to_frame(found.records) for found in (validated, context))
     for metric in (BEST_STEP, STOPPED):
         assert finals(ours, SIMULATED, BASELINE, metric).equals(finals(theirs, SIMULATED, BASELINE, metric))
@@ -406,7 +409,7 @@ def test_users_decide_between_methods(low, high, met):
 
 
 def test_settings_are_chosen_by_held_out_items(tmp_path, monkeypatch):
-    config = dataclasses.replace(TINY, **TUNING, methods=("Popularity",), robust=(), tuned=("DCCF K=3",))
+    config = dataclasses.replace(CONFIG, **TUNING, methods=("Popularity",), robust=(), tuned=("DCCF K=3",))
     monkeypatch.setattr(study, "SEARCHED", {"DCCF": {"ssl": (50.0, 0.02)}})
     context = Notebook(tmp_path)
     run(config, context)

@@ -15,13 +15,9 @@ from experiments.lab import registry, runs
 from experiments.lab.plots import drawn
 from experiments.lab.runner import execute
 from experiments.lab.system import ShownByTest
+from tests.experiments.image_cate import TINY
 from tests.experiments.noise import noise as little
 
-TINY = (
-    "images=24", "steps=2", "coverage_steps=2", "trial_steps=2", "batch_images=4", "null_sets=2", "predictive_draws=2",
-    "salience_draws=1", "salience_images=2", "clusters=1,2", "coverage_sets=9", "half_samples=8", "fold_seeds=1",
-    "folds=2", "replications=1", "tabular_steps=2", "members=2",
-)  # fmt: skip
 JUDGES = {claim.number: claim.evidence for claim in SYSTEM.claims if not isinstance(claim.evidence, ShownByTest)}
 
 

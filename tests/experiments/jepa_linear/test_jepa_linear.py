@@ -7,9 +7,8 @@ from experiments.jepa_linear import SYSTEM, Config
 from experiments.jepa_linear.claims import EQUAL_NOISE, PAIRS
 from experiments.lab import registry, runs
 from experiments.lab.runner import execute
+from tests.experiments.jepa_linear import TINY
 
-TINY = ("depths=1", "simulated_depths=3", "replications=2", "until=40", "until_mae=16", "grid=2", "cost_steps=10",
-        "slow_until=100", "batch_until=20")  # fmt: skip
 CELLS = {
     "curves",
     "critical times",

@@ -126,6 +126,16 @@ def test_shares_have_the_exact_interval_and_counts_are_the_claims_own():
     assert count(OURS, lambda x: x > 0.5, 0.95)(rows).met is False
 
 
+def test_every_seed_may_be_at_the_limit():
+    assert every_seed(OURS, most=0)(frame([0.0] * 5)).met is True
+    assert every_seed(OURS, most=0)(frame([0.0] * 4 + [1e-9])).met is False
+
+
+def test_a_geometric_mean_of_a_zero_is_open():
+    verdict = geometric(OURS, most=2)(frame([1.0, 1.5, 0.0, 1.2, 1.0]))
+    assert (verdict.met, verdict.value) == (None, f"{OURS.name}: not above 0 of seed 2")
+
+
 def test_every_seed_is_met_by_all_and_missed_by_one():
     assert every_seed(OURS, most=2)(frame([1.0, 1.5, 2.0, 0.0, 1.0])).met is True
     verdict = every_seed(OURS, most=2)(frame([1.0, 1.5, 2.5, 0.0, 1.0]))

@@ -11,8 +11,8 @@ import pytest
 
 from experiments.lab import bindings, ledger, mean, numbers, outcomes, registry, sources
 from experiments.lab.outcomes import Outcome
-from experiments.lab.system import Claim, ShownByRecords, ShownByTest, Verdict
-from tests.experiments.toy import SYSTEM, quick_run
+from experiments.lab.system import Claim, ShownByTest, Verdict
+from tests.experiments.toy import SYSTEM, Judged, quick_run
 
 HOLM = "tests/core/test_stats.py::test_holm_gives_the_known_adjustment"
 CODE = sources.total(sources.of_test(HOLM.partition("::")[0], ledger.ROOT))
@@ -233,7 +233,7 @@ def test_a_claim_is_what_its_records_say(run):
 
 
 def test_a_claim_that_its_records_leave_undecided_is_open(run):
-    straddles = ShownByRecords("an interval that holds the limit", lambda frame: Verdict(None, "0.4", (0.3, 0.6)))
+    straddles = Judged("an interval that holds the limit", lambda frame: Verdict(None, "0.4", (0.3, 0.6)))
     [line] = ledger.ledger(dataclasses.replace(SYSTEM, claims=[Claim("1", "half", straddles)]), [run], {})
     assert (line.state, line.met, line.interval) == ("open", None, (0.3, 0.6))
 

@@ -16,23 +16,6 @@ from experiments.lab import registry
 from tests.core.test_parallel import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = {
-    "causal_diffae": "causal_diffae",
-    "concept_space": "concept",
-    "dccf": "dccf",
-    "diffusion_transforms": "diffusion",
-    "ekfac_influence": "influence",
-    "image_cate": "image_cate",
-    "jepa_linear": "jepa",
-    "mm_gpvae": "mm_gpvae",
-    "moe_trajectories": "moe_trajectories",
-    "pac_invariance": "pac_invariance",
-    "recsae": "recsae",
-    "rep4ex": "rep4ex",
-    "sae_family": "sae_family",
-    "scan_eeg": "scan_eeg",
-}
-"""Where the tiny settings of each system are."""
 TIMES = ("seconds", "milliseconds", "megabytes", "overhead", "ratio of times")
 """Metrics that name what a machine took; no two runs agree on them."""
 UNSTABLE = {
@@ -47,8 +30,8 @@ QUICK = ("dccf", "jepa_linear", "sae_family")
 
 
 def settings(slug: str) -> tuple[str, ...]:
-    module = importlib.import_module(f"tests.experiments.test_{MODULES[slug]}_experiment")
-    return getattr(module, "EVERYWHERE", None) or module.TINY
+    tiny = importlib.import_module(f"tests.experiments.{slug}")
+    return getattr(tiny, "EVERYWHERE", None) or tiny.TINY
 
 
 def command(slug: str, workdir: Path, *more: str) -> list[str]:
@@ -98,7 +81,7 @@ def on_one_device(slug: str, workdir: Path) -> dict:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("devices", "processes"), [(4, 1), (1, 2)], ids=["four devices", "two processes"])
 @pytest.mark.parametrize(
-    "slug", [pytest.param(slug, marks=[pytest.mark.slow] * (slug not in QUICK)) for slug in sorted(MODULES)]
+    "slug", [pytest.param(slug, marks=[pytest.mark.slow] * (slug not in QUICK)) for slug in registry.available()]
 )
 def test_a_run_has_the_numbers_of_one_device(slug, devices, processes, tmp_path_factory):
     root = tmp_path_factory.getbasetemp() / f"one device {slug}"
@@ -109,7 +92,3 @@ def test_a_run_has_the_numbers_of_one_device(slug, devices, processes, tmp_path_
         key: (many[key], value) for key, value in one.items() if not np.isclose(many[key], value, 1e-3, 1e-4, True)
     }
     assert not wrong
-
-
-def test_every_system_that_runs_is_tested():
-    assert set(MODULES) == set(registry.available())

@@ -11,6 +11,7 @@ from experiments.dccf.config import BEST_STEP, DEMO, STOPPED, VALIDATED
 from experiments.lab import cli, registry, reproduce
 from experiments.lab.registry import Found
 from experiments.lab.runner import execute
+from experiments.lab.system import Part
 from tests.experiments.noise import noise
 from tests.experiments.toy import SYSTEM
 
@@ -33,13 +34,17 @@ def numbers(config, context):
                     context.record(**cell, metric=f"validation {VALIDATED}", value=level - below, step=step)
                 context.record(**cell, metric=BEST_STEP, value=40)
                 context.record(**cell, metric=STOPPED, value=1)
-            context.finish(**cell)
+
+
+def plan(config, context):
+    cells = [{"dataset": "intents", "method": method, "seed": seed} for method in FOUND for seed in context.seeds]
+    return [Part(numbers, cells)]
 
 
 @pytest.fixture
 def untrained(monkeypatch):
     def instead(found, **options):
-        return execute(Found(dataclasses.replace(found.system, run=numbers), found.module), **options)
+        return execute(Found(dataclasses.replace(found.system, plan=plan), found.module), **options)
 
     monkeypatch.setattr(reproduce, "execute", instead)
     monkeypatch.setattr(reproduce, "_demo_data", lambda data_dir, tell: ("dataset=intents",))
@@ -76,7 +81,7 @@ def attempted(monkeypatch, tmp_path, errors):
         done.append(found)
         if found in errors:
             raise errors[found]
-        return execute(Found(dataclasses.replace(SYSTEM, run=lambda config, context: None), TOY), **options)
+        return execute(Found(dataclasses.replace(SYSTEM, plan=lambda config, context: []), TOY), **options)
 
     monkeypatch.setattr(reproduce.registry, "available", lambda: ["one", "two", "three"])
     monkeypatch.setattr(reproduce.registry, "load", lambda slug: TOY_SYSTEM if slug == TOY else slug)

@@ -56,7 +56,7 @@ FILES = {
     "typed": "z = 1\n",
 }
 ENTRIES = ["mylab.paper:run", "mylab.paper:Config"]
-COUNTED = {"mylab", "mylab.paper", "mylab.method", "mylab.deep", "mylab.deep.inner", "mylab.late"}
+COUNTED = {"mylab.paper", "mylab.method", "mylab.deep", "mylab.deep.inner", "mylab.late"}
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_the_framework_that_is_left_out_is_there():
 OPENERS = {"open", "read_bytes", "read_text", "read_csv", "read_table"}
 OWN_FILES = {
     "core.bench", "core.compilation", "core.history", "core.manifests", "core.sparse.native", "core.workdir",
-    "experiments.lab.files",
+    "experiments.bench.ekfac",
 }  # fmt: skip
 """They open what a run has written itself, sources, or what the system tells of the machine."""
 NOTING = {"core.lm.config", "core.lm.loading", "core.lm.tokenizers", "core.safetensors"}

@@ -11,7 +11,7 @@ import pytest
 from core import documents, records
 from core.datasets import raw
 from core.errors import ConfigError, DataError, Preempted
-from experiments.lab import docs, inputs, ledger, outcomes, registry, runs, settings, sources, standing
+from experiments.lab import inputs, ledger, outcomes, registry, runs, settings, sources, standing
 from experiments.lab.cli import main
 from experiments.lab.inputs import Inputs
 from experiments.lab.registry import Found
@@ -66,7 +66,10 @@ def data(folder: Path, text: str | None) -> Path:
 
 def test_changed_data_are_computed_again_and_the_same_are_not(run, tmp_path):
     base = data(tmp_path / "a", "1")
-    assert run(base) == ({0: 1.0, 1: 2.0}, "computing seed 0\ncomputing seed 1\n")
+    assert run(base) == (
+        {0: 1.0, 1: 2.0},
+        "toy: line, sgd, seed 0\ncomputing seed 0\ntoy: line, sgd, seed 1\ncomputing seed 1\n",
+    )
     assert run(base)[1] == ""
     assert run(data(tmp_path / "copy", "1"))[1] == ""
     values, said = run(data(base, "5"))
@@ -367,7 +370,6 @@ def test_a_run_whose_system_is_not_known_is_skipped_with_a_line(paper, tmp_path,
     [line] = capsys.readouterr().err.strip().splitlines()
     assert str(paper.folder_of_runs / "small") in line
     assert f"does not know module '{paper.module}'" in line
-    assert docs.telling_runs(tmp_path / "runs").keys() == {"toy"}
     with pytest.raises(ConfigError, match="is no reason to import it"):
         runs.find(str(paper.folder_of_runs), tmp_path / "runs")
 
@@ -392,7 +394,6 @@ def test_claims_and_docs_judge_unchanged_presets_unless_asked(tmp_path):
     )
     found = runs.find(str(tmp_path), tmp_path)
     assert ledger.judged(found) == []
-    assert docs.telling_runs(tmp_path) == {}
     assert ledger.judged(found, changed=True) == found
     assert [run.folder for run in runs.find(TOY, tmp_path, assignments=["steps=9"])] == [changed]
     assert "small,steps=9" in ledger.of(TOY, tmp_path, assignments=["steps=9"])[1][0].source

@@ -19,6 +19,7 @@ from experiments.lab import grids, ledger, registry, runs, streams, tables
 from experiments.lab.cli import main
 from experiments.lab.progress import tell
 from experiments.lab.registry import Found
+from experiments.lab.system import part
 from tests.experiments.toy import SYSTEM, quick_run
 
 RELIC = f"{sys.executable} -m experiments.lab.cli"
@@ -111,12 +112,14 @@ def steering(tmp_path_factory):
         for method in (f"m{STEERING}", "=HYPERLINK(1)", "@x", "+1+1", "<script>alert(1)</script>", "a|b"):
             context.record(dataset=f"d{STEERING}", method=method, metric=f"error{STEERING}", seed=0, value=1.0)
             context.record(dataset=f"d{STEERING}", method=method, metric="loss", seed=0, value=1.0, step=1)
-        context.finish(dataset=f"d{STEERING}", seed=0)
 
-    quick = dataclasses.replace(SYSTEM, metrics=(), figures=None)
+    def plan(config, context):
+        return [part(numbers, dataset=f"d{STEERING}", seed=0)]
+
+    quick = dataclasses.replace(SYSTEM, metrics=(), figures={})
     from experiments.lab.runner import execute
 
-    execute(Found(dataclasses.replace(quick, run=numbers), TOY), seeds=(0,), workdir=folder, command=f"x{STEERING}")
+    execute(Found(dataclasses.replace(quick, plan=plan), TOY), seeds=(0,), workdir=folder, command=f"x{STEERING}")
     return folder, quick
 
 

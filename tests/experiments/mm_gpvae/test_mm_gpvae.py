@@ -6,12 +6,8 @@ from experiments.lab import registry, runs
 from experiments.lab.plots import drawn
 from experiments.lab.runner import execute
 from experiments.mm_gpvae import SYSTEM, claims
+from tests.experiments.mm_gpvae import TINY
 from tests.experiments.noise import noise as little
-
-TINY = (
-    "steps=4", "gpfa_steps=2", "trials=8", "test_trials=4", "bins=16", "circle=32", "neurons=6", "variants=MM-GPVAE",
-    "neural_hidden=4", "behaviour_hidden=4", "decoder_hidden=4", "restarts=2", "scale_bins=8", "repeats=1",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

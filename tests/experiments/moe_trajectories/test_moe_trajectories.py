@@ -10,18 +10,7 @@ from experiments.lab.plots import drawn
 from experiments.lab.runner import execute
 from experiments.lab.system import ShownByTest
 from experiments.moe_trajectories import SYSTEM, claims
-
-TINY = (
-    "persons=120",
-    "replications=2",
-    "compared=2",
-    "batches=1,2",
-    "lanes=2",
-    "trees=2",
-    "forest_persons=220",
-    "forest_depth=1",
-    "refitted=1",
-)
+from tests.experiments.moe_trajectories import TINY
 
 JUDGES = {claim.number: claim.evidence for claim in SYSTEM.claims if not isinstance(claim.evidence, ShownByTest)}
 

@@ -8,12 +8,8 @@ from experiments.lab.runner import execute
 from experiments.lab.system import ShownByTest
 from experiments.pac_invariance import SYSTEM
 from experiments.pac_invariance.config import MEDIAN
+from tests.experiments.pac_invariance import TINY
 
-TINY = (
-    "samples=45000", "sizes=3,11", "repeats=2", "radii=0.02", "repeated=20", "bound_sizes=3,11", "pool=20", "dags=2",
-    "trend_dags=2", "d=5", "sites=2", "trend_samples=1000,30000", "trend_sizes=3,8", "compared=5", "irm_steps=20",
-    "mixings=2", "timed=1000",
-)  # fmt: skip
 JUDGES = {claim.number: claim.evidence for claim in SYSTEM.claims if not isinstance(claim.evidence, ShownByTest)}
 
 

@@ -15,25 +15,9 @@ from experiments.recsae.config import WALKS
 from experiments.recsae.study.pages import Browser, History, Latent
 from experiments.recsae.study.pages import html as html_of
 from tests.experiments.noise import noise as little
+from tests.experiments.recsae import TINY
 
 JUDGES = {c.number: c.evidence for c in SYSTEM.claims if not isinstance(c.evidence, ShownByTest | NotShown)}
-TINY = (
-    "methods=SASRec,Popularity",
-    "walk_users=300",
-    "walk_items=60",
-    "walk_groups=6",
-    "walk_dim=16",
-    "walk_epochs=6",
-    "walk_ks=8",
-    "negatives=16",
-    "batch_rows=16",
-    "sae_epochs=4",
-    "sae_batch=256",
-    "sae_rate=0.005",
-    "clusters=6",
-    "steered=5",
-    "top=4",
-)
 PARTS = {"concepts", "steering", "debiasing", "recovery"}
 
 

@@ -7,13 +7,8 @@ from experiments.lab.plots import drawn
 from experiments.lab.runner import execute
 from experiments.lab.system import ShownByTest
 from experiments.rep4ex import SYSTEM, claims
+from tests.experiments.rep4ex import TINY
 
-TINY = (
-    "rows=200", "fresh=100", "validation=50", "steps=2", "batch=50", "hidden=4", "outcome_rows=200", "outcome_steps=2",
-    "features=8", "actions=20", "network_steps=2", "bootstrap=2", "oracle_seeds=1", "tests=2", "test_rows=60",
-    "thorough=True", "image_steps=2", "image_seeds=1", "cost_repeats=1", "cost_seeds=1", "cost_strengths=1",
-    "cost_steps=1", "lambdas=1,10", "refits=2", "refit_worlds=1", "refit_restarts=1",
-)  # fmt: skip
 NOISE = np.linspace(-0.01, 0.01, 8)
 JUDGES = {claim.number: claim.evidence for claim in SYSTEM.claims if not isinstance(claim.evidence, ShownByTest)}
 

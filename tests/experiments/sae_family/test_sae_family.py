@@ -10,14 +10,11 @@ from experiments.lab.system import ShownByTest
 from experiments.sae_family import SYSTEM
 from experiments.sae_family.claims import CLAIMS
 from tests.experiments.noise import noise as little
+from tests.experiments.sae_family import SMALL
 
-SMALL = ("batch_size=16", "sweep_batch=16", "examples=96", "features=12", "d=6", "latents=16", "dead_after=20",
-         "sweep_steps=3")  # fmt: skip
 SWEEP = (*SMALL, "steps=0", "wide=0", "repeats=0", "ks=2,3", "l1s=", "l0s=")
 ALL = (*SMALL, "steps=4", "wide=32", "wide_steps=6", "repeats=1", "ks=2,6", "l1s=0.1", "l0s=0.01", "k=2", "lm_steps=2",
        "lm_width=8", "lm_sequences=16", "real_steps=2", "real_latents=16", "real_ks=2,4")  # fmt: skip
-EVERYWHERE = (*SMALL, "steps=4", "wide=32", "wide_steps=6", "repeats=1", "ks=2", "l1s=", "l0s=", "k=2", "lm_steps=0",
-              "real_steps=0")  # fmt: skip
 
 
 def tiny(settings, workdir, seeds=(0, 1)):

@@ -9,11 +9,7 @@ from experiments.scan_eeg import SYSTEM
 from experiments.scan_eeg.claims import CLAIMS
 from latent.scan_eeg import select_by_udr
 from tests.experiments.noise import noise as little
-
-TINY = (
-    "train=24", "test=24", "trials=2", "kept=2", "features=2,2", "hidden=4", "latents=3", "steps=2",
-    "supervised_steps=2", "batch_size=8", "scan_steps=2", "scan_batch=8", "recombination_steps=2", "cost_steps=1",
-)  # fmt: skip
+from tests.experiments.scan_eeg import TINY
 
 
 @pytest.fixture(scope="module")
