@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from core.checks import checked
 from core.errors import ConfigError
@@ -17,6 +17,7 @@ from experiments.lab import registry, runner, runs, settings
 Target = Literal["tpu-vm", "slurm", "gke"]
 PORT = 8476
 """Where process 0 listens for the others."""
+TEMPLATES = Path(__file__).with_name("templates") / "launch"
 LONGEST_NAME = 40
 """Characters of a job's name: Kubernetes adds to it, and takes no more than 63."""
 
@@ -145,7 +146,8 @@ def slurm(job: Job) -> str:
     """A script for sbatch; runs that were preempted are queued again."""
     options = f"#SBATCH --gres={job.accelerator}\n" if job.accelerator else ""
     process = f"export JAX_NUM_PROCESSES=$SLURM_NTASKS JAX_PROCESS_ID=$SLURM_PROCID\nexec {job.command}"  # of each node
-    return Template(SLURM).substitute(
+    return _filled(
+        "slurm.sbatch",
         name=job.name,
         hosts=job.hosts,
         hours=job.hours,
@@ -156,85 +158,26 @@ def slurm(job: Job) -> str:
     )
 
 
-SLURM = """\
-#!/bin/bash
-#SBATCH --job-name=$name
-#SBATCH --nodes=$hosts
-#SBATCH --ntasks-per-node=1
-#SBATCH --exclusive
-#SBATCH --time=$hours:00:00
-#SBATCH --requeue
-#SBATCH --signal=TERM@120
-#SBATCH --open-mode=append
-#SBATCH --output=%x-%j.log
-$options
-# One process per node, joined through these variables; process 0 writes the records.
-# Two minutes before the time limit every process gets SIGTERM, saves, and the job is queued again.
-set -uo pipefail
-cd "$${SLURM_SUBMIT_DIR:-.}"
-first=$$(scontrol show hostnames "$$SLURM_JOB_NODELIST" | head -n 1)
-export JAX_COORDINATOR_ADDRESS="$$first:$port"
-
-srun --kill-on-bad-exit=0 bash -c $process
-status=$$?
-if [ "$$status" -eq $preempted ]; then
-  echo "stopped and saved; queued again"
-  scontrol requeue "$$SLURM_JOB_ID"
-fi
-exit "$$status"
-"""
-
-
 def tpu_vm(job: Job) -> str:
     """A script which creates a TPU VM pod, installs relic on it, runs, fetches the runs and deletes the pod."""
     if not job.accelerator:
         raise ConfigError("a TPU VM pod needs --accelerator, such as v5litepod-16")
     runs_there = shlex.quote(f"relic/{job.workdir}")  # from the home folder, where ssh begins
     seconds = job.hours * 3600
-    return Template(TPU_VM).substitute(
+    return _filled(
+        "tpu_vm.sh",
         name=job.name,
         accelerator=shlex.quote(job.accelerator),
         zone=shlex.quote(job.zone),
         bucket=shlex.quote(job.bucket),
         mount=shlex.quote(f"mkdir -p {runs_there} && gcsfuse --implicit-dirs {shlex.quote(job.bucket)} {runs_there}"),
-        install=shlex.quote(INSTALL),
+        install=shlex.quote(_template("install.sh").rstrip("\n")),
         run=shlex.quote(
             f'cd relic && export PATH="$PWD/.venv/bin:$PATH" &&\n'
             f"timeout --signal=TERM --kill-after=300 {seconds} {job.command}"
         ),
         runs=shlex.quote(f":{runs_there}"),
     )
-
-
-INSTALL = """\
-mkdir -p relic && tar -xzf relic.tar.gz -C relic && cd relic && python3 -m venv .venv &&
-.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements-tpu.lock &&
-.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable ."""
-
-TPU_VM = """\
-#!/bin/bash
-# Run this from the project's root on a machine with gcloud. Run it again after a preemption: training goes on where it
-# stopped if the working folder is a bucket. A pod of several hosts needs one, as they write their checkpoints together.
-set -euo pipefail
-NAME=$name ZONE=$zone BUCKET=$bucket
-tpu() { gcloud compute tpus tpu-vm "$$@" --zone="$$ZONE"; }
-
-tpu describe "$$NAME" >/dev/null 2>&1 ||
-  tpu create "$$NAME" --accelerator-type=$accelerator --version=tpu-ubuntu2204-base --spot
-packed=$$(mktemp -d)
-trap 'rm -rf "$$packed"; tpu delete "$$NAME" --quiet' EXIT
-
-git archive --format=tar.gz --output="$$packed/relic.tar.gz" HEAD
-tpu scp "$$packed/relic.tar.gz" "$$NAME":relic.tar.gz --worker=all
-tpu ssh "$$NAME" --worker=all --command=$install
-if [ -n "$$BUCKET" ]; then
-  tpu ssh "$$NAME" --worker=all --command=$mount
-fi
-
-# The same command on every host; JAX finds the hosts of a pod and their order by itself.
-tpu ssh "$$NAME" --worker=all --command=$run
-tpu scp --recurse "$$NAME"$runs . --worker=0
-"""
 
 
 def gke(job: Job) -> str:
@@ -244,7 +187,8 @@ def gke(job: Job) -> str:
         raise ConfigError(
             "GKE needs --accelerator TYPE/TOPOLOGY, such as tpu-v5-lite-podslice/4x4, and --image with relic installed"
         )
-    return Template(JOBSET).substitute(
+    return _filled(
+        "jobset.yaml",
         name=job.name,
         hosts=job.hosts,
         kind=json.dumps(kind),
@@ -258,70 +202,16 @@ def gke(job: Job) -> str:
     )
 
 
-JOBSET = """\
-apiVersion: jobset.x-k8s.io/v1alpha2
-kind: JobSet
-metadata:
-  name: $name
-  annotations:
-    alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool
-spec:
-  failurePolicy:
-    maxRestarts: 20
-    rules:
-    - action: FailJobSet
-      onJobFailureReasons: [PodFailurePolicy]
-  replicatedJobs:
-  - name: hosts
-    replicas: 1
-    template:
-      spec:
-        parallelism: $hosts
-        completions: $hosts
-        completionMode: Indexed
-        backoffLimit: 0
-        activeDeadlineSeconds: $seconds
-        podFailurePolicy:
-          rules:
-          - action: FailJob  # an error that a restart would only repeat
-            onExitCodes:
-              containerName: relic
-              operator: In
-              values: [2]
-        template:
-          spec:
-            restartPolicy: Never
-            terminationGracePeriodSeconds: 120  # SIGTERM: relic saves, exits with $preempted and is started again
-            nodeSelector:
-              cloud.google.com/gke-tpu-accelerator: $kind
-              cloud.google.com/gke-tpu-topology: $topology
-            containers:
-            - name: relic
-              image: $image
-              workingDir: /relic
-              command:
-              - bash
-              - -c
-              - |
-                export JAX_COORDINATOR_ADDRESS="$name-hosts-0-0.$name:$port"
-                export JAX_NUM_PROCESSES=$hosts JAX_PROCESS_ID="$$JOB_COMPLETION_INDEX"
-                exec $command
-              ports:
-              - containerPort: $port
-              resources:
-                limits:
-                  google.com/tpu: 4
-              volumeMounts:
-              - name: runs
-                mountPath: $mount
-            volumes:
-            - name: runs
-              persistentVolumeClaim:
-                claimName: relic-runs
-"""
-
 TARGETS = {
     "tpu-vm": (tpu_vm, ".sh", "bash"),
     "slurm": (slurm, ".sbatch", "sbatch"),
     "gke": (gke, ".yaml", "kubectl apply -f"),
 }
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _filled(name: str, /, **words: Any) -> str:
+    return Template(_template(name)).substitute(words)

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -46,109 +47,8 @@ class Entry(NamedTuple):
     """Whether it is no paper of its own but what several systems share, run and judged like a system."""
 
 
-PLANNED = (
-    Entry(
-        "diffkg",
-        "DiffKG: Knowledge Graph Diffusion Model for Recommendation",
-        "rec",
-        "a diffusion model keeps the relations of a knowledge graph that serve recommendation",
-        status="planned",
-    ),
-    Entry(
-        "dnis",
-        "Differentiable Neural Input Search for Recommender Systems",
-        "rec",
-        "embedding sizes per feature, searched by gradient on validation performance",
-        status="planned",
-    ),
-    Entry(
-        "ssl_retrieval",
-        "Self-supervised Learning for Large-scale Item Recommendations",
-        "rec",
-        "two-tower retrieval with contrastive feature masking, for the long tail",
-        status="planned",
-    ),
-    Entry(
-        "cml",
-        "Collaborative Metric Learning Recommendation System: Application to Theatrical Movie Releases",
-        "rec",
-        "distances between customers and films learned from plots, for releases without history",
-        status="planned",
-    ),
-    Entry(
-        "item_ids",
-        "How to Index Item IDs for Recommendation Foundation Models",
-        "rec",
-        "ways to name items for a language model that generates recommendations",
-        status="planned",
-    ),
-    Entry(
-        "character_chat",
-        "CharacterChat: Learning towards Conversational AI with Personalized Social Support",
-        "rec",
-        "supporters with personalities, matched to the person who seeks support",
-        status="planned",
-    ),
-    Entry(
-        "diffews",
-        "Unleashing the Potential of the Diffusion Model in Few-shot Semantic Segmentation",
-        "latent",
-        "a latent diffusion model segments an image after the example of another",
-        status="planned",
-    ),
-    Entry(
-        "cdsae",
-        "Pursuing Counterfactual Fairness via Sequential Autoencoder Across Domains",
-        "causal",
-        "counterfactually fair prediction while the environment drifts",
-        status="planned",
-    ),
-    Entry(
-        "decision_rewriting",
-        "Towards Trustable Skin Cancer Diagnosis via Rewriting Model's Decision",
-        "causal",
-        "finds what confounds a classifier and takes it out of its decisions by rule",
-        status="planned",
-    ),
-    Entry(
-        "autointerp",
-        "Automatically Interpreting Millions of Features in Large Language Models",
-        "interp",
-        "explanations of sparse features written and scored by language models",
-        status="planned",
-    ),
-    Entry(
-        "happiness_factors",
-        "Primary and Secondary Factor Consistency as Domain Knowledge to Guide Happiness Computing in "
-        "Online Assessment",
-        "interp",
-        "stable importance of factors as knowledge that guides prediction of happiness",
-        status="planned",
-    ),
-    Entry(
-        "profile_factors",
-        "Uncovering Factor Level Preferences to Improve Human-Model Alignment",
-        "interp",
-        "which factors drive what people and models prefer",
-        status="planned",
-    ),
-    Entry(
-        "esc_preference",
-        "Can Large Language Models be Good Emotional Supporter? Mitigating Preference Bias on Emotional "
-        "Support Conversation",
-        "interp",
-        "which support strategies a language model favours, and how to balance them",
-        status="planned",
-    ),
-    Entry(
-        "individual_nlu",
-        "Understanding and Tackling Label Errors in Individual-Level Nature Language Understanding",
-        "interp",
-        "label errors that come from ignoring who wrote a text",
-        status="planned",
-    ),
-)
-"""Papers that will be here: an entry is taken from this list when the paper's folder defines a system."""
+PLANNED = Path(__file__).with_name("templates") / "planned.toml"
+"""Papers that will be here, by slug."""
 
 
 @functools.cache
@@ -159,7 +59,9 @@ def entries() -> tuple[Entry, ...]:
     """
     folders = sorted(Path(__file__).parents[1].glob("*/__init__.py"))
     found = [entry for entry in map(_declared, folders) if entry]
-    left = [entry for entry in PLANNED if entry.slug not in {each.slug for each in found}]
+    planned = tomllib.loads(PLANNED.read_text(encoding="utf-8"))
+    there = {each.slug for each in found}
+    left = [Entry(slug, **each, status="planned") for slug, each in planned.items() if slug not in there]
     order = list(FAMILIES)
     return tuple(sorted([*found, *left], key=lambda entry: (entry.is_layer, order.index(entry.family))))
 

@@ -25,6 +25,7 @@ def navigation(root: Path = ROOT) -> list[dict[str, Any]]:
         "Home": "index.md",
         "Results": "RESULTS.md",
         "Architecture": "architecture.md",
+        "Your own data": "your_data.md",
         "Adding a paper": "new_system.md",
         "Contributing": "CONTRIBUTING.md",
     }
