@@ -407,6 +407,7 @@ def keep(
     preset: str | None = None,
     workdir: Folder = Path("runs"),
     again: Flag = False,
+    tests: Flag = False,
 ) -> None:
     """Make a run the reference of its system: records and outcomes of tests go to evidence/SLUG, to be committed.
 
@@ -415,12 +416,16 @@ def keep(
         preset: Which preset's run (default: the largest that is finished).
         workdir: Folder of all runs.
         again: Replace a reference of more seeds.
+        tests: Keep the newest outcomes of tests alone, beside the reference that there is.
     """
     from experiments.lab import evidence, registry, runs, standing
 
     found = registry.load(slug)
-    run = standing.chosen(runs.find(slug, workdir, preset))
-    tell(f"wrote {evidence.keep(found, run, again)}; `relic docs` writes the pages from it")
+    if tests:
+        place = evidence.keep_outcomes(found)
+    else:
+        place = evidence.keep(found, standing.chosen(runs.find(slug, workdir, preset)), again)
+    tell(f"wrote {place}; `relic docs` writes the pages from it")
 
 
 def demo(workdir: Folder = Path("runs"), data_dir: DataDir = None) -> None:

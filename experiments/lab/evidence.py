@@ -87,10 +87,22 @@ def keep(found: Found, run: Run, again: bool = False, root: Path | None = None) 
     place = folder(found, root)
     place.mkdir(parents=True, exist_ok=True)
     lines = "".join(records.line_of(record) + "\n" for record in run.records)
-    found_by_tests = outcomes.lines(home(found.module), nodeids(run.system))
     runs.write(place / f"{runs.RECORDS}{documents.COMPRESSED}", lzma.compress(lines.encode(), preset=9))
     info = dict(run.info) | {"changes": {}}
     runs.write(place / runs.INFO, documents.sealed(json.dumps(info, indent=1) + "\n"))
+    return keep_outcomes(found, root)
+
+
+def keep_outcomes(found: Found, root: Path | None = None) -> Path:
+    """Keeps the newest outcomes of a system's tests beside its reference; returns the folder.
+
+    Raises:
+      ConfigError: where there is no reference yet.
+    """
+    place = folder(found, root)
+    if not (place / runs.INFO).is_file():
+        raise ConfigError(f"{found.system.slug} has no reference yet: run it, and keep the run")
+    found_by_tests = outcomes.lines(home(found.module), nodeids(found.system))
     runs.write(place / OUTCOMES, "".join(f"{line}\n" for line in found_by_tests))
     return place
 
