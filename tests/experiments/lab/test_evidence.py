@@ -24,7 +24,7 @@ def test_what_ships_is_a_finished_run_without_faults(slug, capsys):
     run = evidence.reference(registry.load(slug))
     assert run is not None
     assert run.records
-    assert not (run.unfinished or run.changes)
+    assert (run.unfinished, run.changes) == ([], {})
     assert run.preset in ("small", "paper")
     assert not capsys.readouterr().err
     assert {r.provenance["config"] == run.records[0].provenance["config"] for r in run.records} == {True}
