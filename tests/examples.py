@@ -18,6 +18,7 @@ from causal.pac_invariance import irm_learner
 from core import lm
 from core.early_stopping import stop_by_validation
 from core.learner import LearnerLike, gradient_learner, step_key
+from core.pools import Pool
 from experiments import diffusion_transforms
 from experiments.concept_space.config import Config as ConceptConfig
 from experiments.concept_space.study import images
@@ -332,15 +333,15 @@ def pool_of_codes() -> Example:
     """Two autoencoders in each of two worlds."""
     x, a = (jax.random.normal(jax.random.key(i), (2, 16, c)) for i, c in ((1, 4), (2, 2)))
     single = rep.representation_learner(rep.Autoencoder(2, 4, (8,)), optax.sgd(1e-2))
-    pool = rep.Pool(x, a, jnp.ones(2), jnp.array([0, 0, 1, 1]), jnp.ones(4))
+    pool = Pool((x, a), jnp.array([0, 0, 1, 1]), (jnp.ones(4), jnp.ones(4)))
     return Example(rep.pool_learner(single, 4, 8), pool)
 
 
 def pool_of_vaes() -> Example:
     """Beta-VAEs of two betas on the recordings of one world."""
-    learner = eeg.grid_learner(eeg.BetaVae(2, 8, 2, (2, 2), 4), optax.sgd(1e-2), 8, 2)
+    learner = eeg.pool_learner(eeg.BetaVae(2, 8, 2, (2, 2), 4), optax.sgd(1e-2), 8, 2)
     x = jax.random.normal(jax.random.key(1), (1, 16, 2, 8))
-    return Example(learner, eeg.Grid(x, jnp.zeros(2, jnp.int32), jnp.array([1.0, 4.0]), jnp.ones(2)))
+    return Example(learner, eeg.pool(x, jnp.zeros(2, jnp.int32), jnp.array([1.0, 4.0])))
 
 
 def pool_of_clusters() -> Example:

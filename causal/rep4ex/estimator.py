@@ -16,12 +16,13 @@ from jaxtyping import Array, Float, Int, Key, Real
 from causal.rep4ex.moments import Moments, Scale, v_statistic, whitened
 from causal.rep4ex.networks import Coder, encode
 from causal.rep4ex.pools import Way, train_encoders
-from causal.rep4ex.representation import Batch, Pool, Standardised, standardise
+from causal.rep4ex.representation import Batch, Standardised, standardise
 from causal.rep4ex.second_step import Answers, Ridge, SecondStep
 from causal.treatment_effects import Estimate
 from core.checks import Count, NonNegative, OpenFraction, Positive, checked
 from core.errors import ConfigError
 from core.learner import Params, stream
+from core.pools import Pool
 
 Matrix = Real[np.ndarray, "n _"]
 Vector = Real[np.ndarray, " n"]
@@ -114,7 +115,7 @@ class Rep4Ex:
         """An encoder from each set of rows ``seen``, and its step 2 on the rows ``own``."""
         rows, fits = data.rows, len(seen)
         bandwidth, lam = jnp.full(fits, rows.bandwidth, jnp.float32), jnp.full(fits, self.lam, jnp.float32)
-        pool = Pool(jnp.asarray(rows.x[seen]), jnp.asarray(rows.a[seen]), bandwidth, jnp.arange(fits), lam)
+        pool = Pool((jnp.asarray(rows.x[seen]), jnp.asarray(rows.a[seen])), jnp.arange(fits), (lam, bandwidth))
         x, a = (np.broadcast_to(part[data.held], (fits, len(data.held), part.shape[1])) for part in (rows.x, rows.a))
         held = Batch(jnp.asarray(x), jnp.asarray(a), jnp.zeros(fits), bandwidth)
         way = Way(self.coder, self.steps, self.batch, self.learning_rate, self.restarts, self.moments, self.scale)

@@ -17,10 +17,10 @@ from causal.rep4ex.moments import Moments, Scale, v_statistic, whitened
 from causal.rep4ex.networks import Coder, encode
 from causal.rep4ex.representation import (
     Batch,
-    Pool,
     Standardised,
     best,
     constrained,
+    pool,
     pool_learner,
     representation_learner,
     standardise,
@@ -30,6 +30,7 @@ from core.checks import Count, Natural, checked
 from core.fit import fit
 from core.learner import Params, stream
 from core.loop import runs_at_once
+from core.pools import Pool
 
 
 class Way(NamedTuple):
@@ -71,14 +72,15 @@ def train_encoders(key: Any, pool: Pool, held: Batch, way: Way, **where: Any) ->
       way: how.
       **where: ``workdir`` and ``progress`` of :func:`core.fit.fit`.
     """
-    many = pool._replace(world=jnp.repeat(pool.world, way.restarts), lam=jnp.repeat(pool.lam, way.restarts))
+    of, own = jax.tree.map(lambda leaf: jnp.repeat(leaf, way.restarts), (pool.of, pool.own))
+    many = pool._replace(of=of, own=own)
     tx = optax.adam(optax.cosine_decay_schedule(way.learning_rate, way.steps))
     single: Any = representation_learner(way.coder, tx, way.moments, way.scale)
-    learner = pool_learner(constrained(single) if way.is_constrained else single, many.runs, way.batch, runs_at_once())
+    learner = pool_learner(constrained(single) if way.is_constrained else single, len(of), way.batch, runs_at_once())
     params = fit(learner, many, key=key, steps=way.steps, chunk=50, **where).state.params
-    found = validated(way.coder, params, held, many.world, way.moments, way.scale)
+    found = validated(way.coder, params, held, of, way.moments, way.scale)
     reconstruction, restriction = (np.asarray(part).reshape(-1, way.restarts) for part in found)
-    lam = np.asarray(pool.lam)[:, None]
+    lam = np.asarray(pool.own[0])[:, None]
     kept, which = best(params, restriction if way.is_constrained else reconstruction + lam * restriction)
     return Encoders(params, reconstruction, restriction, kept, which)
 
@@ -180,19 +182,22 @@ def train_cases(
     """
     world = np.repeat(np.arange(len(cases)), len(lams))
     lam = np.tile(np.asarray(lams, np.float32), len(cases))
-    pool = Pool.of([case.rows for case in cases], world, lam if limits is None else limits[world])
+    rows = [case.rows for case in cases]
+    trained = pool(rows, world, lam if limits is None else limits[world])
     held = _stacked([(c.rows.like(c.held.x), c.held.a - c.rows.a_mean) for c in cases])
     fresh = _stacked([(c.rows.like(c.fresh.x), c.fresh.a - c.rows.a_mean, c.fresh.z) for c in cases])
-    held_rows = Batch(held[0], held[1], jnp.zeros(len(cases)), pool.bandwidth)
+    held_rows = Batch(
+        held[0], held[1], jnp.zeros(len(cases)), jnp.asarray([each.bandwidth for each in rows], jnp.float32)
+    )
     key = stream(jax.random.key(cases[0].seed), "codes")
-    found = train_encoders(key, pool, held_rows, way, workdir=workdir, progress=progress)
+    found = train_encoders(key, trained, held_rows, way, workdir=workdir, progress=progress)
 
     def r2(each):
         params, index = each
         x, a, z = (part[index] for part in fresh)
         return recovered(encode(way.coder, params, x, a), z).r2
 
-    others = jax.lax.map(jax.jit(r2), (found.every, jnp.repeat(pool.world, way.restarts)))
+    others = jax.lax.map(jax.jit(r2), (found.every, jnp.repeat(trained.of, way.restarts)))
     at = np.arange(len(world)), found.kept
     return TrainedCases(
         way.coder, cases, world, lam, found.params, found.reconstruction[at], found.restriction[at],

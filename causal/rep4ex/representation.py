@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from causal.rep4ex.moments import Moments, Scale, median_bandwidth, restriction, v_statistic, whitened
 from causal.rep4ex.networks import Coder
-from core.batches import epoch_sampler
+from core import pools
 from core.checks import Count, NonNegative, Positive, checked
 from core.errors import ConfigError
 from core.learner import (
@@ -26,10 +26,9 @@ from core.learner import (
     Params,
     example_keys,
     gradient_learner,
-    replicate_seeds,
     step_key,
-    with_sampler,
 )
+from core.pools import Pool
 
 
 class Batch(NamedTuple):
@@ -115,32 +114,16 @@ def constrained(learner: GradientLearner, rate: Positive = 0.05, bound: Positive
     return Learner(init, update, learner.layout)
 
 
-class Pool(NamedTuple):
-    """Many runs and what they are trained on."""
-
-    x: Float[Array, "worlds n m"]
-    a: Float[Array, "worlds n k"]
-    bandwidth: Float[Array, " worlds"]
-    world: Int[Array, " runs"]
-    """Which world a run sees."""
-    lam: Float[Array, " runs"]
-
-    @property
-    def runs(self) -> int:
-        """How many."""
-        return len(self.lam)
-
-    @classmethod
-    def of(cls, worlds: Sequence["Standardised"], world: Int[np.ndarray, " runs"], lam: Any) -> "Pool":
-        """Runs on standardised rows of some worlds; which world and lambda each has."""
-        x, a = (jnp.stack([getattr(rows, name) for rows in worlds]) for name in ("x", "a"))
-        bandwidth = jnp.asarray([rows.bandwidth for rows in worlds], jnp.float32)
-        return cls(x, a, bandwidth, jnp.asarray(world), jnp.asarray(lam, jnp.float32))
+def pool(worlds: Sequence["Standardised"], world: Int[np.ndarray, " runs"], lam: Any) -> Pool:
+    """Runs on standardised rows of some worlds; which world and lambda each has."""
+    x, a = (jnp.stack([getattr(rows, name) for rows in worlds]) for name in ("x", "a"))
+    bandwidth = jnp.asarray([rows.bandwidth for rows in worlds], jnp.float32)
+    return Pool((x, a), jnp.asarray(world), (jnp.asarray(lam, jnp.float32), bandwidth[world]))
 
 
 @checked
 def pool_learner(single: Any, runs: Count, batch_size: Count, at_once: Count | None = None) -> Learner:
-    """Trains the runs of a :class:`Pool`, each on shuffled epochs of its own world, as one program.
+    """Trains the runs of a :func:`pool`, each on shuffled epochs of its own world, as one program.
 
     Args:
       single: a learner on :class:`Batch`.
@@ -148,15 +131,10 @@ def pool_learner(single: Any, runs: Count, batch_size: Count, at_once: Count | N
       batch_size: rows per step.
       at_once: how many are vmapped, see :func:`core.learner.replicate_seeds`.
     """
-    draw = epoch_sampler(batch_size)
-
-    def sample(pool: Pool, key, step) -> Batch:
-        rows = draw(jnp.arange(pool.x.shape[1]), key, step)
-        at = pool.world, rows
-        return Batch(pool.x[at], pool.a[at], pool.lam, pool.bandwidth[pool.world])
-
-    axes: Any = Pool(None, None, None, 0, 0)  # pyright: ignore[reportArgumentType]
-    learner = replicate_seeds(with_sampler(single, sample, BATCH_AXES), runs, axes, at_once)
+    learner = pools.pool_learner(
+        single, lambda rows, own: Batch(*rows, *own), runs=runs, batch_size=batch_size, batch_axes=BATCH_AXES,
+        at_once=at_once,
+    )  # fmt: skip
     return learner._replace(init=jax.jit(learner.init))
 
 

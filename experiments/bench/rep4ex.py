@@ -14,6 +14,7 @@ import optax
 from causal import rep4ex as rep
 from core.bench import BenchResult, beside, peer_module, require_agreement
 from core.loop import runs_at_once, scan_steps
+from core.pools import Pool
 
 SEEDS, ROWS, BATCH, STEPS, LAMBDA, HIDDEN = 20, 4_000, 512, 20, 10.0, (64, 64)
 
@@ -26,10 +27,7 @@ def run() -> list[BenchResult]:
     """
     samples = [rep.gen1(seed, ROWS, rep.Design())[1] for seed in range(SEEDS)]
     rows = [rep.standardise(sample.x, sample.a) for sample in samples]
-    pool = rep.Pool(
-        jnp.stack([each.x for each in rows]), jnp.stack([each.a for each in rows]),
-        jnp.asarray([each.bandwidth for each in rows], jnp.float32), jnp.arange(SEEDS), jnp.full(SEEDS, LAMBDA),
-    )  # fmt: skip
+    pool = rep.pool(rows, np.arange(SEEDS), np.full(SEEDS, LAMBDA))
     coder = rep.Autoencoder(2, rows[0].x.shape[1], HIDDEN)
     features = rep.fourier_statistic(jax.random.normal(jax.random.key(0), (2, 128)))
     return [
@@ -38,7 +36,7 @@ def run() -> list[BenchResult]:
     ]
 
 
-def compared(coder: rep.Autoencoder, pool: rep.Pool, name: str, moments: rep.Moments) -> BenchResult:
+def compared(coder: rep.Autoencoder, pool: Pool, name: str, moments: rep.Moments) -> BenchResult:
     """One form of the restriction beside PyTorch with the kernel."""
     single = rep.representation_learner(coder, optax.adam(1e-3), moments)
     learner = rep.pool_learner(single, SEEDS, BATCH, runs_at_once())
@@ -69,12 +67,12 @@ def disagreement(coder: rep.Autoencoder, peer: "Torch") -> float:
 class Torch:
     """One encoder in PyTorch with our parameters, and its rows."""
 
-    def __init__(self, params: Any, pool: rep.Pool, world: int):
+    def __init__(self, params: Any, pool: Pool, world: int):
         self.torch, self.ours = peer_module("torch"), params
         self.torch.set_num_threads(1)  # matrices so small are slower on more, ten times on a busy machine
         self.device = "cuda" if jax.default_backend() == "gpu" and self.torch.cuda.is_available() else "cpu"
-        self.x, self.a = self.tensor(pool.x[world]), self.tensor(pool.a[world])
-        self.bandwidth = float(pool.bandwidth[world])
+        self.x, self.a = (self.tensor(part[world]) for part in pool.data)
+        self.bandwidth = float(pool.own[1][world])
         self.encoder, self.decoder = (self.network(params["params"][name]) for name in ("encoder", "decoder"))
         self.parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.adam = self.torch.optim.Adam(self.parameters, lr=1e-3)

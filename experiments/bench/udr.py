@@ -14,6 +14,7 @@ import optax
 
 from core.bench import BenchResult, beside, peer_module, require_agreement
 from core.loop import runs_at_once, scan_steps
+from core.pools import Pool
 from experiments.scan_eeg.study.pool import one
 from latent import scan_eeg as eeg
 from latent.scan_eeg.erps import noise
@@ -26,22 +27,22 @@ def run() -> list[BenchResult]:
     model = eeg.BetaVae(features=FEATURES, hidden=HIDDEN)
     people = eeg.clean_erps(eeg.draw_people(jax.random.key(0), PEOPLE))
     x = eeg.baseline_corrected(people) + noise(jax.random.key(1), PEOPLE)
-    grid = eeg.Grid(eeg.scaled(x)[0][None], jnp.zeros(SEEDS, jnp.int32), jnp.full(SEEDS, BETA), jnp.ones(SEEDS))
+    pool = eeg.pool(eeg.scaled(x)[0][None], jnp.zeros(SEEDS, jnp.int32), jnp.full(SEEDS, BETA))
     ways = {"vmapped": None} if runs_at_once() is None else {"vmapped": None, "in turn": runs_at_once()}
-    return [compared(model, grid, name, count) for name, count in ways.items()]
+    return [compared(model, pool, name, count) for name, count in ways.items()]
 
 
-def compared(model: eeg.BetaVae, grid: eeg.Grid, name: str, count: int | None) -> BenchResult:
+def compared(model: eeg.BetaVae, pool: Pool, name: str, count: int | None) -> BenchResult:
     """One way of updating the pool beside PyTorch."""
-    learner = eeg.grid_learner(model, optax.adam(1e-3), BATCH, SEEDS, count)
-    state = learner.init(jax.random.key(0), grid)
-    peers = [Torch(one(state.params, i), grid.recordings[0]) for i in range(SEEDS)]
+    learner = eeg.pool_learner(model, optax.adam(1e-3), BATCH, SEEDS, count)
+    state = learner.init(jax.random.key(0), pool)
+    peers = [Torch(one(state.params, i), pool.data[0]) for i in range(SEEDS)]
     difference = max(disagreement(model, one(state.params, i), peer) for i, peer in enumerate(peers))
     require_agreement(difference, 1e-4, "losses")
     update = jax.jit(scan_steps(learner, STEPS).update)
 
     def ours():
-        return update(state, grid)[1]["loss"]
+        return update(state, pool)[1]["loss"]
 
     note = f"a step of {SEEDS} models, batch {BATCH}; losses agree to {difference:.0e}"
     return beside(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from core.batches import epoch_sampler
+from core import pools
 from core.checks import Count, Natural, checked
 from core.errors import ConfigError
 from core.learner import (
@@ -26,11 +26,10 @@ from core.learner import (
     Stream,
     example_keys,
     gradient_learner,
-    replicate_seeds,
     step_key,
     stream,
-    with_sampler,
 )
+from core.pools import Pool
 from latent.scan_eeg.gaussian import Gaussian, kl_to_prior
 
 Padding = Literal["SAME", "VALID"]
@@ -215,21 +214,18 @@ def vae_learner(model: BetaVae, tx: optax.GradientTransformation) -> GradientLea
     return gradient_learner(init, loss, tx, key_of=step_key, batch_axes=BATCH_AXES)
 
 
-class Grid(NamedTuple):
-    """Many models and what they are trained on."""
-
-    recordings: Float[Array, "worlds n channels time"]
-    world: Int[Array, " models"]
-    """Which of the sets of recordings a model sees."""
-    beta: Float[Array, " models"]
-    temperature: Float[Array, " models"]
+def pool(
+    recordings: Float[Array, "worlds n channels time"], world: Int[Array, " models"], beta: Float[Array, " models"]
+) -> Pool:
+    """Models and what they are trained on: which of the sets of recordings and which beta each has, 0 for no noise."""
+    return Pool(recordings, jnp.asarray(world), (beta, jnp.asarray(beta > 0, jnp.float32)))
 
 
 @checked
-def grid_learner(
+def pool_learner(
     model: BetaVae, tx: optax.GradientTransformation, batch_size: Count, models: Count, at_once: Count | None = None
 ) -> Learner:
-    """Trains beta-VAEs of different seeds, betas and recordings as one program, on a :class:`Grid`.
+    """Trains beta-VAEs of different seeds, betas and recordings as one program, on a :func:`pool`.
 
     Args:
       model: the networks, of one size.
@@ -238,14 +234,10 @@ def grid_learner(
       models: how many.
       at_once: how many are vmapped, see :func:`core.learner.replicate_seeds`.
     """
-    draw = epoch_sampler(batch_size)
-
-    def sample(grid: Grid, key, step) -> Erps:
-        x = grid.recordings[grid.world, draw(jnp.arange(grid.recordings.shape[1]), key, step)]
-        return Erps(x, x, grid.beta, grid.temperature)
-
-    axes: Any = Grid(None, 0, 0, 0)  # pyright: ignore[reportArgumentType]
-    return replicate_seeds(with_sampler(vae_learner(model, tx), sample, BATCH_AXES), models, axes, at_once)
+    return pools.pool_learner(
+        vae_learner(model, tx), lambda x, own: Erps(x, x, *own), runs=models, batch_size=batch_size,
+        batch_axes=BATCH_AXES, at_once=at_once,
+    )  # fmt: skip
 
 
 class Trials(NamedTuple):

@@ -129,14 +129,11 @@ def test_dual_ascent_keeps_the_reconstruction_under_its_limit():
 @pytest.mark.slow
 def test_runs_of_a_pool_are_the_same_however_many_are_vmapped():
     worlds = [rep.standardise(*(np.asarray(part) for part in batch(40)[:2]))] * 2
-    pool = rep.Pool(
-        jnp.stack([w.x for w in worlds]), jnp.stack([w.a for w in worlds]), jnp.ones(2), jnp.array([0, 1, 1]),
-        jnp.array([0.0, 1.0, 2.0]),
-    )  # fmt: skip
+    pool = rep.pool(worlds, np.array([0, 1, 1]), [0.0, 1.0, 2.0])
     single = rep.representation_learner(CODER, optax.adam(1e-2))
     ends = []
     for at_once in (None, 1):
-        learner = rep.pool_learner(single, pool.runs, 20, at_once)
+        learner = rep.pool_learner(single, 3, 20, at_once)
         state = learner.init(jax.random.key(0), pool)
         ends.append(jax.jit(scan_steps(learner, 3).update)(state, pool)[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *ends)

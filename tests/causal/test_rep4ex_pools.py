@@ -106,8 +106,8 @@ def test_a_direct_effect_of_an_action_is_found_with_more_actions_than_codes():
 
 
 def test_a_pool_holds_restarts_side_by_side(cases):
-    pool = rep.Pool.of([case.rows for case in cases], np.array([0, 1]), [0.0, 0.0])
-    held = rep.Batch(pool.x[:, :60], pool.a[:, :60], jnp.zeros(2), pool.bandwidth)
+    pool = rep.pool([case.rows for case in cases], np.array([0, 1]), [0.0, 0.0])
+    held = rep.Batch(*(part[:, :60] for part in pool.data), jnp.zeros(2), pool.own[1])
     found = rep.train_encoders(jax.random.key(0), pool, held, WAY._replace(steps=3))
     assert found.reconstruction.shape == found.restriction.shape == (2, 2)
     np.testing.assert_array_equal(found.kept, found.reconstruction.argmin(1))

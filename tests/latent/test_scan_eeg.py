@@ -144,12 +144,12 @@ def test_balanced_accuracy_equals_that_of_scikit_learn(pairs):
 
 def small_grid(models):
     recordings = jax.random.normal(jax.random.key(0), (2, 12, 2, 16))
-    return eeg.Grid(recordings, jnp.arange(models) % 2, jnp.linspace(0.0, 8.0, models), jnp.ones(models))
+    return eeg.pool(recordings, jnp.arange(models) % 2, jnp.linspace(0.0, 8.0, models))
 
 
 def test_models_of_a_pool_are_the_same_however_many_are_updated_at_once():
     grid, module = small_grid(3), eeg.BetaVae(2, 16, 2, (2, 2), 4)
-    one, all_of_them = (eeg.grid_learner(module, optax.sgd(1e-2), 4, 3, n) for n in (1, None))
+    one, all_of_them = (eeg.pool_learner(module, optax.sgd(1e-2), 4, 3, n) for n in (1, None))
     start = all_of_them.init(jax.random.key(1), grid)
     found, expected = (jax.jit(learner.update)(start, grid) for learner in (one, all_of_them))
     for a, b in ((found[0].params, expected[0].params), (found[1], expected[1])):

@@ -32,7 +32,7 @@ def compiled(config: Config, worlds: int, lambdas: int):
     drawn = [rep.gen1(seed, config.rows, rep.Design(m=config.observed))[1] for seed in range(worlds)]
     run = np.arange(worlds * lambdas)
     rows = [rep.standardise(sample.x, sample.a) for sample in drawn]
-    pool = rep.Pool.of(rows, run % worlds, np.where(run < worlds, config.lam, 0.0))
+    pool = rep.pool(rows, run % worlds, np.where(run < worlds, config.lam, 0.0))
     learner = rep.pool_learner(rep.representation_learner(coder(config), optax.adam(1e-3)), len(run), config.batch)
     state = jax.jit(learner.init)(jax.random.key(0), pool)
     update = jax.jit(scan_steps(learner, config.cost_steps).update).lower(state, pool).compile()

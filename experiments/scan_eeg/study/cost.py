@@ -40,9 +40,9 @@ def compiled(learner: LearnerLike, data: Any, steps: int) -> Callable[[], Any]:
 def pool(config: Config, models: int) -> Callable[[], Any]:
     """Some steps of a pool of models."""
     people = eeg.clean_erps(eeg.draw_people(jax.random.key(0), config.train))
-    grid = eeg.Grid(people[None], jnp.zeros(models, jnp.int32), jnp.full(models, 8.0), jnp.ones(models))
-    learner = eeg.grid_learner(network(config), optax.adam(1e-3), config.batch_size, models, runs_at_once())
-    return compiled(learner, grid, config.cost_steps)
+    runs = eeg.pool(people[None], jnp.zeros(models, jnp.int32), jnp.full(models, 8.0))
+    learner = eeg.pool_learner(network(config), optax.adam(1e-3), config.batch_size, models, runs_at_once())
+    return compiled(learner, runs, config.cost_steps)
 
 
 def new_label(config: Config) -> Callable[[], Any]:

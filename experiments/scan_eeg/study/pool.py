@@ -84,13 +84,11 @@ def train_pool(config: Config, context: Context, worlds: eeg.Worlds) -> Pool:
     seeds, vae = len(context.seeds), network(config)
     world = np.repeat(np.arange(seeds), len(members))
     beta, member = (np.tile(column, seeds) for column in zip(*members, strict=True))
-    grid = eeg.Grid(
-        worlds.train.erp, jnp.asarray(world), jnp.asarray(beta, jnp.float32), jnp.asarray(beta > 0, jnp.float32)
-    )
+    runs = eeg.pool(worlds.train.erp, jnp.asarray(world), jnp.asarray(beta, jnp.float32))
     tx = optimiser(config, config.steps)
-    learner = eeg.grid_learner(vae, tx, config.batch_size, len(beta), runs_at_once())
-    params = train(context, "beta-VAEs", learner, grid, config.steps, 20)
-    posterior, test = (_encoded(vae, params, x, grid.world) for x in (worlds.train.erp, worlds.test.erp))
+    learner = eeg.pool_learner(vae, tx, config.batch_size, len(beta), runs_at_once())
+    params = train(context, "beta-VAEs", learner, runs, config.steps, 20)
+    posterior, test = (_encoded(vae, params, x, runs.of) for x in (worlds.train.erp, worlds.test.erp))
     return Pool(vae, params, world, beta, member, posterior, test, np.asarray(eeg.kl_to_prior(posterior).mean(1)))
 
 

@@ -57,9 +57,9 @@ def codes(
     longest, folds = max(map(len, kept)), len(kept)
     recordings = jnp.asarray(np.stack([x[np.resize(rows, longest)] for rows in kept]))
     vae, batch = _vae(config, x), min(config.batch_size, longest)
-    grid = eeg.Grid(recordings, jnp.arange(folds), jnp.full(folds, config.real_beta), jnp.ones(folds))
-    learner = eeg.grid_learner(vae, optax.adam(config.learning_rate), batch, folds, runs_at_once())
-    params = train(config, context, name, learner, grid, 11)
+    runs = eeg.pool(recordings, jnp.arange(folds), jnp.full(folds, config.real_beta))
+    learner = eeg.pool_learner(vae, optax.adam(config.learning_rate), batch, folds, runs_at_once())
+    params = train(config, context, name, learner, runs, 11)
     encode = jax.jit(lambda p: vae.apply(p, x, method="encode").mean)  # pyright: ignore
     return np.asarray(jax.lax.map(encode, params), np.float64)
 
