@@ -340,13 +340,15 @@ def predict_all(
     return predict(model, params, grid, repeated, flat, **settings).reshape(m, *abducted.noise.shape)
 
 
+@checked
 def null_intervention(
-    model: CausalDiffAE, params: Any, grid: diffusion.Grid, x: Float[Array, "b h w c"], iterations: int = 2
+    model: CausalDiffAE, params: Any, grid: diffusion.Grid, x: Float[Array, "b h w c"], iterations: Natural = 2
 ) -> Float[Array, "b h w c"]:
     """The images after nothing was changed: an exact model gives them back."""
     return predict(model, params, grid, abduct(model, params, grid, x, iterations=iterations))
 
 
+@checked
 def inversion_error(
     model: CausalDiffAE, params: Any, grid: diffusion.Grid, x: Float[Array, "b h w c"], mode: diffusion.InversionMode
 ) -> Float[Array, ""]:
@@ -359,13 +361,14 @@ def inversion_error(
     return jnp.mean((diffusion.sample(plan, decoder, operands, noise) - x) ** 2) / 4
 
 
+@checked
 def traverse(
     model: CausalDiffAE,
     params: Any,
     grid: diffusion.Grid,
     x: Float[Array, "b h w c"],
     places: Sequence[float],
-    n: int = 2,
+    n: Count = 2,
 ) -> Float[Array, "n places b h w c"]:
     """Images with each of n variables, one after another, set to each of some places."""
     settings = [do(n, {variable: place}) for variable in range(n) for place in places]

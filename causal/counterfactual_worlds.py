@@ -12,6 +12,7 @@ import numpy as np
 
 from causal import image_scms as scm
 from causal.mechanisms import Graph, Intervention, Mode
+from core.checks import Count, Natural, checked
 from core.datasets import morphomnist
 from core.patches import patches, unpatched
 
@@ -32,14 +33,16 @@ class Question(NamedTuple):
     """[3, b, 12, 12, 1]: the true counterfactuals."""
 
 
-def training_strokes(count: int) -> dict[str, Any]:
+@checked
+def training_strokes(count: Count) -> dict[str, Any]:
     """Images ``x``, ``labels``, and a ``rank`` in [0, 1) by which labels are taken away."""
     strokes = scm.draw_strokes(jax.random.key(1), count)
     rank = jax.random.uniform(jax.random.key(2), (count,))
     return {"x": 2 * scm.render_strokes(strokes) - 1, "labels": scm.stroke_labels(strokes), "rank": rank}
 
 
-def stroke_question(count: int) -> Question:
+@checked
+def stroke_question(count: Count) -> Question:
     """do(t') with t' from the law of t, do(i') with i' ~ U(70, 250)."""
     keys = jax.random.split(jax.random.key(3), 3)
     strokes = scm.draw_strokes(keys[0], count)
@@ -66,7 +69,8 @@ class World(NamedTuple):
     modes: tuple[Mode, ...]
 
 
-def pendulum(count: int, test_count: int, side: int) -> World:
+@checked
+def pendulum(count: Count, test_count: Count, side: Count) -> World:
     """Of the published settings every test image has an angle and a light; both and the shadow are intervened on.
 
     Args:
@@ -101,7 +105,8 @@ def pendulum(count: int, test_count: int, side: int) -> World:
     return _world("pendulum", scm.PENDULUM, labels(train), answers, set_by, render, normal, ("paper",))
 
 
-def circuit(count: int, test_count: int, side: int) -> World:
+@checked
+def circuit(count: Count, test_count: Count, side: Count) -> World:
     """Depth two: red follows blue, which follows the arm."""
     train = scm.draw_circuit(jax.random.key(0), count)
     test, other = (scm.draw_circuit(jax.random.key(seed), test_count) for seed in (1, 2))
@@ -156,7 +161,8 @@ class DigitQuestion(NamedTuple):
     """[3, b, 2]: factual, under do(t), under do(i)."""
 
 
-def digit_question(count: int, data: morphomnist.Strokes, seed: int) -> DigitQuestion:
+@checked
+def digit_question(count: Count, data: morphomnist.Strokes, seed: Natural) -> DigitQuestion:
     """do(t') and do(i') uniformly, the intensity under do(t') by the causal model.
 
     Args:

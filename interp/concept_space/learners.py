@@ -17,7 +17,8 @@ from latent import diffusion
 SCHEDULE = diffusion.linear_logsnr(5.0, -10.0)
 
 
-def training_levels(key: Any, count: int) -> diffusion.Drawn:
+@checked
+def training_levels(key: Any, count: Count) -> diffusion.Drawn:
     """Stratified times in [0, 1]."""
     return diffusion.continuous_levels(SCHEDULE)(key, count)
 
@@ -30,7 +31,8 @@ def sampling(steps: int) -> diffusion.Plan:
     return diffusion.ddpm(diffusion.variance_preserving(np.append(levels, np.inf), np.append(times, 0.0)))
 
 
-def image_learner(net: DiscDenoiser, tx: optax.GradientTransformation, count: int) -> Learner:
+@checked
+def image_learner(net: DiscDenoiser, tx: optax.GradientTransformation, count: Count) -> Learner:
     """Trains on images ``x`` [n, h, w, 3] in [-1, 1] and conditions ``cond`` [n, c], ``count`` drawn per step."""
 
     def init(key, batch):
