@@ -322,7 +322,8 @@ def report(
     for run in most_telling(found):
         _tell_standing(run)
     _tell_empty(found)
-    folder = Path(target) if os.path.isdir(target) else workdir / found[0].system.slug
+    is_folder = os.path.isdir(target) or Path(target) == workdir
+    folder = Path(target) if is_folder else workdir / found[0].system.slug
     tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
 
 

@@ -4,6 +4,7 @@ The folder is one of a run (``run.json``, records compressed), with the outcomes
 are bound to. It lies in the project that defines the system, so that a fresh clone shows measured numbers.
 """
 
+import functools
 import json
 import lzma
 import os
@@ -30,7 +31,16 @@ def folder(found: Found, root: Path | None = None) -> Path:
 def reference(found: Found, root: Path | None = None) -> Run | None:
     """The reference run of a system; None where none is kept."""
     place = folder(found, root)
-    return runs.read(place) if (place / runs.INFO).is_file() else None
+    if not (place / runs.INFO).is_file():
+        return None
+    files = [place / runs.INFO, runs.records_of(place)]
+    return _read(place, tuple(path.stat().st_mtime_ns for path in files if path.exists()))
+
+
+@functools.lru_cache(2)
+def _read(place: Path, written: tuple[int, ...]) -> Run:
+    """A command asks for the same reference several times; ``written`` tells versions of its files apart."""
+    return runs.read(place)
 
 
 def is_reference(run: Run) -> bool:
@@ -46,9 +56,15 @@ def beside(run: Run) -> Run | None:
 def find(target: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
     """Runs as :func:`experiments.lab.runs.find` finds them; the reference of a system that has not run.
 
+    Where nothing has run under ``workdir``, and ``target`` is this folder, the references of all systems.
+
     Raises:
       ConfigError: where there is neither.
     """
+    if Path(target) == workdir and not workdir.exists() and not assignments:
+        kept = [run for slug in registry.available() if (run := reference(registry.load(slug)))]
+        if chosen := [run for run in kept if preset in (None, run.preset)]:
+            return chosen
     try:
         return runs.find(target, workdir, preset, assignments)
     except ConfigError:

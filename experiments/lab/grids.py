@@ -33,6 +33,9 @@ MARKS: Mapping[str, tuple[str, str]] = {
 }
 
 
+REFERENCE = "reference: the run that ships as evidence."
+
+
 class Grid(NamedTuple):
     """A table as text: of one data set, a row per method."""
 
@@ -99,7 +102,7 @@ def notes(found: Sequence[Entry], baseline: str | None) -> list[str]:
     if any(e.reproduced and e.reproduced.kind == NO_RANDOMNESS for e in found):
         made.append("Without ±: methods without randomness.")
     if any(e.reference for e in found):
-        made.append("reference: the run that ships as evidence.")
+        made.append(REFERENCE)
     if any(not math.isnan(e.p_holm) for e in found):
         made.append(f"p: paired t test over seeds against {baseline}, Holm's correction over the methods of a column.")
     return made + _sources([e.published for e in found if e.published])
@@ -131,8 +134,17 @@ def _no_formula(cell: Any) -> Any:
 
 
 def all_grids(run: Run, reference: Run | None = None) -> list[Grid]:
-    """The main table's grids, what was published for other data sets, then the further tables."""
-    further = [frame_grid(title, frame) for title, frame in tables.further(run).items()]
+    """The main table's grids, what was published for other data sets, then the further tables.
+
+    Each further table is followed by that of the reference, where it has other figures.
+    """
+    own, its = ({title: frame_grid(title, frame) for title, frame in tables.further(each).items()} if each else {}
+                for each in (run, reference))  # fmt: skip
+    further = []
+    for title in dict.fromkeys([*own, *its]):
+        further += [own[title]] if title in own else []
+        if title in its and (title not in own or its[title].rows != own[title].rows):
+            further.append(its[title]._replace(title=f"{title} (reference)", notes=[REFERENCE]))
     return main_grids(tables.main_table(run, reference), run.system.baseline) + elsewhere(run) + further
 
 

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from core.errors import ConfigError
 from core.records import commit
 from core.workdir import replacing
-from experiments.lab import grids, ledger, outcomes, plots, registry, runs, standing, summaries
+from experiments.lab import evidence, grids, ledger, outcomes, plots, registry, runs, standing, summaries
 from experiments.lab.grids import Grid
 from experiments.lab.ledger import Line, State
+from experiments.lab.registry import Found
 from experiments.lab.runs import Run
 
 LARGEST_SVG = 300_000
@@ -58,8 +59,12 @@ class Section(NamedTuple):
     """What a reader may conclude."""
     is_evidence: bool
     """Whether claims are judged by this run."""
+    is_reference: bool
+    """Whether it is the run that ships as evidence."""
     lines: list[Line]
     counts: Mapping[State, int]
+    reference: Mapping[str, Line]
+    """What the reference run says of each claim, where another run is shown."""
     grids: list[Grid]
     pictures: list[Picture]
     pages: list[Page]
@@ -81,8 +86,7 @@ def write_report(found: Sequence[Run], path: Path, preset: str | None = None) ->
     Raises:
       ConfigError: where it cannot be written.
     """
-    tests = outcomes.read(ledger.ROOT)
-    sections = [_section(run, found, tests, path, preset) for run in most_telling(found)]
+    sections = [_section(run, found, path, preset) for run in most_telling(found)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates"), encoding="utf-8"),
         autoescape=True,
@@ -125,20 +129,24 @@ def _rank(run: Run) -> tuple[bool, int, bool, int]:
     return bool(run.changes), kind, bool(run.unfinished), size
 
 
-def _section(
-    run: Run, found: Sequence[Run], tests: Mapping[str, outcomes.Outcome], report: Path, preset: str | None
-) -> Section:
+def _section(run: Run, found: Sequence[Run], report: Path, preset: str | None) -> Section:
     same = [other for other in found if other.system.slug == run.system.slug and other.changes == run.changes]
-    lines = ledger.ledger(run.system, same, tests, preset, changed=bool(run.changes))
+    own, root = Found(run.system, run.info["module"]), registry.home(run.info["module"])
+    its, reference = ledger.of_reference(own), evidence.beside(run)
+    lines = its if evidence.is_reference(run) else ledger.ledger(
+        run.system, same, outcomes.read(root), preset, root, changed=bool(run.changes)
+    )  # fmt: skip
     counts = ledger.counts(lines)
     return Section(
         run,
         summaries.sentence(run, counts),
         run.preset == preset if preset else run.preset in ledger.JUDGED,
+        evidence.is_reference(run),
         lines,
         counts,
-        grids.all_grids(run),
-        pictures(run),
+        {} if evidence.is_reference(run) else {line.claim: line for line in its},
+        grids.all_grids(run, reference),
+        pictures(run, report),
         pages(run, report),
         provenance(run),
         dict(run.records[-1].provenance["config"]),
@@ -146,16 +154,19 @@ def _section(
     )
 
 
-def pictures(run: Run) -> list[Picture]:
-    """The system's figures, saved beside the records and as data URIs.
+def pictures(run: Run, report: Path) -> list[Picture]:
+    """The system's figures, saved beside the records and as data URIs; those of a reference beside the page.
 
     A figure's label is its caption, see :func:`experiments.lab.plots.drawing`; its file name stands in where there is
     none.
     """
     figures = dict(plots.drawn(run.system.figures, run.frame)) if run.records else {}
-    folder = run.folder / "figures"
+    place, top = (run.folder, run.top)
+    if evidence.is_reference(run):
+        place, top = report.parent / run.system.slug / "reference", report.parent
+    folder = place / "figures"
     if figures:
-        runs.require_no_link(folder, run.top)
+        runs.require_no_link(folder, top)
     return [_picture(folder, stem, figure) for stem, figure in figures.items()]
 
 

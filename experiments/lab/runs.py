@@ -72,9 +72,9 @@ class Run:
         covered = {seed for r in self.records for seed in seeds_of(r.provenance)}
         return [seed for seed in self.info["seeds"] if seed not in finished or (self.records and seed not in covered)]
 
-    @property
+    @functools.cached_property
     def frame(self) -> pd.DataFrame:
-        """The records as a tidy table."""
+        """The records as a tidy table, which nobody changes."""
         return records.to_frame(self.records)
 
 

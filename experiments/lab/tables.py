@@ -172,7 +172,7 @@ def _plain_row(entry: Entry) -> dict[str, str | float | int | None]:
 def as_json(run: Run, reference: Run | None = None) -> dict[str, Any]:
     """All tables as plain values, unrounded: ``rows`` of the main table, a line per cell of the further ones."""
     rows = [_plain_row(entry) for entry in main_table(run, reference)]
-    lines = tidy_further(run)
+    lines = tidy_further(run, reference)
     more = {title: [_without_nan(line) for line in part.drop(columns="table").to_dict("records")]
             for title, part in (lines.groupby("table", sort=False) if len(lines) else ())}  # fmt: skip
     return {"system": run.system.slug, "preset": run.preset, "rows": rows, "tables": more}
@@ -181,7 +181,7 @@ def as_json(run: Run, reference: Run | None = None) -> dict[str, Any]:
 def all_tidy(run: Run, reference: Run | None = None) -> pd.DataFrame:
     """All tables as one, a line per number, unrounded: ``table`` is "main" or a title."""
     main = tidy(main_table(run, reference)).rename(columns={"mean": "value"}).assign(table="main")
-    parts = [part for part in (main, tidy_further(run)) if len(part)]
+    parts = [part for part in (main, tidy_further(run, reference)) if len(part)]
     found = pd.concat(parts, ignore_index=True) if parts else main
     return found.reindex(columns=["table", *(column for column in found.columns if column != "table")])
 
@@ -204,8 +204,22 @@ def _declared(run: Run) -> Mapping[str, Table]:
     return {title: lambda _, made=made: made for title, made in declared(run.frame).items()} if run.records else {}
 
 
-def tidy_further(run: Run) -> pd.DataFrame:
-    """A line per cell of the system's own tables; unrounded where the table is a pivot, else as text."""
+def tidy_further(run: Run, reference: Run | None = None) -> pd.DataFrame:
+    """A line per cell of the system's own tables; unrounded where the table is a pivot, else as text.
+
+    The cells of a reference stand beside them, those that it alone has at the end.
+    """
+    own = _tidy_further(run)
+    if reference is None or not len(its := _tidy_further(reference)):
+        return own
+    keys = ["table", "row", "column"]
+    names = {"value": "reference", "low": "reference_low", "high": "reference_high"}
+    its = its.reindex(columns=[*keys, *names])
+    its.columns = [*keys, *names.values()]
+    return own.merge(its, "outer", keys, sort=False) if len(own) else its
+
+
+def _tidy_further(run: Run) -> pd.DataFrame:
     lines = []
     for title, table in _declared(run).items() if run.records else ():
         if isinstance(table, Pivot):

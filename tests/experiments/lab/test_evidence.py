@@ -81,3 +81,16 @@ def test_a_reference_is_shown_where_the_system_has_not_run(tmp_path, monkeypatch
     assert "the reference run that ships" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="there is no run"):
         runs.find(KEPT[0], tmp_path)
+
+
+def test_a_report_where_nothing_has_run_is_of_the_references_and_leaves_them_alone(tmp_path, monkeypatch, capsys):
+    if not KEPT:
+        pytest.skip("no reference run ships")
+    monkeypatch.setattr(registry, "available", lambda: KEPT[:1])
+    before = sorted((ROOT / evidence.FOLDER).rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report"]) == 0
+    page = (tmp_path / "runs" / "report.html").read_text()
+    assert "reference run, preset" in page
+    assert sorted((ROOT / evidence.FOLDER).rglob("*")) == before
+    assert list((tmp_path / "runs" / KEPT[0] / "reference" / "figures").glob("*.png"))
