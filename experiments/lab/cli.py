@@ -299,7 +299,7 @@ def claims(
 
 
 def report(
-    target: Target = "runs",
+    target: Target = "",
     /,
     output: Path | None = None,
     preset: str | None = None,
@@ -309,7 +309,8 @@ def report(
     """One self-contained HTML page: claims, tables, figures, and where every number comes from.
 
     Args:
-        target: The folder of all runs, of one system's or of one run; or a system.
+        target: The folder of all runs, of one system's or of one run; or a system (left out: WORKDIR, or the reference
+            runs that ship where nothing has run there).
         output: The page to write (default: report.html in the folder); figures go into each run's folder.
         preset: Which preset's runs (default: the largest that is finished).
         settings: Runs with these changes to their preset (default: without any).
@@ -318,12 +319,17 @@ def report(
     from experiments.lab import evidence
     from experiments.lab.report import most_telling, write_report
 
-    found = evidence.find(target, workdir, preset, settings)
+    if target:
+        found = evidence.find(target, workdir, preset, settings)
+    else:
+        found = evidence.everything(workdir, preset, settings)
+    if not found:
+        raise ConfigError(f"nothing has run under {workdir}; start a run with `relic run SLUG`")
     for run in most_telling(found):
         _tell_standing(run)
     _tell_empty(found)
-    is_folder = os.path.isdir(target) or Path(target) == workdir
-    folder = Path(target) if is_folder else workdir / found[0].system.slug
+    is_folder = os.path.isdir(target or workdir) or not target
+    folder = Path(target or workdir) if is_folder else workdir / found[0].system.slug
     tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
 
 

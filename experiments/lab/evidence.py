@@ -56,15 +56,9 @@ def beside(run: Run) -> Run | None:
 def find(target: str, workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
     """Runs as :func:`experiments.lab.runs.find` finds them; the reference of a system that has not run.
 
-    Where nothing has run under ``workdir``, and ``target`` is this folder, the references of all systems.
-
     Raises:
       ConfigError: where there is neither.
     """
-    if Path(target) == workdir and not workdir.exists() and not assignments:
-        kept = [run for slug in registry.available() if (run := reference(registry.load(slug)))]
-        if chosen := [run for run in kept if preset in (None, run.preset)]:
-            return chosen
     try:
         return runs.find(target, workdir, preset, assignments)
     except ConfigError:
@@ -73,6 +67,14 @@ def find(target: str, workdir: Path, preset: str | None = None, assignments: Seq
         if kept is None or preset not in (None, kept.preset):
             raise
         return [kept]
+
+
+def everything(workdir: Path, preset: str | None = None, assignments: Sequence[str] = ()) -> list[Run]:
+    """All runs; where nothing has run, the references of all systems."""
+    if workdir.exists() or assignments:
+        return runs.find(str(workdir), workdir, preset, assignments)
+    kept = [run for slug in registry.available() if (run := reference(registry.load(slug)))]
+    return [run for run in kept if preset in (None, run.preset)]
 
 
 def outcomes_of(found: Found, root: Path | None = None) -> Mapping[str, Outcome]:
