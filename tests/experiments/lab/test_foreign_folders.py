@@ -158,7 +158,7 @@ def test_nothing_is_written_through_a_link(link, place, monkeypatch):
 def test_a_figure_is_saved_in_its_folder_whatever_its_name(made, tmp_path, monkeypatch):
     run = runs.read(shutil.copytree(made, tmp_path / "a" / "runs") / "toy" / "small")
     system = dataclasses.replace(run.system, figures=lambda frame: {"../../../../x/y": Figure((1, 1))})
-    [picture] = report.pictures(dataclasses.replace(run, system=system))
+    [picture] = report.pictures(dataclasses.replace(run, system=system), tmp_path / "report.html")
     assert picture.file.parent == run.folder / "figures"
     assert not (tmp_path / "x").exists()
 
