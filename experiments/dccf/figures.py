@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.dccf.config import (
@@ -22,6 +21,7 @@ from experiments.dccf.config import (
     noisy,
 )  # fmt: skip
 from experiments.lab import Palette, Statistic, compared, drawing, finish, lines, numbers, panels, pivot, select
+from experiments.lab.judges import Numbers
 from experiments.lab.plots import along, line
 from experiments.lab.statistics import rule_of
 from experiments.lab.style import plain_log, whiskers
@@ -32,12 +32,11 @@ STATISTICS = (
     *(Statistic("share", metric) for metric in ("recall@*", "ndcg@*", "mrr@*", "map@*", "auc *")),
 )
 """Methods in closed form depend on no seed where the data do not."""
-LABELS = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
 METHOD, LOST, DEGREE = "DCCF", f"share of NDCG@20 lost with {SMALL.false_edges:.0%} false edges", "least training items"
-_BOLD = (BASELINE, METHOD)
-COLOURS = Palette(*_BOLD, "EASE", *(name for name in MAIN if name not in (*_BOLD, "EASE")), PEER)
+COLOURS = Palette(*dict.fromkeys((BASELINE, METHOD, "EASE", *MAIN, PEER)))
 AT_THE_END: dict[str, Any] = {"step": None, "degree": None, "part": None}
 """What numbers lack that stand for the end of training and all users."""
+SETTINGS = ("ssl", "embedding_reg", "prototype_reg", "intents", "learning_rate", "reg")
 
 TABLES = {
     "Embeddings and weights": pivot(
@@ -45,11 +44,21 @@ TABLES = {
         **AT_THE_END,
     ),
     "Settings chosen on held-out training items": pivot(
-        ("dataset", "method"), "metric", only=[f"chosen {name}" for name in (
-            "ssl", "embedding_reg", "prototype_reg", "intents", "learning_rate", "reg")],
+        ("dataset", "method"), "metric", only=[f"chosen {name}" for name in SETTINGS]
     ),
     "Gain in N@20 per user, seeds averaged, with its bootstrap interval": pivot(("metric", "method"), "part"),
 }  # fmt: skip
+
+
+def ranking(dataset: str, method: str) -> Numbers:
+    """N@20 at the end of training."""
+    return numbers(VALIDATED, dataset=dataset, method=method, **AT_THE_END)
+
+
+def kept(method: str) -> Numbers:
+    """The share of N@20 that false edges leave."""
+    share = ranking(noisy(SMALL), method) / ranking(SIMULATED, method)
+    return share.named(f"share of N@20 that {method} keeps")
 
 
 @drawing(BEST_STEP)
@@ -59,32 +68,24 @@ def validated(frame: pd.DataFrame) -> Figure:
     Left: the ranking of the held-out items during training, a line per seed; a dot marks the step whose parameters
     were tested. Right: the ranking of the test items, a dot per seed and the mean with its 95 % interval.
     """
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure, (left, right) = panels(2, width=4.3, height=3.4)
     tested = select(frame, metric=VALIDATED, **AT_THE_END)
     names = list(tested["method"].unique())
     for place, name in enumerate(names):
-        _course(left, frame, name)
+        for nth, (seed, best) in enumerate(numbers(BEST_STEP, method=name).of(frame).items()):
+            course = select(frame, metric=f"validation {VALIDATED}", method=name, seed=seed).set_index("step")["value"]
+            left.plot(course, lw=1, alpha=0.7, label=None if nth else name, **COLOURS.line(name))
+            left.plot(best, course[best], "o", ms=4, color=COLOURS[name])
         values = select(tested, method=name)["value"].to_numpy(float)
         found = rule_of(STATISTICS, frame["dataset"].iloc[0], name, VALIDATED).of(values)
         right.plot(values, np.full(len(values), place), ".", color=COLOURS[name], alpha=0.5)
         right.errorbar(found.value, place, xerr=whiskers(found), fmt="s", ms=4, color=COLOURS[name], capsize=3)
-    finish(left, "training steps", f"{LABELS[VALIDATED]}, held-out training items", log="x", legend=True)
+    finish(left, "training steps", "NDCG@20, held-out training items", log="x", legend=True)
     plain_log(left.xaxis)
     right.set_yticks(range(len(names)), names)
-    right.set_ylim(len(names) - 0.5, -0.5)
-    right.set_xlabel(f"{LABELS[VALIDATED]}, test items")
+    right.invert_yaxis()
+    finish(right, "NDCG@20, test items", "")
     return figure
-
-
-def _course(axes: Axes, frame: pd.DataFrame, name: str) -> None:
-    """A validation curve per seed, its best step marked; nothing for methods without steps."""
-    label = name
-    for seed, best in numbers(BEST_STEP, method=name).of(frame).items():
-        course = select(frame, metric=f"validation {VALIDATED}", method=name, seed=seed).set_index("step")["value"]
-        axes.plot(course.index, course, lw=1, alpha=0.7, label=label, **COLOURS.line(name))
-        axes.plot(best, course[best], "o", ms=4, color=COLOURS[name])
-        label = None
 
 
 @drawing()
@@ -96,11 +97,11 @@ def curves(frame: pd.DataFrame) -> Figure | None:
     figure, axes = panels(2, width=4.5, height=3.6)
     for axis, metric in zip(axes, CURVES, strict=True):
         for name in chosen.loc[chosen["step"].notna(), "method"].unique():
-            points = along(select(chosen, metric=metric, method=name), "step")
-            line(axis, points, label=name, marker="", linewidth=1 + (name in _BOLD), **COLOURS.line(name))
-        finish(axis, "steps", LABELS[metric], log="x", title=frame["dataset"].iloc[0])
+            style = {"label": name, "marker": "", "linewidth": 1 + (name in (BASELINE, METHOD)), **COLOURS.line(name)}
+            line(axis, along(select(chosen, metric=metric, method=name), "step"), **style)
+        title = {"recall@20": "Recall@20", VALIDATED: "NDCG@20"}[metric]
+        finish(axis, "steps", title, log="x", title=frame["dataset"].iloc[0], legend=axis is axes[-1])
         plain_log(axis.xaxis)
-    axes[-1].legend(fontsize=7, frameon=False)
     return figure
 
 
@@ -111,7 +112,7 @@ def by_degree(frame: pd.DataFrame) -> Figure | None:
     first = frame["degree"].str.extract(r"^(\d+)-", expand=False).astype(float)
     return lines(
         "How methods cope with users of whom little is known: ranking by number of training items, means over seeds.",
-        "ndcg@20", DEGREE, log="x", xlabel="training items of the user, and more", ylabel="NDCG@20", colours=COLOURS,
+        VALIDATED, DEGREE, log="x", xlabel="training items of the user, and more", ylabel="NDCG@20", colours=COLOURS,
     )(frame.assign(**{DEGREE: first}))  # fmt: skip
 
 
@@ -121,25 +122,21 @@ def ablation(frame: pd.DataFrame) -> Figure | None:
         return None
     return compared(
         "What each part of DCCF adds on simulated intents: the ranking of its variants, 95 % intervals over seeds.",
-        ["ndcg@20"], dataset=SIMULATED, statistic="share", colours=COLOURS, **AT_THE_END,
+        [VALIDATED], dataset=SIMULATED, statistic="share", colours=COLOURS, **AT_THE_END,
     )(frame)  # fmt: skip
 
 
 def robustness(frame: pd.DataFrame) -> Figure | None:
     """The figure of what false edges cost, from the ranking with them and without."""
     found = [
-        pd.DataFrame({"metric": LOST, "method": name, "seed": lost.index, "value": lost.to_numpy()})
+        pd.DataFrame({"metric": LOST, "method": name, "seed": left.index, "value": 1 - left.to_numpy()})
         for name in select(frame, dataset=noisy(SMALL))["method"].unique()
-        if len(lost := (1 - _final(frame, noisy(SMALL), name) / _final(frame, SIMULATED, name)).dropna())
+        if len(left := kept(name).of(frame).dropna())
     ]
     return compared(
         "The share of the ranking quality that is lost to false edges, with 95 % intervals over seeds; less is better.",
         [LOST], colours=COLOURS,
     )(pd.concat(found)) if found else None  # fmt: skip
-
-
-def _final(frame: pd.DataFrame, dataset: str, method: str) -> pd.Series:
-    return numbers(VALIDATED, dataset=dataset, method=method, **AT_THE_END).of(frame)
 
 
 BY_DATASET = {"validated": validated, "curves": curves, "degree": by_degree}
@@ -164,25 +161,18 @@ def conclusion(frame: pd.DataFrame) -> str:
     for dataset in frame["dataset"].unique():
         words, sign = difference(select(frame, **AT_THE_END), dataset, METHOD, BASELINE, VALIDATED)
         if words:
-            return _sentence(dataset, words, sign, unstopped(frame, dataset))
+            return f"On {dataset}, {words}, {_ending(frame, dataset, sign)}."
     return ""
 
 
-def unstopped(frame: pd.DataFrame, dataset: str) -> dict[str, int] | None:
-    """By method, how many runs used up their steps before validation stopped them; None where nothing stops runs."""
+def _ending(frame: pd.DataFrame, dataset: str, sign: int) -> str:
     stopped = {name: numbers(STOPPED, dataset=dataset, method=name).of(frame) for name in (METHOD, BASELINE)}
-    if any(values.empty for values in stopped.values()):
-        return None
-    return {name: int((values == 0).sum()) for name, values in stopped.items()}
-
-
-def _sentence(dataset: str, words: str, sign: int, cut: dict[str, int] | None) -> str:
-    how = "each after a fixed number of steps" if cut is None else "each at its best step on held-out training items"
-    winner = {1: METHOD, -1: BASELINE}.get(sign)
-    loser = {1: BASELINE, -1: METHOD}.get(sign)
-    verdict = f"{winner} ranks better here"
-    if winner is None:
-        verdict = "these seeds do not tell which ranks better"
-    elif cut and loser and cut[loser]:
-        verdict = f"{cut[loser]} runs of {loser} used up their steps while still improving, so no winner is named"
-    return f"On {dataset}, {words}, {how}: {verdict}."
+    by_validation = all(map(len, stopped.values()))
+    how = "each at its best step on held-out training items" if by_validation else "each after a fixed number of steps"
+    if not sign:
+        return f"{how}: these seeds do not tell which ranks better"
+    winner, loser = (METHOD, BASELINE)[::sign]
+    cut = int((stopped[loser] == 0).sum()) if by_validation else 0
+    if cut:
+        return f"{how}: {cut} runs of {loser} used up their steps while still improving, so no winner is named"
+    return f"{how}: {winner} ranks better here"

@@ -54,11 +54,13 @@ from rec.sampling import steps_per_epoch
 SEARCH_SEED = 1_000_000
 """Settings are chosen by this seed alone, which is none of a run's."""
 SEARCHED: dict[str, dict[str, tuple[float, ...]]] = {
+    "DCCF -Disen": {"ssl": (0.01,), "embedding_reg": (1e-4,)},
+    "DCCF -SSL": {"embedding_reg": (1e-4,), "prototype_reg": (5e-2,), "intents": (16,)},
     "DCCF": {"ssl": (0.01,), "embedding_reg": (1e-4,), "prototype_reg": (5e-2,), "intents": (16,)},
     BASELINE: {"learning_rate": (3e-3,), "reg": (1e-3,)},
 }
-"""By method, variants with it: the values beside the preset's among which held-out training items choose, one setting
-after the other."""
+"""By how a method's name starts: the values beside the preset's of the settings that it has, among which held-out
+training items choose, one setting after the other."""
 
 
 def plan(config: Config, context: Context) -> Iterator[Part]:

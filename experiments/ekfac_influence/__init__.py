@@ -6,7 +6,7 @@ Claim: EK-FAC makes the inverse-Hessian-vector product cheap and agrees with the
 LiSSA does; influences of language models are sparse, fall on related sequences, and vanish when the order of the key
 phrases is flipped.
 Command: ``relic run ekfac_influence --preset small --seeds 5``.
-Cost: smoke ends in about a minute on 2 CPU cores, small in an hour and a half for 5 seeds; paper is for an accelerator.
+Cost: smoke ends in about a minute on 2 CPU cores, small in some 40 for 5 seeds; paper is for an accelerator.
 Expect: on Concrete with lambda = 0.01, a correlation with the exact Gauss-Newton influence of about 0.77 for EK-FAC and
 0.37 for the gradient dot product.
 

@@ -1,5 +1,6 @@
 """Tables and figures of the influence experiments."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,10 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.stats import Summary
 from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
 from experiments.lab.plots import along, line
-from experiments.lab.statistics import rule_of
+from experiments.lab.statistics import MEAN, rule_of
 from experiments.lab.style import whiskers
 
 METHODS = (
@@ -55,14 +55,13 @@ def of_decoders(frame: pd.DataFrame) -> pd.DataFrame:
     return table(select(frame, dataset=DECODERS, layer=None, rank=None), "metric", "method")
 
 
+costing = functools.partial(pivot, dataset=COST)
 TABLES = {
     "Agreement of attribution methods, and what they cost": compared,
     "Influences of decoders on planted facts": of_decoders,
-    "Seconds of the stages, and slopes in doubly logarithmic axes": pivot(
-        "method", "metric", dataset=COST, repeat=None
-    ),
-    "Slopes of five repeats, and kronfluence's time over ours": pivot(
-        ("metric", "repeat"), "method", "deterministic", dataset=COST
+    "Seconds of the stages, and slopes in doubly logarithmic axes": costing("method", "metric", repeat=None),
+    "Slopes of five repeats, and kronfluence's time over ours": costing(
+        ("metric", "repeat"), "method", "deterministic"
     ),
 }
 
@@ -74,16 +73,11 @@ def decoders(frame: pd.DataFrame) -> list[str]:
 
 
 def bars(axis: Axes, frame: pd.DataFrame, across: str, names: Sequence[str], by: str) -> None:
-    """Groups of bars by name along the axis, a grey per value of another column, with intervals over seeds."""
+    """Groups of bars by name along the axis, a grey per value of another column: means with intervals over seeds."""
     shades = list(dict.fromkeys(frame[by]))
     for i, shade in enumerate(shades):
-        found: list[Summary | None] = []
-        for name in names:
-            values = select(frame, **{across: name, by: shade})
-            metric = str(values["metric"].iloc[0]) if len(values) else ""
-            found.append(
-                rule_of(STATISTICS, metric=metric).of(values["value"].to_numpy(float)) if len(values) else None
-            )
+        cells = [select(frame, **{across: name, by: shade})["value"].to_numpy(float) for name in names]
+        found = [MEAN.of(values) if len(values) else None for values in cells]
         at = np.arange(len(names)) + (i - (len(shades) - 1) / 2) * 0.8 / len(shades)
         heights, grey = [s.value if s else np.nan for s in found], f"{0.25 + 0.5 * i / max(len(shades) - 1, 1):.2f}"
         axis.bar(at, heights, 0.8 / len(shades), yerr=whiskers(*found), color=grey, label=str(shade))

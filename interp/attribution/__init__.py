@@ -24,12 +24,14 @@ from interp.attribution.gradients import (
     trak,
 )
 from interp.attribution.iterative import conjugate_gradient, largest_eigenvalue, lissa
+from interp.attribution.methods import by_exact_curvature, by_gradients, by_iteration
 from interp.attribution.pbrf import response
 from interp.attribution.training import batch_learner, checkpoints, retraining
 
 __all__ = [
-    "batch_learner", "block_influence", "checkpoints", "conjugate_gradient", "correlation", "cosine", "detection_auc",
-    "dot_product", "exact_influence", "gaussian_projection", "label_margin", "label_residual", "largest_eigenvalue",
-    "linear_datamodelling_scores", "lissa", "output_margin", "per_example_gradients", "random_subsets",
-    "representation", "response", "retrained_losses", "retraining", "tracin", "trak", "without_top",
+    "batch_learner", "block_influence", "by_exact_curvature", "by_gradients", "by_iteration", "checkpoints",
+    "conjugate_gradient", "correlation", "cosine", "detection_auc", "dot_product", "exact_influence",
+    "gaussian_projection", "label_margin", "label_residual", "largest_eigenvalue", "linear_datamodelling_scores",
+    "lissa", "output_margin", "per_example_gradients", "random_subsets", "representation", "response",
+    "retrained_losses", "retraining", "tracin", "trak", "without_top",
 ]  # fmt: skip

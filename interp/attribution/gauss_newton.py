@@ -22,7 +22,7 @@ def matrix(task: Task, params: PyTree, examples: PyTree, batch_size: Count = 64)
     require_examples(task, params, examples)
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
 
-    def one(example):
+    def factors(example):
         def outputs(p):
             return jax.flatten_util.ravel_pytree(task.outputs(unflatten(p), example))[0]
 
@@ -32,9 +32,17 @@ def matrix(task: Task, params: PyTree, examples: PyTree, batch_size: Count = 64)
             return _ravel(task.likelihood.metric(shaped(value), shaped(v), example))
 
         jacobian = jax.jacrev(outputs)(flat)
-        return jacobian.T @ jax.vmap(curved)(jnp.eye(value.size)) @ jacobian
+        return jacobian, jax.vmap(curved)(jnp.eye(value.size)) @ jacobian
 
-    return jnp.mean(jax.lax.map(one, examples, batch_size=batch_size), axis=0)
+    def summed(batch):  # one product of matrices: p x p is held once, not for every example
+        return jnp.einsum("nop,noq->pq", *jax.vmap(factors)(batch))
+
+    n = len(jax.tree.leaves(examples)[0])
+    full = n - n % batch_size
+    first = jax.tree.map(lambda leaf: leaf[:full].reshape(full // batch_size, batch_size, *leaf.shape[1:]), examples)
+    rest = jax.tree.map(lambda leaf: leaf[full:], examples)
+    start = summed(rest) if n % batch_size else jnp.zeros((flat.size, flat.size), flat.dtype)
+    return jax.lax.scan(lambda total, batch: (total + summed(batch), None), start, first)[0] / n
 
 
 def product(task: Task, params: PyTree, examples: PyTree) -> Callable[[PyTree], PyTree]:

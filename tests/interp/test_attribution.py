@@ -100,6 +100,29 @@ def test_lissa_converges_to_the_direct_solve_within_its_error(direct, record_pro
     assert r > 0.99
 
 
+def test_the_matrix_does_not_depend_on_the_batches_over_which_it_is_summed():
+    found = [matrix(tanh_task(), PARAMS, TRAIN, size) for size in (5, 8, 24, 64)]
+    for each in found[1:]:
+        np.testing.assert_allclose(each, found[0], rtol=1e-5, atol=1e-6)
+
+
+def test_methods_by_name_are_those_that_the_names_say(direct):
+    """What differs between them is which solver, or none, and which network's gradients."""
+    task, key = tanh_task(), jax.random.key(7)
+    exact = attribution.by_exact_curvature(task, PARAMS, TRAIN, QUERIES, DAMPING)
+    np.testing.assert_allclose(exact["exact"], direct, rtol=1e-4, atol=1e-5)
+    solved = attribution.by_iteration(task, DAMPING, 8, 400, PARAMS, TRAIN, QUERIES, key)
+    for name, least in (("CG, 30 iterations", 0.9999), ("LiSSA", 0.98)):
+        assert float(jnp.mean(attribution.correlation(solved[name], direct))) > least, name
+    labelled = Task(task.outputs, categorical(lambda e: jnp.argmax(e["y"])))
+    points = (jax.tree.map(lambda leaf: 0.9 * leaf, PARAMS), PARAMS)
+    plain = attribution.by_gradients(labelled, labelled.outputs, False, PARAMS, points, TRAIN, QUERIES, key)
+    assert {*plain} == {"dot product", "cosine", "TracIn", "TRAK", "representation"}
+    both = [attribution.dot_product(labelled, params, TRAIN, QUERIES) for params in points]
+    np.testing.assert_allclose(plain["dot product"], both[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(plain["TracIn"], both[0] + both[1], rtol=1e-4, atol=1e-5)
+
+
 def test_a_single_block_is_the_whole_matrix_and_blocks_ignore_each_other(direct):
     task = tanh_task()
     one = attribution.block_influence(task, PARAMS, TRAIN, QUERIES, DAMPING, lambda path: "all")

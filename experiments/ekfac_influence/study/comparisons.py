@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,21 +14,22 @@ from experiments.ekfac_influence.config import Config
 from experiments.ekfac_influence.study.problems import Problem, build, digits
 from experiments.lab import Context, Place
 from interp import attribution, ekfac
-from interp.attribution.gauss_newton import product
+from interp.attribution.methods import CG, CG_ITERATIONS, LISSA
 from interp.attribution.networks import mlp
 from interp.likelihoods import Task
 
-LISSA, EKFAC, MISLABELLED = "LiSSA", "EK-FAC", "mislabelled digits"
+EKFAC, MISLABELLED = "EK-FAC", "mislabelled digits"
 CURVATURES: tuple[tuple[str, ekfac.Kind, int], ...] = (
     (EKFAC, "ekfac", 2), ("K-FAC", "kfac", 1), ("diagonal", "diagonal", 1)
 )  # fmt: skip
 """Name in the tables, kind, and passes over the training examples."""
+Fits = Mapping[str, ekfac.Fitted]
 Scores = dict[str, tuple[Any, float | None]]
 """By method, scores [query, training example], and gradients of single examples spent per query where that counts."""
 
 
 def compared(config: Config, context: Context, *, name: str, seed: int) -> None:
-    """Every method's scores on a problem, beside the response; on the small one also beside exact and retraining."""
+    """Every method's scores on a problem, beside the response; on small ones also beside exact and retraining."""
     problem = build(name, config, jax.random.key(seed), context.data_dir)
     key = stream(jax.random.key(seed), "comparison")
     targets = stream(key, "targets")
@@ -60,34 +60,31 @@ def responses(config: Config, problem: Problem, scores: Scores, at: Place) -> No
             own.record("correlation with exact", np.mean(attribution.correlation(score, scores["exact"][0])))
 
 
-def all_scores(config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], key: jax.Array) -> Scores:
+def all_scores(config: Config, p: Problem, fits: Fits, key: jax.Array) -> Scores:
     """Scores [query, training example] by method, with gradients of single examples spent per query where it counts."""
     train, asked = p.on_device
-    queries = len(jax.tree.leaves(asked)[0])
     costs: dict[str, float] = {
-        "CG, 30 iterations": 30.0 * p.rows, LISSA: float(config.lissa_iterations * config.lissa_batch),
+        CG: float(CG_ITERATIONS * p.rows), LISSA: float(config.lissa_iterations * config.lissa_batch),
         "TRAK": 1.0, "TracIn": float(len(p.checkpoints)), "dot product": 1.0, "cosine": 1.0,
     }  # fmt: skip
-    found: Scores = {}
+    found: dict[str, Any] = {}
     if p.exact:
-        for title, scores in _exact(p.task, p.params, train, asked, config.damping).items():
-            found[title] = scores, None
+        found |= attribution.by_exact_curvature(p.task, p.params, train, asked, config.damping)
     for title, _, passes in CURVATURES:
-        scores = ekfac.influence(fits[title], p.queries, p.train, damping=ekfac.absolute(config.damping))
-        found[title] = scores, 1 + passes * p.rows / queries
-    is_regression = p.name == "regression"
-    others = _gradient_scores(p.task, p.features, is_regression, p.params, p.checkpoints, train, asked, key)
+        found[title] = ekfac.influence(fits[title], p.queries, p.train, damping=ekfac.absolute(config.damping))
+        costs[title] = 1 + passes * p.rows / len(jax.tree.leaves(asked)[0])
     settings = config.damping, config.lissa_batch, config.lissa_iterations
-    for title, scores in (_iterative(p.task, *settings, p.params, train, asked, key) | others).items():
-        found[title] = scores, costs.get(title)
-    return found
+    found |= attribution.by_iteration(p.task, *settings, p.params, train, asked, key)
+    is_regression = p.name == "regression"
+    found |= attribution.by_gradients(p.task, p.features, is_regression, p.params, p.checkpoints, train, asked, key)
+    return {title: (scores, costs.get(title)) for title, scores in found.items()}
 
 
-def dampings(config: Config, p: Problem, fits: Mapping[str, ekfac.Fitted], at_one: Scores, at: Place) -> None:
+def dampings(config: Config, p: Problem, fits: Fits, at_one: Scores, at: Place) -> None:
     """Agreement of curvatures with the exact influence at several lambda."""
     train, asked = p.on_device
     for damping in config.dampings:
-        scores = _exact(p.task, p.params, train, asked, damping)
+        scores: dict[str, Any] = dict(attribution.by_exact_curvature(p.task, p.params, train, asked, damping))
         exact = scores.pop("exact")
         scores |= {"dot product": at_one["dot product"][0]}
         for title, fitted in fits.items():
@@ -138,54 +135,11 @@ def mislabelled(config: Config, context: Context, *, seed: int, dataset: str = M
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _response(task: Task, damping: float, steps: int, params, train, asked, moved):
-    eps = 0.5 / len(jax.tree.leaves(train)[0])
-    return attribution.response(
-        task, params, train, asked, moved, damping=damping, eps=eps, steps=steps, learning_rate=1e-3
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _exact(task: Task, params, train, asked, damping) -> dict[str, jax.Array]:
-    def layer_of(leaf: str) -> str:
-        return leaf.rsplit("/", 1)[0]  # kernel and bias form one block
-
-    return {
-        "exact": attribution.exact_influence(task, params, train, asked, damping),
-        "block-exact": attribution.block_influence(task, params, train, asked, damping, layer_of),
-    }
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _iterative(task: Task, damping: float, batch_size: int, iterations: int, params, train, asked, key):
-    flat, unflatten = jax.flatten_util.ravel_pytree(params)
-    vectors = jax.vmap(unflatten)(attribution.per_example_gradients(task.loss, params, asked))
-    of_train = attribution.per_example_gradients(task.loss, params, train)
-    start = unflatten(jax.random.normal(stream(key, "power iteration"), flat.shape))
-    largest = attribution.largest_eigenvalue(product(task, params, train), start)
-    sigma = 4.0 * largest + damping
-    cg = attribution.conjugate_gradient(task, params, train, vectors, damping, 30)
-    lissa = attribution.lissa(
-        task, params, train, vectors, damping, key=stream(key, LISSA), sigma=sigma, batch_size=batch_size,
-        iterations=iterations,
-    )  # fmt: skip
-    ravelled = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])
-    return {"CG, 30 iterations": ravelled(cg.vectors) @ of_train.T, LISSA: ravelled(lissa.vectors) @ of_train.T}
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _gradient_scores(task: Task, features, is_regression: bool, params, checkpoints, train, asked, key):
-    """Methods without a curvature; TRAK has the final checkpoint, with margins of labels or the output itself."""
-    margin, residual = attribution.label_margin(task), attribution.label_residual(task)
-    if is_regression:
-        margin, residual = attribution.output_margin(task)
-    project = attribution.gaussian_projection(key, 128)
-    return {
-        "dot product": attribution.dot_product(task, params, train, asked),
-        "cosine": attribution.cosine(task, params, train, asked),
-        "TracIn": attribution.tracin(task, checkpoints, [1.0] * len(checkpoints), train, asked),
-        "TRAK": attribution.trak(margin, residual, [params], train, asked, project, ridge=1e-3),
-        "representation": attribution.representation(features, params, train, asked),
-    }
+    """The central difference over one copy added and one removed, in which curvature along the way cancels."""
+    copy = 1 / len(jax.tree.leaves(train)[0])
+    settings: dict[str, Any] = {"damping": damping, "steps": steps, "learning_rate": 1e-3}
+    found = [attribution.response(task, params, train, asked, moved, eps=eps, **settings) for eps in (copy, -copy)]
+    return jax.tree.map(lambda added, removed: (added + removed) / 2, *found)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -1,20 +1,19 @@
 """A query and the training sequences that influence it most, token by token: as an HTML page or in the terminal."""
 
 import dataclasses
-import functools
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from core.errors import DataError
-from experiments.lab import files
+from experiments.lab import pages
+from experiments.lab.pages import number, separator, visible
 from interp.planted_facts import Corpus, PlantedFacts, token_names
 
 UP, DOWN = (0, 114, 178), (213, 94, 0)
@@ -23,7 +22,6 @@ FAINT = 0.04
 """Tokens with less than this share of the strongest attribution are left without colour."""
 KEY = "Colour is relative to the strongest token of the same sequence; tokens that lower are underlined."
 _HEADINGS = ("Raise the probability of the query", "Lower the probability of the query")
-_CONTROL = {"\n": "↵\n", "\t": "⇥\t"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,51 +99,33 @@ class Page:
         return max(abs(a.score) for _, found in self.sections for a in found)
 
 
-def influential(
-    corpus: Corpus,
-    settings: PlantedFacts,
-    scores: np.ndarray,
-    layers: Mapping[str, np.ndarray],
-    token_scores: Callable[[np.ndarray, int], np.ndarray],
-    query: int = 0,
-    shown: int = 5,
-) -> Page:
-    """A planted query's most influential sequences, token by token.
+TokenScores = Callable[[np.ndarray, int], np.ndarray]
+"""``(sequences, query) -> [sequence, T - 1]``: attributions to predicted tokens."""
 
-    Args:
-      corpus: sequences and queries.
-      settings: of the corpus.
-      scores: influences [query, sequence].
-      layers: the same by layer.
-      token_scores: ``(sequences, query) -> [sequence, T - 1]``, by predicted token.
-      query: which is shown.
-      shown: sequences of either sign.
-    """
-    names, s = np.array(token_names(corpus.translation, settings)), corpus.sequences
+
+def influential(
+    corpus: Corpus, settings: PlantedFacts, scores: np.ndarray, layers: Mapping[str, np.ndarray],
+    token_scores: TokenScores, query: int = 0, shown: int = 5,
+) -> Page:  # fmt: skip
+    """A planted query's most influential sequences, so many of either sign; scores are [query, sequence]."""
+    names, s, q = np.array(token_names(corpus.translation, settings)), corpus.sequences, corpus.queries
 
     def attribution(row: int, tokens: np.ndarray) -> Attribution:
-        real = np.asarray(s.mask[row])
-        fact, order = int(s.fact[row]), int(s.order[row])
-        label = "filler" if fact < 0 else f"fact {fact}, {('A before B', 'B before A')[order]}"
+        real, fact = np.asarray(s.mask[row]), int(s.fact[row])
+        label = "filler" if fact < 0 else f"fact {fact}, {('A before B', 'B before A')[int(s.order[row])]}"
         felt = np.concatenate([[0.0], tokens])[real]
-        text = list(names[np.asarray(s.tokens[row])[real]])
         by_block = {name: float(score[query, row]) for name, score in layers.items()}
+        text = list(names[np.asarray(s.tokens[row])[real]])
         return Attribution(str(row), text, list(map(float, felt)), float(scores[query, row]), label, by_block)
 
     def chosen(order: np.ndarray) -> list[Attribution]:
         return [attribution(int(row), tokens) for row, tokens in zip(order, token_scores(order, query), strict=True)]
 
-    asked, order = np.asarray(corpus.queries.tokens[query]) != 0, np.argsort(-scores[query], kind="stable")
-    return Page(
-        f"What taught the decoder fact {query}",
-        Query(
-            list(names[np.asarray(corpus.queries.tokens[query])[asked]]),
-            list(np.asarray(corpus.queries.mask[query])[asked]),
-        ),
-        chosen(order[:shown]),
-        chosen(order[::-1][:shown]),
-        note="A decoder of the planted corpus; colours are attributions of EK-FAC influence to predicted tokens.",
-    )
+    tokens, order = np.asarray(q.tokens[query]), np.argsort(-scores[query], kind="stable")
+    asked = Query(list(names[tokens[tokens != 0]]), list(np.asarray(q.mask[query])[tokens != 0]))
+    note = "A decoder of the planted corpus; colours are attributions of EK-FAC influence to predicted tokens."
+    best, worst = chosen(order[:shown]), chosen(order[::-1][:shown])
+    return Page(f"What taught the decoder fact {query}", asked, best, worst, note)
 
 
 def write_page(page: Page, path: Path) -> Path:
@@ -154,7 +134,7 @@ def write_page(page: Page, path: Path) -> Path:
     Raises:
       ConfigError: where it cannot be written.
     """
-    return files.write_page(path, html(page))
+    return pages.write_page(path, html(page))
 
 
 def write_terminal(page: Page, path: Path, width: int = 100) -> Path:
@@ -165,56 +145,25 @@ def write_terminal(page: Page, path: Path, width: int = 100) -> Path:
     """
     shown = io.StringIO()
     Console(file=shown, force_terminal=True, color_system="truecolor", width=width).print(terminal(page))
-    return files.write_page(path, shown.getvalue())
+    return pages.write_page(path, shown.getvalue())
 
 
 def html(page: Page) -> str:
     """The page as HTML text."""
-    return _template().render(page=page, faint=FAINT, key=KEY, up=UP, down=DOWN)
+    template = pages.template(Path(__file__).with_name("influence.html"))
+    return template.render(page=page, faint=FAINT, key=KEY, up=UP, down=DOWN)
 
 
 def terminal(page: Page) -> RenderableType:
     """The page's content for ``rich``: blue raises, underlined vermilion lowers the probability."""
-    query = _joined(page.query.tokens, ["bold reverse" if measured else "" for measured in page.query.measured])
-    notes = [Text(visible(page.note), style="dim")] if page.note else []
-    parts: list[RenderableType] = [Text(visible(page.title), style="bold"), *notes, query]
+    parts: list[RenderableType] = [Text(visible(page.title), style="bold")]
+    parts += [Text(visible(page.note), style="dim")] if page.note else []
+    parts.append(_joined(page.query.tokens, ["bold reverse" if measured else "" for measured in page.query.measured]))
     parts.append(Text.assemble("\n", ("lowers ", _colour(-1)), ("raises", _colour(1)), (f"  {KEY}", "dim")))
     for heading, found in page.sections:
         parts.append(Text(f"\n{heading}", style="bold"))
         parts += [_terminal_sequence(rank, sequence) for rank, sequence in enumerate(found, 1)]
     return Group(*parts)
-
-
-def visible(token: str) -> str:
-    """A token's text with its line ends, tabs and unprintable characters made visible; an empty one is ∅."""
-    return "".join(_CONTROL.get(c) or (c if c.isprintable() else _escaped(c)) for c in str(token)) or "∅"
-
-
-def number(score: float) -> str:
-    """A score with its sign and three digits."""
-    return f"{score:+.3g}".replace("-", "−")
-
-
-def separator(tokens: Sequence[str]) -> str:
-    """What stands between shown tokens: a space, unless the tokens bring their own."""
-    return "" if any(c.isspace() for token in tokens for c in token) else " "
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"visible": visible, "number": number, "separator": separator}
-    return environment.get_template("influence.html")
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _relative(scores: Sequence[float]) -> list[float]:
@@ -237,20 +186,15 @@ def _joined(tokens: Sequence[str], styles: Sequence[str]) -> Text:
 
 
 def _terminal_sequence(rank: int, sequence: Attribution) -> RenderableType:
-    head = Text.assemble(
-        f"{rank}. ",
-        (number(sequence.score), "bold"),
-        f"  {visible(sequence.id)}  ",
-        (visible(sequence.label) if sequence.label else "", "italic"),
-        f"  strongest token {number(sequence.strongest)}",
-    )
+    label = (visible(sequence.label) if sequence.label else "", "italic")
+    head = Text.assemble(f"{rank}. ", (number(sequence.score), "bold"), f"  {visible(sequence.id)}  ", label)
+    head.append(f"  strongest token {number(sequence.strongest)}")
     width = max((len(visible(name)) for name in sequence.layer_scores), default=0)
     layers = [
-        Text.assemble(
-            f"{visible(name):{width}} ", ("█" * max(1, round(12 * abs(share))), _colour(share)), f" {number(score)}"
-        )
+        Text.assemble(f"{visible(name):{width}} ", ("█" * max(1, round(12 * abs(share))), _colour(share)),
+                      f" {number(score)}")
         for name, score, share in sequence.bars
-    ]
+    ]  # fmt: skip
     body = Group(_joined(sequence.tokens, [_background(share) for share in sequence.heat]), *layers)
     return Group(head, Padding(body, (0, 0, 0, 3)))
 

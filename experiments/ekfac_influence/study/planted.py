@@ -59,7 +59,8 @@ def study(config: Config, context: Context, *, seed: int, size: int) -> None:
     if size < len(config.widths) - 1:
         return
     at.record_all(close_up(config, found))
-    layers = {name: np.asarray(s) for name, s in ekfac.depth_scores(found.fitted, found.prepared, found.train).items()}
+    by_layer = ekfac.depth_scores(found.fitted, found.prepared, found.train)
+    layers = {name: np.asarray(scores) for name, scores in by_layer.items()}
     for name, share in statistics.layer_shares(layers, block_of, config.top).items():
         at.record("share of influence", np.nanmean(share), layer=name)
     columns = found.scores.shape[1]

@@ -33,7 +33,7 @@ class Problem:
     queries: PyTree
     steps: int
     exact: bool = False
-    """Whether its Gauss-Newton matrix fits in memory."""
+    """Whether its Gauss-Newton matrix fits in memory, and it can be trained again many times."""
     checkpoints: tuple[PyTree, ...] = ()
     """Parameters along the training, the last at its end."""
 
@@ -88,7 +88,8 @@ def image(config: Config, key: Array, data_dir: Path | None) -> Problem:
     x, y = digits(data_dir, config.image_train + config.queries, key)
     n = config.image_train
     train, queries = {"x": x[:n], "y": y[:n]}, {"x": x[n:], "y": y[n:]}
-    return Problem("image", *mlp(196, config.image_width, mnist.CLASSES), train, queries, config.image_steps)
+    parts = mlp(196, config.image_width, mnist.CLASSES)
+    return Problem("image", *parts, train, queries, config.image_steps, exact=True)
 
 
 def digits(data_dir: Path | None, count: int, key: Array) -> tuple[np.ndarray, np.ndarray]:

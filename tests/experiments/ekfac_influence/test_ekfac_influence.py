@@ -110,9 +110,10 @@ def test_the_order_of_methods_needs_a_margin_over_the_dot_product(block, dot, me
 
 @pytest.mark.parametrize(("cosine", "met"), [(0.3, True), (0.9, False), (0.75, None)])
 def test_other_tasks_are_compared_with_both_rivals(cosine, met):
-    tasks = [rows("correlation with PBRF", task, EKFAC=0.75, dot=0.4, cosine=cosine) for task in ("image", "language")]
+    places = (("PBRF", "image"), ("PBRF", "language"), ("exact", "image"))
+    tasks = [rows(f"correlation with {what}", task, EKFAC=0.75, dot=0.4, cosine=cosine) for what, task in places]
     assert verdict("10a", *tasks).met is met
-    assert verdict("10a", tasks[0]).met is None
+    assert verdict("10a", *tasks[:2]).met is None
 
 
 @pytest.mark.parametrize(("lissa", "spent", "met"), [(0.8, 5000, True), (0.95, 5000, False), (0.8, 500, False)])
@@ -122,6 +123,7 @@ def test_lissa_is_compared_in_agreement_and_cost(lissa, spent, met):
         for task in ("regression", "image", "language")
         for found in (
             rows("correlation with PBRF", task, EKFAC=0.75, LiSSA=lissa),
+            rows("correlation with exact", task, EKFAC=0.75, LiSSA=lissa),
             rows("gradient evaluations per query", task, spread=0, EKFAC=100.0, LiSSA=spent),
         )
     ]

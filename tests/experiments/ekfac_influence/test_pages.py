@@ -141,18 +141,6 @@ def test_a_page_may_have_one_sign_only():
     assert "Lower the" not in found.text
 
 
-def test_unprintable_characters_are_visible():
-    assert [visible(t) for t in ("", "a\n", "\t", "\x00", "\u202e", "\ud800", "é ")] == [
-        "∅",
-        "a↵\n",
-        "⇥\t",
-        "\\x00",
-        "\\u202e",
-        "\\ud800",
-        "é ",
-    ]
-
-
 def test_tokens_that_bring_their_spaces_are_set_closely():
     assert separator(["The", " cat"]) == ""
     assert separator(["the", "cat"]) == " "
