@@ -143,7 +143,7 @@ def coverage(config: Config, context: Context, pictures: Pictures) -> None:
         some = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), config.members))(jnp.asarray(seeds[sets]))
         units, where = ic.one_of(runs.units, sets), train.where(f"coverage ensemble {start}")
         found = train.estimator(model).members(some.reshape(-1), jax.random.key(start), units, **where)
-        for i, mu in enumerate(found, start):
+        for i, mu in enumerate(np.asarray(found), start):
             note_interval(context, runs, i, "ensemble, all images", ic.Ensemble(mu).interval(LEVEL))
 
 
