@@ -188,7 +188,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def ablation(config: Config, context: Context, pictures: Pictures, name: str) -> None:
     """The cluster model without its second stage, changed in one respect."""
-    runs, train, settings = pictures.runs("S1", context.seeds), Trainer(config, context, config.steps), {**VARIANTS[name]}
+    runs, train, settings = (
+        pictures.runs("S1", context.seeds),
+        Trainer(config, context, config.steps),
+        {**VARIANTS[name]},
+    )
     has_prior, balanced = settings.pop("has_prior", False), settings.pop("balanced", False)
     model = cluster_model(config, **settings)
     prior = train.estimator(model).single_stage_prior(runs.units) if has_prior else None
