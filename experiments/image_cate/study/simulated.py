@@ -150,7 +150,7 @@ def coverage(config: Config, context: Context, pictures: Pictures) -> None:
 
 
 def note_interval(context: Context, runs: ic.Runs, i: int, method: str, interval: tuple[Any, Any]) -> None:
-    """Whether an interval of one data set, outcomes standardised, holds each cluster's effect; NaN where there is none."""
+    """Whether an interval of one data set, outcomes standardised, holds each cluster's effect; NaN if there is none."""
     low, high = (np.asarray(v) * runs.sd[i] for v in interval)
     for k, truth in enumerate(runs.experiments[i].mu):
         at = context.at(dataset="S1 coverage", method=method, seed=runs.seeds[i], part="coverage", cluster=k)
@@ -188,11 +188,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def ablation(config: Config, context: Context, pictures: Pictures, name: str) -> None:
     """The cluster model without its second stage, changed in one respect."""
-    runs, train, settings = (
-        pictures.runs("S1", context.seeds),
-        Trainer(config, context, config.steps),
-        {**VARIANTS[name]},
-    )
+    runs, settings = pictures.runs("S1", context.seeds), dict(VARIANTS[name])
+    train = Trainer(config, context, config.steps)
     has_prior, balanced = settings.pop("has_prior", False), settings.pop("balanced", False)
     model = cluster_model(config, **settings)
     prior = train.estimator(model).single_stage_prior(runs.units) if has_prior else None
