@@ -21,12 +21,15 @@ from latent.scan_eeg.erps import (
     record,
     scaled,
 )
+from latent.scan_eeg.folds import by_person_and_condition, codes_by_fold, means_by_person
 from latent.scan_eeg.gaussian import Gaussian, kl, kl_to_prior
 from latent.scan_eeg.measures import (
+    CARRIERS,
     balanced_accuracy,
     components,
     correlations,
     lpp_difference,
+    markers,
     single_latent_accuracy,
     waveform_correlation,
     window_means,
@@ -41,6 +44,7 @@ from latent.scan_eeg.scan import (
     classify,
     draw_recombinations,
     marker_strength,
+    recombination_divergences,
     recombination_learner,
     recombined,
     scan_learner,
@@ -71,6 +75,7 @@ from latent.scan_eeg.vae import (
 
 __all__ = [
     "BATCH_AXES",
+    "CARRIERS",
     "CONDITIONS",
     "FACTORS",
     "INSTRUCTED_AXES",
@@ -101,8 +106,10 @@ __all__ = [
     "baseline_corrected",
     "beta_vae_loss",
     "bootstrap_sampler",
+    "by_person_and_condition",
     "classify",
     "clean_erps",
+    "codes_by_fold",
     "components",
     "correlations",
     "draw_people",
@@ -113,8 +120,11 @@ __all__ = [
     "lasso",
     "lpp_difference",
     "marker_strength",
+    "markers",
+    "means_by_person",
     "pool",
     "pool_learner",
+    "recombination_divergences",
     "recombination_learner",
     "recombined",
     "record",

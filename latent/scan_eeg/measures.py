@@ -2,10 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from core.checks import Count, checked
-from latent.scan_eeg.erps import TIMES
+from latent.scan_eeg.erps import FACTORS, LABELS, TIMES
+
+CARRIERS = {"age": "N1 latency", "sex": "N1 amplitude", "anxiety": "P2 amplitude", "depression": "LPP amplitude"}
+"""The planted factor through which each label shows."""
 
 
 @checked
@@ -70,3 +74,24 @@ def components(x: Float[Array, "n 6 256"]) -> Float[Array, "n 30"]:
 def _peak(x, start: float, stop: float):
     inside = jnp.where((start <= TIMES) & (stop >= TIMES), x, -jnp.inf)
     return inside.max(-1), TIMES[inside.argmax(-1)]
+
+
+@checked
+def markers(
+    active: Bool[np.ndarray, " latents"], correlation: Float[np.ndarray, "latents factors"],
+    strength: Float[np.ndarray, "labels latents"],
+) -> dict[str, float]:  # fmt: skip
+    """Whether the latent that naming a label moves most is the one which carries its planted factor.
+
+    Args:
+      active: whether a latent says anything; others are neither marker nor carrier.
+      correlation: with the planted factors, absolute.
+      strength: how far naming a label moves each latent, see :func:`marker_strength`.
+    """
+    found: dict[str, float] = {}
+    for label, factor in CARRIERS.items():
+        moved = np.where(active, strength[LABELS.index(label)], -1)
+        carrier = int(np.argmax(np.where(active, correlation[:, FACTORS.index(factor)], -1)))
+        found[f"marker is carrier: {label}"] = float(np.argmax(moved) == carrier)
+        found[f"carrier in top two: {label}"] = float(carrier in np.argsort(-moved)[:2])
+    return found | {"largest difference: random": float(np.where(active, strength[LABELS.index("random")], 0).max())}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -220,3 +221,28 @@ class Instructed(NamedTuple):
 
 INSTRUCTED_AXES: Any = Instructed(0, None)  # pyright: ignore[reportArgumentType]
 """What of a batch holds examples, and what all of them share."""
+
+
+@checked
+def recombination_divergences(
+    key: Any, encode: Callable[[Array], Gaussian], operators: Params, labels: Int[Array, "n labels"]
+) -> dict[tuple[str, str], float]:
+    """Mean KL from SCAN's concept of the result over random pairs of concepts, by operator and method.
+
+    Methods are the recombination and, beside it, leaving the first concept as it is.
+
+    Args:
+      key: of the pairs.
+      encode: symbols to concepts, by one SCAN.
+      operators: parameters of :class:`Recombination`.
+      labels: of the people whose concepts are drawn, a pair for each.
+    """
+    drawn = draw_recombinations(key, labels)
+    first, second, result = (encode(y) for y in (drawn.first, drawn.second, drawn.result))
+    got: Any = Recombination().apply(operators, first, second, drawn.operator)
+    found = {"recombination": kl(result, got).sum(-1), "first concept": kl(result, first).sum(-1)}
+    return {
+        (name, method): float(values[np.asarray(drawn.operator) == k].mean())
+        for method, values in found.items()
+        for k, name in enumerate(OPERATORS)
+    }

@@ -78,15 +78,12 @@ def elsewhere(config: Config, context: Context) -> None:
     tiles, where, found = uganda.images("wide39", context.data_dir), uganda.places(context.data_dir), load(context)
     raw = tiles.pixels[np.isin(tiles.key, uganda.units(context.data_dir).image_key)].astype(np.float32)
     x = as_input((tiles.pixels - raw.mean((0, 1, 2))) / raw.std((0, 1, 2)), config)
-    mean, sd = found.y.mean(), found.y.std()
-    one = ic.by_image(as_input(found.pixels, config), found.image, found.t, (found.y - mean) / sd)
-    units = te.Units(one.x, *(leaf[None] for leaf in one[1:]))
-    model, train = cluster_model(config), Trainer(config, context, config.trial_steps)
-    params = jax.tree.map(lambda leaf: leaf[0], train.two_stages("transport", model, units, (0,))[1])
-    predict = jax.jit(lambda p: ic.predict(model, p, one.x, jax.random.key(0), config.predictive_draws, x))
-    moved = ic.transport(predict(params).p, ic.cluster_posterior(params), (0.05, 0.95))
-    numbers = {"mean": moved.mean * sd, "sd": moved.sd * sd, "5 %": moved.quantiles[:, 0] * sd,
-               "95 %": moved.quantiles[:, 1] * sd, "p sd": moved.p_sd[:, -1]}  # fmt: skip
+    way = Trainer(config, context, config.trial_steps).estimator(cluster_model(config))
+    seen, folder, draws = as_input(found.pixels, config), context.workdir / "transport", config.predictive_draws
+    fitted = way.fit(jax.random.key(0), seen, found.image, found.t, found.y, workdir=folder)
+    moved = fitted.transport(x, (0.05, 0.95), key=jax.random.key(0), draws=draws)
+    numbers = {"mean": moved.mean, "sd": moved.sd, "5 %": moved.quantiles[:, 0], "95 %": moved.quantiles[:, 1],
+               "p sd": moved.p_sd[:, -1]}  # fmt: skip
     for i in np.flatnonzero(np.isfinite(where.longitude)):
         degrees = {name: round(float(getattr(where, name)[i]), 1) for name in ("longitude", "latitude")}
         at = context.at(dataset=DATASET, method=OURS, seed=0, part="transport", tile=int(tiles.key[i]), **degrees)

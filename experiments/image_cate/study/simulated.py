@@ -1,6 +1,7 @@
 """What ``image_cate`` measures where the truth is known."""
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 
 from causal import image_cate as ic
 from causal import treatment_effects as te
+from core.learner import seed_keys
 from core.stats import rank_correlation
 from experiments.image_cate.config import Config
 from experiments.image_cate.study.worlds import Pictures, Trainer, cluster_model, trunk
@@ -27,22 +29,20 @@ def measure(context: Context, runs: ic.Runs, dataset: str, method: str, found: l
 
 def heterogeneity(config: Config, context: Context, pictures: Pictures) -> None:
     """Design S1: every method; then what the fitted cluster model is sensitive to."""
-    runs, train, model = (
-        pictures.runs("S1", context.seeds),
-        Trainer(config, context, config.steps),
-        cluster_model(config),
-    )
+    runs, model = pictures.runs("S1", context.seeds), cluster_model(config)
+    train = Trainer(config, context, config.steps)
     constant = [np.full(len(pictures.x), e.y[e.t == 1].mean() - e.y[e.t == 0].mean()) for e in runs.experiments]
-    measure(context, runs, "S1", "difference in means", [ic.Found(effect) for effect in constant])
+    note = functools.partial(measure, context, runs, "S1")
+    note("difference in means", [ic.Found(effect) for effect in constant])
     first, params = train.two_stages("S1", model, runs.units, runs.seeds)
     found = ic.found_of(model, runs, params, config.predictive_draws)
-    measure(context, runs, "S1", OURS, found)
-    measure(context, runs, "S1", f"{OURS}, no prior", ic.found_of(model, runs, first, config.predictive_draws))
+    note(OURS, found)
+    note(f"{OURS}, no prior", ic.found_of(model, runs, first, config.predictive_draws))
     note_by_truth(context, runs, found[0])
     salience(config, context, pictures, model, params)
     tarnet = te.effect_of(train.networks("S1 TARNet", te.TarNet(trunk(config, "point")), runs.units, runs.seeds))
-    measure(context, runs, "S1", "TARNet", ic.without_clusters(runs, tarnet))
-    measure(context, runs, "S1", "k-means of TARNet", ic.by_kmeans(runs, tarnet))
+    note("TARNet", ic.without_clusters(runs, tarnet))
+    note("k-means of TARNet", ic.by_kmeans(runs, tarnet))
 
 
 def note_by_truth(context: Context, runs: ic.Runs, found: ic.Found) -> None:
@@ -51,9 +51,13 @@ def note_by_truth(context: Context, runs: ic.Runs, found: ic.Found) -> None:
     assert found.p is not None
     for rank, images in enumerate(np.array_split(np.argsort(truth), min(40, len(truth)))):
         place = at.at(rank=rank, truth=float(truth[images].mean()))
-        place.record_all({
-            "effect by truth": found.effect[images].mean(), "p by truth": found.p[images, -1].mean(),
-        })  # fmt: skip
+        for name, values in (("effect", found.effect), ("p", found.p[:, -1])):
+            place.record(f"{name} by truth", values[images].mean())
+
+
+def one(params: Any, i: int) -> Any:
+    """The parameters of one run."""
+    return jax.tree.map(lambda leaf: leaf[i], params)
 
 
 def ours(context: Context, seed: int, part: str) -> Place:
@@ -68,14 +72,12 @@ def salience(config: Config, context: Context, pictures: Pictures, model: ic.Clu
     key, draws = jax.random.key(0), config.salience_draws
     maps = jax.jit(lambda p, x: ic.model_sensitivity(key, model, p, pictures.x, x, draws))
     for i, seed in enumerate(context.seeds):
-        found = maps(jax.tree.map(lambda leaf, i=i: leaf[i], params), jnp.asarray(images))
+        found, at = maps(one(params, i), jnp.asarray(images)), ours(context, seed, "salience")
         magnitude = np.asarray(found.magnitude)
         each = [rank_correlation(a.ravel(), b.ravel()) for a, b in zip(magnitude, target, strict=True)]
         averaged = rank_correlation(magnitude.mean(0).ravel(), target.mean(0).ravel())
-        at = ours(context, seed, "salience")
-        at.record_all({
-            "salience correlation of averaged maps": averaged, "salience correlation of images": np.mean(each),
-        })  # fmt: skip
+        for name, value in {"averaged maps": averaged, "images": np.mean(each)}.items():
+            at.record(f"salience correlation of {name}", value)
         if i == 0:
             best = int(np.argmax(each))
             shown = {"band 0": images[best][4:34, 4:34, 0], "response": target[best], "magnitude": magnitude[best],
@@ -98,10 +100,10 @@ def none(config: Config, context: Context, pictures: Pictures) -> None:
         g = te.dr_scores(jnp.asarray(t), jnp.asarray(y), m0, m1, PROPENSITY)
         predicted, cluster = found.effect[image], te.Clusters.of(image)
         rate = te.rate_estimate(jax.random.key(i), jnp.asarray(predicted), g, cluster, config.half_samples)
-        context.at(dataset="S2", method=OURS, seed=seeds[i]).record_all({
-            "AUTOC": rate.autoc.value, "AUTOC SE": rate.autoc.se, "Qini": rate.qini.value, "Qini SE": rate.qini.se,
-            "spread of effects": predicted.std(),
-        })  # fmt: skip
+        at = context.at(dataset="S2", method=OURS, seed=seeds[i])
+        for name, estimate in (("AUTOC", rate.autoc), ("Qini", rate.qini)):
+            at.record_all({name: estimate.value, f"{name} SE": estimate.se})
+        at.record("spread of effects", predicted.std())
 
 
 def number_of_clusters(config: Config, context: Context, pictures: Pictures) -> None:
@@ -115,7 +117,7 @@ def number_of_clusters(config: Config, context: Context, pictures: Pictures) -> 
         params = train.clusters(f"S3 K={clusters}", model, runs.only(kept), seeds)
         value = jax.jit(lambda p, units, model=model: ic.held_out_log_likelihood(model, p, units.x, units))
         for i, seed in enumerate(seeds):
-            found = value(jax.tree.map(lambda leaf, i=i: leaf[i], params), ic.one_of(rest, i)) - np.log(runs.sd[i])
+            found = value(one(params, i), ic.one_of(rest, i)) - np.log(runs.sd[i])
             at = context.at(dataset="S3", method=OURS, seed=seed, part="clusters", K=clusters)
             at.record("held-out log likelihood", found)
         if clusters == runs.experiments[0].p.shape[1]:
@@ -135,33 +137,31 @@ def coverage(config: Config, context: Context, pictures: Pictures) -> None:
     params = train.two_stages("coverage", model, trained, seeds)[1]
     find = jax.jit(lambda p, a, b: ic.offered(model, p, a, b))
     for i in range(len(seeds)):
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], params)
-        for method, estimate in find(one, ic.one_of(trained, i), ic.one_of(rest, i)).items():
+        for method, estimate in find(one(params, i), ic.one_of(trained, i), ic.one_of(rest, i)).items():
             note_interval(context, runs, i, method, estimate.interval(LEVEL))
     for start in range(0, len(seeds), SETS_AT_ONCE):
         sets = slice(start, start + SETS_AT_ONCE)
-        some = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), config.members))(jnp.asarray(seeds[sets]))
+        keys, half_keys = jax.vmap(jax.random.split, out_axes=1)(seed_keys(seeds[sets]))
+        some = jax.vmap(lambda key: jax.random.split(key, config.members))(keys).reshape(-1)
         units, where = ic.one_of(runs.units, sets), train.where(f"coverage ensemble {start}")
-        found = train.estimator(model).members(some.reshape(-1), jax.random.key(start), units, **where)
-        for i, mu in enumerate(found, start):
+        found = train.estimator(model).members(some, half_keys[0], units, **where)
+        for i, mu in enumerate(np.asarray(found), start):
             note_interval(context, runs, i, "ensemble, all images", ic.Ensemble(mu).interval(LEVEL))
 
 
 def note_interval(context: Context, runs: ic.Runs, i: int, method: str, interval: tuple[Any, Any]) -> None:
-    """Whether an interval of one data set, outcomes standardised, holds each cluster's effect."""
+    """Whether an interval of one data set, outcomes standardised, holds each cluster's effect; NaN if there is none."""
     low, high = (np.asarray(v) * runs.sd[i] for v in interval)
     for k, truth in enumerate(runs.experiments[i].mu):
         at = context.at(dataset="S1 coverage", method=method, seed=runs.seeds[i], part="coverage", cluster=k)
-        at.record_all({"covered": low[k] <= truth <= high[k], "width": high[k] - low[k]})
+        width = high[k] - low[k]
+        at.record_all({"covered": low[k] <= truth <= high[k] if np.isfinite(width) else np.nan, "width": width})
 
 
 def baselines(config: Config, context: Context, pictures: Pictures) -> None:
     """S- and T-learner with the same trunk, DR- and R-learner on the T-learner's outcomes."""
-    runs, made, train = (
-        pictures.runs("S1", context.seeds),
-        trunk(config, "point"),
-        Trainer(config, context, config.steps),
-    )
+    runs, made = pictures.runs("S1", context.seeds), trunk(config, "point")
+    train = Trainer(config, context, config.steps)
     both = train.networks("S1 T-learner", te.TNet(made), runs.units, runs.seeds)
     single = train.networks("S1 S-learner", te.SingleNet(made), runs.units, runs.seeds)
     found = {"T-learner": te.effect_of(both), "S-learner": te.effect_of(single)}
@@ -174,32 +174,24 @@ def baselines(config: Config, context: Context, pictures: Pictures) -> None:
         measure(context, runs, "S1", name, ic.without_clusters(runs, effects))
 
 
-class Variant(NamedTuple):
-    """The cluster model of one stage, changed in one respect."""
-
-    settings: dict[str, Any]
-    """Of the model."""
-    has_prior: bool = False
-    """Whether kernels have the prior N(0, 1 / inputs), and the clusters' parameters theirs."""
-    balanced: bool = False
-    """Whether batches hold one unit for each of balanced keys."""
-
-
-VARIANTS = {
-    "relaxed": Variant({"likelihood": "relaxed"}),
-    "single stage": Variant({}, has_prior=True),
-    "point weights": Variant({"estimator": "point"}),
-    "shared trunk": Variant({"shared": True}),
-    "image-dependent": Variant({"image_effects": True}),
-    "balanced keys": Variant({}, balanced=True),
+VARIANTS: dict[str, dict[str, Any]] = {
+    "relaxed": {"likelihood": "relaxed"},
+    "single stage": {"has_prior": True},
+    "point weights": {"estimator": "point"},
+    "shared trunk": {"shared": True},
+    "image-dependent": {"image_effects": True},
+    "balanced keys": {"balanced": True},
 }
+"""Settings of the model; "has_prior": kernels have the prior N(0, 1 / inputs), and the clusters' parameters theirs;
+"balanced": batches hold one unit for each of balanced keys."""
 
 
 def ablation(config: Config, context: Context, pictures: Pictures, name: str) -> None:
     """The cluster model without its second stage, changed in one respect."""
-    runs, variant, train = pictures.runs("S1", context.seeds), VARIANTS[name], Trainer(config, context, config.steps)
-    model = cluster_model(config, **variant.settings)
-    prior = train.estimator(model).single_stage_prior(runs.units) if variant.has_prior else None
-    params = train.clusters(f"S1 {name}", model, runs.units, runs.seeds, prior, variant.balanced)
-    found = ic.found_of(model, runs, params, config.predictive_draws)
-    measure(context, runs, "S1", f"{OURS}, {name}", found)
+    runs, settings = pictures.runs("S1", context.seeds), dict(VARIANTS[name])
+    train = Trainer(config, context, config.steps)
+    has_prior, balanced = settings.pop("has_prior", False), settings.pop("balanced", False)
+    model = cluster_model(config, **settings)
+    prior = train.estimator(model).single_stage_prior(runs.units) if has_prior else None
+    params = train.clusters(f"S1 {name}", model, runs.units, runs.seeds, prior, balanced)
+    measure(context, runs, "S1", f"{OURS}, {name}", ic.found_of(model, runs, params, config.predictive_draws))

@@ -17,6 +17,8 @@ from core.patches import patches
 from experiments.image_cate.config import Config
 from experiments.lab import Context
 
+Seeds = Sequence[int]
+
 
 class Pictures(NamedTuple):
     """The images that experiments are simulated on."""
@@ -26,7 +28,7 @@ class Pictures(NamedTuple):
     x: Float[Array, "images ..."]
     """What the networks are given: patches of the first layer."""
 
-    def runs(self, design: ic.Design, seeds: Sequence[int]) -> ic.Runs:
+    def runs(self, design: ic.Design, seeds: Seeds) -> ic.Runs:
         """One simulated experiment per seed."""
         return ic.simulated(design, self.pixels, self.x, tuple(seeds))
 
@@ -50,9 +52,8 @@ def as_input(x: Float[np.ndarray, "images h w c"], config: Config) -> Array:
 
 def trunk(config: Config, estimator: Any = "reparam") -> Callable[[], nn.Module]:
     """The convolutional trunk of this configuration."""
-    return functools.partial(
-        ic.ConvTrunk, config.features, config.size, config.stride, config.layers, estimator=estimator
-    )
+    c = config
+    return functools.partial(ic.ConvTrunk, c.features, c.size, c.stride, c.layers, estimator=estimator)
 
 
 def cluster_model(config: Config, clusters: int = 2, estimator: Any = "reparam", **settings: Any) -> ic.ClusterModel:
@@ -79,23 +80,18 @@ class Trainer(NamedTuple):
         return ic.EffectClusters(model, self.steps, c.batch_images, c.learning_rate, c.cluster_rate)
 
     def clusters(
-        self, name: str, model: ic.ClusterModel, units: te.Units, seeds: Sequence[int], prior: ic.Prior | None = None,
+        self, name: str, model: ic.ClusterModel, units: te.Units, seeds: Seeds, prior: ic.Prior | None = None,
         balanced: bool = False,
     ) -> Params:  # fmt: skip
         """Effect cluster models of all runs; the prior is stacked by run, or None."""
-        found = self.estimator(model)
-        return found.train(seed_keys(seeds), units, prior, balanced=balanced, **self.where(name))
+        return self.estimator(model).train(seed_keys(seeds), units, prior, balanced=balanced, **self.where(name))
 
-    def two_stages(
-        self, name: str, model: ic.ClusterModel, units: te.Units, seeds: Sequence[int]
-    ) -> tuple[Params, Params]:
+    def two_stages(self, name: str, model: ic.ClusterModel, units: te.Units, seeds: Seeds) -> tuple[Params, Params]:
         """As users get it: without a prior, then anew with the prior that the first fit gives; both are returned."""
-        names = (f"{name} stage 1", f"{name} stage 2")
-        return self.estimator(model).train_twice(
-            seed_keys(seeds), units, self.context.workdir, names=names, progress=self.context.progress
-        )
+        how: Any = {"names": (f"{name} stage 1", f"{name} stage 2"), "progress": self.context.progress}
+        return self.estimator(model).train_twice(seed_keys(seeds), units, self.context.workdir, **how)
 
-    def networks(self, name: str, module: nn.Module, data: te.Units | te.Target, seeds: Sequence[int]) -> Array:
+    def networks(self, name: str, module: nn.Module, data: te.Units | te.Target, seeds: Seeds) -> Array:
         """What networks of all runs say of every image, see :class:`causal.image_cate.ImageNetworks`."""
         way = ic.ImageNetworks(self.steps, self.config.batch_images, self.config.learning_rate)
         return way.fit(module, data, seed_keys(seeds), **self.where(name))

@@ -18,8 +18,6 @@ from experiments.scan_eeg.study.pool import DATASET, DISTINCT, Pool, curve, one,
 from latent import scan_eeg as eeg
 from latent.scan_eeg import FACTORS, LABELS, OPERATORS, Gaussian
 
-CARRIERS = {"age": "N1 latency", "sex": "N1 amplitude", "anxiety": "P2 amplitude", "depression": "LPP amplitude"}
-"""The factor through which each label shows."""
 FIRST, SECOND = {"age": 1, "depression": 1}, {"depression": 1, "sex": 1}
 """The pair of concepts whose recombinations are shown as ERPs."""
 Encode = Callable[[jax.Array], Any]
@@ -40,7 +38,7 @@ def concepts(config: Config, context: Context, worlds: eeg.Worlds, pool: Pool) -
             strength = np.asarray(eeg.marker_strength(functools.partial(encode, one(params, i)), len(LABELS)))
             at = context.at(dataset=DATASET, method="SCAN", seed=seed, beta=float(pool.beta[i]))
             correlations = pool.correlations(worlds, i)
-            found = markers(pool.kl[i] > DISTINCT, np.abs(correlations), strength)
+            found = eeg.markers(pool.kl[i] > DISTINCT, np.abs(correlations), strength)
             at.record_all(found, part="markers", member=int(pool.member[i]))
             if w == 0 and pool.member[i] == 0:
                 latents(at.at(part="latents"), pool.kl[i], correlations, strength)
@@ -60,23 +58,6 @@ def accuracies(decode: Callable[[jax.Array], jax.Array], means: jax.Array, label
     """Balanced accuracy of every label by the symbols that SCAN decodes."""
     guess = (eeg.classify(decode, means) > 0).astype(jnp.int32)
     return np.asarray(jax.vmap(eeg.balanced_accuracy, in_axes=(1, 1, None))(labels, guess, 2))
-
-
-def markers(active: np.ndarray, correlation: np.ndarray, strength: np.ndarray) -> dict[str, Any]:
-    """Whether the latent that naming a label moves most is the one which carries its planted factor.
-
-    Args:
-      active: [latents] whether each is.
-      correlation: [latents, factors] absolute ones.
-      strength: [labels, latents] how far naming a label moves each.
-    """
-    found = {}
-    for label, factor in CARRIERS.items():
-        moved = np.where(active, strength[LABELS.index(label)], -1)
-        carrier = int(np.argmax(np.where(active, correlation[:, FACTORS.index(factor)], -1)))
-        found[f"marker is carrier: {label}"] = np.argmax(moved) == carrier
-        found[f"carrier in top two: {label}"] = carrier in np.argsort(-moved)[:2]
-    return found | {"largest difference: random": np.where(active, strength[LABELS.index("random")], 0).max()}
 
 
 def latents(at: Place, kl: np.ndarray, correlations: np.ndarray, strength: np.ndarray) -> None:
@@ -122,30 +103,18 @@ def recombinations(
     for w, seed in enumerate(context.seeds):
         p, trained, labels = one(frozen, w), one(operators, w), worlds.test.labels[w]
         decode = pool.decoder(models[w])
+        named = jax.random.key(seed), functools.partial(encode, p), trained, labels
         at = context.at(dataset=DATASET, seed=seed, part="recombination")
-        for (operator, method), value in divergences(functools.partial(encode, p), trained, labels, seed).items():
+        for (operator, method), value in eeg.recombination_divergences(*named).items():
             at.record("divergence from concept", value, method=method, operator=operator)
         for operator, name in enumerate(OPERATORS):
-            shown, examples = pair(functools.partial(encode, p), trained, np.asarray(labels), operator)
+            shown, examples = pair(named[1], trained, np.asarray(labels), operator)
             people = worlds.test.clean[w][examples].mean(0)
             erps = {method: decode(concept.mean)[0] for method, concept in shown.items()}
             for method, x in erps.items():
                 at.record("RMS from mean ERP", jnp.sqrt(jnp.mean((x - people) ** 2)), method=method, operator=name)
             for method, x in (erps | {"people": people}).items() if w == 0 else ():
                 curve(context, "recombined", method, x, seed, operator=name)
-
-
-def divergences(encode: Encode, operators: Params, labels: jax.Array, seed: int) -> dict[tuple[str, str], float]:
-    """Mean KL from SCAN's concept of the result over random pairs of concepts, by operator and method."""
-    drawn = eeg.draw_recombinations(jax.random.key(seed), labels)
-    first, second, result = (encode(y) for y in (drawn.first, drawn.second, drawn.result))
-    got: Any = eeg.Recombination().apply(operators, first, second, drawn.operator)
-    found = {"recombination": eeg.kl(result, got).sum(-1), "first concept": eeg.kl(result, first).sum(-1)}
-    return {
-        (name, method): float(values[np.asarray(drawn.operator) == k].mean())
-        for method, values in found.items()
-        for k, name in enumerate(OPERATORS)
-    }
 
 
 def pair(

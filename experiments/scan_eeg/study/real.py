@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from core.datasets import erp
 from core.fit import fit
 from core.learner import Params, replicate_seeds, with_sampler
-from core.loop import runs_at_once
 from experiments.lab import Context, Place
 from experiments.scan_eeg.config import SMNI, STOP, UCI, Config
 from experiments.scan_eeg.study.pool import one, reconstructed
@@ -42,26 +41,18 @@ def measures(context: Context) -> dict[str, Callable[[Config, Context], None]]:
     return {str(name): measure for name, measure in made.items() if there[name]}
 
 
-def train(config: Config, context: Context, name: str, learner: Any, data: Any, key: int) -> Params:
-    """Parameters of a program with a model per fold."""
-    return fit(
-        learner, data, key=jax.random.key(key), steps=config.real_steps, chunk=20, workdir=context.workdir / name,
-        progress=context.progress(f"models of {name}"),
-    ).state.params  # fmt: skip
+def where(config: Config, context: Context, name: str) -> dict[str, Any]:
+    """How models of all folds are trained."""
+    progress = context.progress(f"models of {name}")
+    return {"steps": config.real_steps, "workdir": context.workdir / name, "progress": progress}
 
 
-def codes(
-    config: Config, context: Context, name: str, x: Float[np.ndarray, "n c t"], kept: list[np.ndarray]
-) -> Float[np.ndarray, "folds n latents"]:
-    """Posterior means of all recordings under a beta-VAE per set of training rows; shorter sets repeat some rows."""
-    longest, folds = max(map(len, kept)), len(kept)
-    recordings = jnp.asarray(np.stack([x[np.resize(rows, longest)] for rows in kept]))
-    vae, batch = _vae(config, x), min(config.batch_size, longest)
-    runs = eeg.pool(recordings, jnp.arange(folds), jnp.full(folds, config.real_beta))
-    learner = eeg.pool_learner(vae, optax.adam(config.learning_rate), batch, folds, runs_at_once())
-    params = train(config, context, name, learner, runs, 11)
-    encode = jax.jit(lambda p: vae.apply(p, x, method="encode").mean)  # pyright: ignore
-    return np.asarray(jax.lax.map(encode, params), np.float64)
+def codes(config: Config, context: Context, name: str, x: Float[np.ndarray, "n c t"], kept: list[np.ndarray]) -> Any:
+    """Posterior means [folds, n, latents] of all recordings under a beta-VAE per set of training rows."""
+    return eeg.codes_by_fold(
+        jax.random.key(11), _vae(config, x), x, kept, config.real_beta, optax.adam(config.learning_rate),
+        batch_size=config.batch_size, **where(config, context, name),
+    )  # fmt: skip
 
 
 def _vae(config: Config, x: np.ndarray) -> eeg.BetaVae:
@@ -121,11 +112,6 @@ def note_people(at: Place, metric: str, by_person: Mapping[int, float], classes:
         at.record(metric, value, seed=0, person=int(person), **place)
 
 
-def means_by_person(values: Num[np.ndarray, " n"], person: Int[np.ndarray, " n"]) -> dict[int, float]:
-    """The mean of each person's values."""
-    return {int(one): float(np.mean(values[person == one])) for one in np.unique(person)}
-
-
 def conditions(config: Config, context: Context) -> None:
     """Failed or successful stop, from one average each of held-out people, so that a person's accuracy is balanced."""
     data = erp.stop_signal(context.data_dir)
@@ -141,20 +127,21 @@ def conditions(config: Config, context: Context) -> None:
         for name, (a, b) in {"beta-VAE-10 + LR": (z[k][train], z[k][test]), "PCA-5 + LR": pca}.items():
             hits = classifiers.predicted("LR", a, y[train], b) == y[test]
             at = context.at(dataset=STOP, method=name)
-            note_people(at, "balanced accuracy", means_by_person(hits, person[test]))
+            note_people(at, "balanced accuracy", eeg.means_by_person(hits, person[test]))
 
 
 def trials(config: Config, context: Context) -> None:
     """Denoising of single trials against the same person's other trials, and match or no match from them."""
     data = erp.single_trials(context.data_dir)
     x = data.x - data.x.mean(-1, keepdims=True)
-    x, groups = by_person_and_condition(x / x.std(), data.subject, data.condition)
+    x, groups = eeg.by_person_and_condition(x / x.std(), data.subject, data.condition)
     splits = list(GroupKFold(FOLDS).split(x, groups=groups[:, 0]))
     vae, kept = _vae(config, x), jnp.asarray(np.stack([x[rows] for rows, _ in splits]))
     learner = eeg.vae_learner(vae, optax.adam(config.learning_rate))
     learner = with_sampler(learner, eeg.bootstrap_sampler(config.batch_size // 2), eeg.BATCH_AXES)
     denoised = eeg.Trials(kept, kept.mean(2), jnp.full(FOLDS, config.real_beta))
-    params = train(config, context, "smni", replicate_seeds(learner, FOLDS, 0), denoised, 12)
+    many, key = replicate_seeds(learner, FOLDS, 0), jax.random.key(12)
+    params = fit(many, denoised, key=key, chunk=20, **where(config, context, "smni")).state.params
     for k, (rows, test) in enumerate(splits):
         model, single = one(params, k), x[test].reshape(-1, *x.shape[2:])
         others = (x[test].sum(1, keepdims=True) - x[test]).reshape(single.shape) / (x.shape[1] - 1)
@@ -167,20 +154,10 @@ def trials(config: Config, context: Context) -> None:
             for form, mean in (("whole", 0), ("less grand mean", x[rows].mean((0, 1)))):
                 found = np.asarray(eeg.waveform_correlation(jnp.asarray(y - mean), jnp.asarray(others - mean)))
                 at = context.at(dataset=SMNI, method=name, part="denoising", form=form)
-                by_person = means_by_person(found, np.repeat(groups[test, 0], x.shape[1]))
+                by_person = eeg.means_by_person(found, np.repeat(groups[test, 0], x.shape[1]))
                 note_people(at, "correlation with other trials", by_person)
         encode = functools.partial(_means, vae, model)
         decode_match(context, encode, *(select_match(x, groups, chosen) for chosen in (rows, test)))
-
-
-def by_person_and_condition(
-    x: Float[np.ndarray, "trials c t"], subject: Int[np.ndarray, " trials"], condition: Int[np.ndarray, " trials"]
-) -> tuple[Float[np.ndarray, "groups each c t"], Int[np.ndarray, "groups 2"]]:
-    """Equally many trials of every person and condition, and who and which."""
-    groups = np.unique(np.stack([subject, condition], axis=1), axis=0)
-    rows = [np.flatnonzero((subject == s) & (condition == c)) for s, c in groups]
-    least = min(map(len, rows))
-    return np.stack([x[r[:least]] for r in rows]), groups
 
 
 def select_match(x: np.ndarray, groups: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
