@@ -45,9 +45,9 @@ class Config:
     generations: Size = 16
     sampling_steps: Annotated[int, Range(1, 10_000)] = 20
     # Vectors.
-    sweep: NonEmpty[OpenFraction] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.8)
+    sweep: NonEmpty[OpenFraction] = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
     """sep_colour at sep_size 0.4, and sep_size at sep_colour 0.4."""
-    alphas: NonEmpty[Fraction] = (0.0, 0.5, 0.75, 0.9, 1.0)
+    alphas: NonEmpty[Fraction] = (0.0, 0.3, 0.6, 0.9, 1.0)
     """Probabilities of leaving out the colour in prompts of class 01."""
     dropped: Share = 0.1
     """Share of conditions replaced by -1 where guidance is to be used."""
@@ -71,7 +71,7 @@ PRESETS = {
     "small": Config(),
     "paper": Config(
         side=32, channels=(64, 128, 256), blocks=2, dropout=0.1, attention=True,
-        separations=tuple(np.linspace(0.1, 0.8, 20).round(4).tolist()), elicited=(0.1, 0.1368, 0.1737, 0.2105),
+        separations=(0.2, *np.linspace(0.1, 0.8, 20).round(4).tolist()), elicited=(0.1, 0.1368, 0.1737, 0.2, 0.2105),
         cubes=5, steps=20_000, learning_rate=1e-3, checkpoints=60, generations=32, sampling_steps=50,
         sweep=tuple(np.linspace(0.1, 0.8, 15).round(2).tolist()), vector_steps=20_000, vector_checkpoints=60,
     ),

@@ -86,9 +86,15 @@ def train(
 
 
 def clear(folder: Path) -> None:
-    """A cell that is recorded needs its checkpoints and looks no more, and they are many; others may still read."""
+    """A cell that is recorded needs its checkpoints and looks no more, and they are many; others may still read.
+
+    They go all at once: a run that is killed before its cell is written trains anew and never resumes from a part.
+    """
     if jax.process_count() == 1:
-        shutil.rmtree(folder, ignore_errors=True)
+        gone = folder.with_name(f"{folder.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def prompts(told: Callable[[Any], Any], concepts: int, *, elicit: bool) -> dict[str, cs.Prompt]:
