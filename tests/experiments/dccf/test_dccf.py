@@ -72,6 +72,9 @@ class Notebook:
     def finish(self, **cell):
         self.done_cells.append(cell)
 
+    def require_all_belong(self, cells):
+        assert cells
+
     def say(self, message):
         self.lines.append(message)
 
