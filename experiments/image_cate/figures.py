@@ -39,7 +39,9 @@ def by_clusters(frame: pd.DataFrame) -> pd.DataFrame:
 TABLES = {
     "Held-out log likelihood by number of clusters K, less that of the first": by_clusters,
     "90 % intervals for the clusters' effects: data sets whose truth is held": coverage(
-        "share", metric="covered", shown=lambda found: f"{found.value * found.n:.0f} of {found.n}"
+        "share",
+        metric="covered",
+        shown=lambda found: "–" if np.isnan(found.value) else f"{found.value * found.n:.0f} of {found.n}",
     ),
     "90 % intervals for the clusters' effects: mean width": coverage(metric="width"),
     "Uganda, out of fold, means over fold seeds": pivot("method", "metric", "splits", dataset=TRIAL, only=SHOWN),
@@ -58,8 +60,8 @@ def effects(frame: pd.DataFrame) -> Figure:
     for axis, metric, scale in zip(axes, ("effect by truth", "p by truth"), (1.0, 0.5), strict=True):
         part = select(frame, metric=metric)
         truth = part["truth"].to_numpy() * scale
-        axis.plot(truth, part["value"].to_numpy(), "o", color=COLOURS["effect clusters"], markersize=3)
-        axis.plot([truth.min(), truth.max()], [truth.min(), truth.max()], "k--", linewidth=0.7)
+        axis.plot(truth, part["value"], "o", color=COLOURS["effect clusters"], markersize=3)
+        axis.plot(ends := [truth.min(), truth.max()], ends, "k--", linewidth=0.7)
         finish(axis, "truth", metric.replace(" by truth", ", estimated"))
     return figure
 
@@ -117,7 +119,7 @@ FIGURES = {
     "quintiles": lines(
         "Whether estimated effects rank units: doubly robust effects of fifths of the units by estimated effect.",
         "effect of quintile", "group", statistic="splits", colours=COLOURS, dataset=TRIAL, shade=False,
-        xlabel="fifth of the units by estimated effect, 0 the lowest", ylabel="average effect there",
+        xlabel="fifth by estimated effect, 0 the lowest", ylabel="average effect there",
     ),
     "pehe": compared(
         "The error of estimated effects (PEHE) of every method on design S1: a dot per seed; less is better.",

@@ -45,6 +45,11 @@ class OfSeeds(Pivot):
         return found
 
 
+def denoising(along: str, metric: str) -> Pivot:
+    """Correlations by method, whole and less the grand mean."""
+    return pivot((along, "method"), "form", part="denoising", metric=metric)
+
+
 TABLES = {
     "Models by beta": OfSeeds(
         ("beta",), "metric", Statistic(), {"part": "pool"}, only=(
@@ -52,12 +57,8 @@ TABLES = {
             "mean accuracy",
         ),
     ),
-    "Correlation with the clean ERP": pivot(
-        ("source", "method"), "form", part="denoising", metric="correlation with clean"
-    ),
-    "Correlation with the same person's other trials": pivot(
-        ("dataset", "method"), "form", part="denoising", metric="correlation with other trials"
-    ),
+    "Correlation with the clean ERP": denoising("source", "correlation with clean"),
+    "Correlation with the same person's other trials": denoising("dataset", "correlation with other trials"),
     "SCAN's markers (beta 8, shares of models)": OfSeeds(
         ("metric",), "method", Statistic(), {"part": "markers", "beta": REFERENCE}
     ),

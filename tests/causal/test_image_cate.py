@@ -127,11 +127,11 @@ def test_effects_follow_the_outcomes_scale_and_clusters_have_no_order(record_pro
     record_property("value", f"largest difference {difference:.0e}")
     assert effect.std() > 0
     assert difference < 1e-4
-    outputs, effects, t, y = case(np.float32)
-    swapped = outputs._replace(logits=outputs.logits[:, ::-1]), ic.Effects(*(v[::-1] for v in effects))
-    np.testing.assert_allclose(
-        ic.mixture_log_density(*swapped, t, y), ic.mixture_log_density(outputs, effects, t, y), rtol=1e-6
-    )
+    with jax.enable_x64(True):
+        outputs, effects, t, y = case()
+        swapped = outputs._replace(logits=outputs.logits[:, ::-1]), ic.Effects(*(v[::-1] for v in effects))
+        found, expected = ic.mixture_log_density(*swapped, t, y), ic.mixture_log_density(outputs, effects, t, y)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @functools.cache

@@ -23,23 +23,35 @@ RNG = np.random.default_rng(0)
 
 
 def test_divergences_and_the_elbo_equal_their_definitions(record_property):
-    torch = pytest.importorskip("torch")
-    mean, logvar, other_mean, other_logvar = RNG.normal(size=(4, 7, 3)).astype(np.float32)
+    mean, logvar, other_mean, other_logvar = RNG.normal(size=(4, 7, 3))
     q, p = Gaussian(mean, logvar), Gaussian(other_mean, other_logvar)
 
-    def normal(g):
-        return torch.distributions.Normal(torch.tensor(g.mean).double(), torch.tensor(np.exp(g.logvar / 2)).double())
+    def divergence(q, p):
+        """By quadrature of q log(q / p), latent by latent."""
+        found = np.zeros_like(q.mean)
+        for at in np.ndindex(*found.shape):
+            ours, theirs = (scipy.stats.norm(g.mean[at], np.exp(g.logvar[at] / 2)) for g in (q, p))
+            z = ours.mean() + ours.std() * np.linspace(-12, 12, 20_001)
+            found[at] = np.trapezoid(ours.pdf(z) * (ours.logpdf(z) - theirs.logpdf(z)), z)
+        return found
 
-    expected = torch.distributions.kl_divergence(normal(q), normal(p)).numpy()
-    prior = torch.distributions.kl_divergence(normal(q), torch.distributions.Normal(0.0, 1.0)).numpy()
-    np.testing.assert_allclose(eeg.kl(q, p), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(eeg.kl_to_prior(q), prior, rtol=1e-5, atol=1e-6)
-    assert (np.asarray(eeg.kl(q, q)) == 0).all()
-    x, decoded = RNG.normal(size=(2, 7, 2, 4)).astype(np.float32)
-    loss, _ = eeg.beta_vae_loss(q, decoded, x, 1.0)
+    unit = Gaussian(np.zeros((7, 3)), np.zeros((7, 3)))
+    expected, prior, of_concept = divergence(q, p), divergence(q, unit), divergence(p, unit)
+    x, decoded = RNG.normal(size=(2, 7, 2, 4))
+    logits, y = RNG.normal(size=(7, 6)), RNG.integers(0, 2, (7, 6)) * 1.0
+    cross_entropy = (np.logaddexp(0, logits) - y * logits).sum(1)
+    with jax.enable_x64(True):
+        q, p = (Gaussian(*map(jnp.asarray, each)) for each in (q, p))
+        difference = max(np.abs(eeg.kl(q, p) - expected).max(), np.abs(eeg.kl_to_prior(q) - prior).max())
+        assert (np.asarray(eeg.kl(q, q)) == 0).all()
+        loss, _ = eeg.beta_vae_loss(q, decoded, x, 1.0)
+        scan, _ = eeg.scan_loss(q, p, jnp.asarray(logits), jnp.asarray(y), 2.0, 10.0)
     loglik = scipy.stats.norm.logpdf(x, decoded).sum((1, 2)) + 8 / 2 * np.log(2 * np.pi)
-    assert float(loss) == pytest.approx((-loglik + prior.sum(1)).mean(), rel=1e-5)
-    record_property("value", f"largest difference {np.abs(eeg.kl(q, p) - expected).max():.0e}")
+    assert float(loss) == pytest.approx((-loglik + prior.sum(1)).mean(), rel=1e-6)
+    whole = cross_entropy + 2 * of_concept.sum(1) + 10 * expected.sum(1)  # from the images' posterior to the concept's
+    assert float(scan) == pytest.approx(whole.mean(), rel=1e-6)
+    record_property("value", f"largest difference {difference:.0e}")
+    assert difference < 1e-6
 
 
 def transcription(means, kl, kind):
@@ -275,3 +287,34 @@ def test_a_projection_on_all_components_is_the_identity_and_hand_made_features_a
     worlds = eeg.draw_world(0, 30, 20, 6, 4)
     for name, (first, rest) in classifiers.hand_made(worlds.train.erp, worlds.test.erp).items():
         assert (len(first), len(rest)) == (30, 20), name
+
+
+def test_the_marker_of_a_label_is_the_latent_that_it_moves_most_and_the_carrier_follows_its_factor():
+    correlation, strength = np.zeros((4, len(eeg.FACTORS))), np.zeros((len(eeg.LABELS), 4))
+    for latent, (label, factor) in enumerate(eeg.CARRIERS.items()):
+        correlation[latent, eeg.FACTORS.index(factor)] = 0.8
+        strength[eeg.LABELS.index(label), latent] = 1.0
+    strength[eeg.LABELS.index("sex"), 0] = 2.0  # another latent moves more
+    strength[eeg.LABELS.index("random"), 3] = 0.3
+    found = eeg.markers(np.ones(4, bool), correlation, strength)
+    assert [found[f"marker is carrier: {label}"] for label in eeg.CARRIERS] == [1, 0, 1, 1]
+    assert found["carrier in top two: sex"] == 1
+    assert found["largest difference: random"] == 0.3
+    last = eeg.markers(np.arange(4) < 3, correlation, strength)
+    assert last["largest difference: random"] == 0.0  # the latent that it moved says nothing
+
+
+def test_divergences_of_recombinations_are_those_of_the_pairs_drawn():
+    labels, key = jnp.ones((50, 2), jnp.int32), jax.random.key(0)
+
+    def encode(y):
+        return Gaussian(y[:, :3], jnp.zeros((len(y), 3)))
+
+    drawn = eeg.draw_recombinations(key, labels)
+    operators = eeg.Recombination().init(key, encode(drawn.first), encode(drawn.second), drawn.operator)
+    found = eeg.recombination_divergences(key, encode, operators, labels)
+    for k, name in enumerate(eeg.OPERATORS):
+        rows = np.asarray(drawn.operator) == k
+        left = ((drawn.result - drawn.first)[rows, :3] ** 2).sum(-1).mean() / 2
+        assert found[name, "first concept"] == pytest.approx(float(left), rel=1e-5, abs=1e-6)
+        assert np.isfinite(found[name, "recombination"])
