@@ -49,14 +49,6 @@ SYSTEM = System(
     line="counterfactual images from a diffusion autoencoder with a causal latent space",
     family="causal",
     paper="Komanduri, Zhao, Chen, Wu, ECAI 2024, arXiv 2404.17735",
-    presets=PRESETS,
-    plan=plan,
-    claims=CLAIMS,
-    statistics=STATISTICS,
-    metrics=METRICS,
-    baseline="CausalDiffAE",
-    tables=TABLES,
-    figures=FIGURES,
-    colours=COLOURS,
-    data=("morphomnist_ti",),
-)
+    presets=PRESETS, plan=plan, claims=CLAIMS, statistics=STATISTICS, metrics=METRICS, baseline="CausalDiffAE",
+    tables=TABLES, figures=FIGURES, colours=COLOURS, data=("morphomnist_ti",),
+)  # fmt: skip

@@ -42,11 +42,5 @@ SYSTEM = System(
     line="when and in which order a generative model learns concepts, and what it hides",
     family="interp",
     paper="Park, Okawa, Lee, Lubana, Tanaka, NeurIPS 2024, arXiv 2406.19370",
-    presets=PRESETS,
-    plan=plan,
-    claims=CLAIMS,
-    statistics=STATISTICS,
-    tables=TABLES,
-    figures=FIGURES,
-    colours=COLOURS,
-)
+    presets=PRESETS, plan=plan, claims=CLAIMS, statistics=STATISTICS, tables=TABLES, figures=FIGURES, colours=COLOURS,
+)  # fmt: skip

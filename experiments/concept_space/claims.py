@@ -24,7 +24,7 @@ from experiments.lab import (
 )  # fmt: skip
 
 TESTS, DIFFUSION = "tests/interp/test_concept_space.py::test_", "tests/latent/test_diffusion_vocabulary.py::test_"
-SWEPT = (0.2, 0.3, 0.4, 0.8)
+SWEPT = (0.2, 0.3, 0.4, 0.6, 0.8)
 """sep_colour of the vectors at which capabilities are judged; below, a model's noise is as large as the signal."""
 plain = functools.partial(numbers, variant="plain", world="2 x 2", sep_size=0.4)
 trend = functools.partial(rank_correlations, dataset="vectors", method="naive")
@@ -55,9 +55,12 @@ def mostly_sooner(dataset: str, method: str, rival: str, *, of: int, seps: tuple
 
 
 def turned() -> Numbers:
-    """Whether the path of discs first leads to the class with the stronger concept and then bends, inside."""
+    """Above 0 where the path of discs passes nearer to class 01 than to class 10 and bends inside of the run."""
     at = functools.partial(plain, dataset="discs", sep_colour=0.2, method="naive")
-    return smaller(at("first to the stronger"), at("turn inside")).named("first to the stronger, then a turn inside")
+    colour, size = (at(name, per=("seed", "step")) for name in ("colour", "size"))
+    squared = [[each.map(lambda x, z=z: (x - z) ** 2) for z in (0, 1)] for each in (colour, size)]
+    to_01, to_10 = ((squared[0][z] + squared[1][1 - z]).per_seed(np.min) for z in (0, 1))
+    return smaller((to_10 - to_01).map(np.sign), at("turn inside")).named("nearer to 01 than to 10, and a turn inside")
 
 
 def checkpoints_apart(frame: pd.DataFrame) -> pd.Series:
@@ -92,9 +95,10 @@ def seconds(runs: int) -> Numbers:
 
 
 CLAIMS = (
-    Claim("1a", "The disc has its area, the triangle the disc's, and colours are exact",
-          tested(TESTS + "discs_and_triangles_have_their_area_and_colour"),
-          note="our triangle is equilateral with the disc's area; the authors' code draws one of 1.155 times that"),
+    Claim("1a", "The disc has its area within 3 % for radii of 0.15 to 0.7 (with an edge of 0.01), the triangle the "
+          "disc's, and colours are exact", tested(TESTS + "discs_and_triangles_have_their_area_and_colour"),
+          note="our triangle is equilateral with the disc's area, the authors' has 1.155 times that; the runs' edge of "
+          "0.06 is softer than theirs, and gives a disc of radius 0.25 a fifth more area"),
     Claim("1b", "Colour and radius measured from pixels are those rendered, to 0.02, of discs of radius above 0.2 with "
           "an edge of 0.02", tested(TESTS + "measurement_recovers_what_was_rendered"),
           note="the list has no limits of radius and edge: with a soft edge small discs nowhere have their own colour"),
@@ -118,7 +122,9 @@ CLAIMS = (
           tested("tests/core/test_conv.py::test_forms_of_convolution_agree")),
     Claim("6a", "Vectors: concepts of the training classes are learned in every run with sep_colour of 0.2 and more",
           every(*(every_seed(learned(f"{name} learned at"), least=0.5, seeds=20)
-                  for name in ("colour of class 10", "size of class 01")))),
+                  for name in ("colour of class 10", "size of class 01"))),
+          note="our vectors, here and below, are the concepts' coordinates with noise of 0.05, without the list's "
+          "rotation and six further coordinates; in the preset small trainings are shorter and have fewer checkpoints"),
     Claim("6b", "Discs: they are learned (accuracy above 0.9) at sep_colour 0.2 and 0.8",
           every(*(mean(plain(f"final {name}", dataset="discs", sep_colour=sep), least=0.9)
                   for sep in (0.2, 0.8) for name in ("colour of class 10", "size of class 01")))),
@@ -131,21 +137,20 @@ CLAIMS = (
     Claim("7d", "The time to learn size falls with its own separation (-0.7 or less)",
           mean(trend("time to learn size", "sep_size", variant="plain", sep_colour=0.4), most=-0.7),
           note="added by us"),
-    Claim("8", "Discs: the unseen class first looks like the seen one with the stronger concept and then turns, in 4 "
-          "of 5 seeds", count(turned(), lambda x: x > 0, least=4 / 5),
-          note="of images alone, as the list has it since vectors were found to scatter; the table has both"),
+    Claim("8", "Discs at sep_colour 0.2: the path of the unseen class passes nearer to the seen class 01 than to 10, "
+          "and its turn lies inside the run, in 4 of 5 seeds", count(turned(), lambda x: x > 0, least=4 / 5)),
     Claim("9a", "Vectors: the best of four latent interventions shows class 11 sooner than the best of four naive "
-          "draws, in 7 of 8 seeds at every sep_colour",
+          "draws, in 7 of 8 seeds at every sep_colour of 0.2 and more",
           mostly_sooner("vectors", "latent", "naive, best of 4", of=8, seps=SWEPT),
           note="the list has one draw: the best of several prompts would win over it by chance; the embedding is "
           "moved from class 01 towards class 11"),
     Claim("9b", "Vectors: and sooner than the best of four in a random direction of equal norm",
           mostly_sooner("vectors", "latent", "random direction", of=8, seps=SWEPT)),
     Claim("9c", "Discs: the best of five exaggerated prompts shows class 11 sooner than the best of five naive draws, "
-          "in 4 of 5 seeds", mostly_sooner("discs", "over-prompting", "naive, best of 5", of=5),
-          note="added by us: the list asks for a report of over-prompting"),
+          "in 7 of 8 seeds", mostly_sooner("discs", "over-prompting", "naive, best of 5", of=8),
+          note="added by us: the list asks for a report; 4 of 5 would come out in 19 % of worlds with none to find"),
     Claim("9d", "Discs: the best of four latent interventions does so, beside four naive draws",
-          mostly_sooner("discs", "latent", "naive, best of 4", of=5), note="added by us"),
+          mostly_sooner("discs", "latent", "naive, best of 4", of=8), note="added by us"),
     Claim("10", "Discs: the protocols' times agree within one checkpoint for most runs",
           share(Numbers("within one checkpoint", checkpoints_apart), lambda x: x <= 1, least=0.5, seeds=5),
           note="the list asks for a report; the limit is ours"),
@@ -160,6 +165,8 @@ CLAIMS = (
           geometric(seconds(48) / seconds(1), most=16)),
     Claim("13b", "On an accelerator the cost per run does not grow with the number of vmapped runs",
           NotShown("no run on an accelerator was timed")),
+    Claim("13c", "On the CPU the cost of vmapped U-Nets is the sum of its parts",
+          NotShown("the U-Nets are trained one after another; none were vmapped")),
     Claim("14a", "The paper's U-Nets have 10,913,859 and 10,086,019 parameters, and fresh ones return their input",
           NotShown("the network here is smaller and of another build: it returns the noise alone, without the input")),
     Claim("14b", "Permuting a batch of images and prompts permutes what the U-Net makes of them",

@@ -22,11 +22,5 @@ SYSTEM = System(
     is_layer=True,
     family="latent",
     paper="the layer under several systems; sources in latent/diffusion",
-    presets=PRESETS,
-    plan=plan,
-    claims=CLAIMS,
-    metrics=(),
-    tables=TABLES,
-    figures=FIGURES,
-    colours=COLOURS,
-)
+    presets=PRESETS, plan=plan, claims=CLAIMS, metrics=(), tables=TABLES, figures=FIGURES, colours=COLOURS,
+)  # fmt: skip

@@ -13,11 +13,10 @@ COLOURS = Palette(*SAMPLERS)
 def distances(frame: pd.DataFrame) -> pd.DataFrame:
     """Distance from the data by sampler and number of network calls, fresh data first."""
     table = pivot("method", "calls", metric=W1)(frame)
-    if not len(table):
-        return table
-    place = {name: place for place, name in enumerate(("fresh data", *SAMPLERS))}
-    ordered = table.sort_values("method", key=lambda names: names.map(place)).reset_index(drop=True)
-    return ordered.reindex(columns=["method", *sorted(ordered.columns.drop("method"), key=float)])
+    if len(table):
+        names = [name for name in ("fresh data", *SAMPLERS) if name in set(table["method"])]
+        table = table.set_index("method").loc[names, sorted(table.columns.drop("method"), key=float)].reset_index()
+    return table
 
 
 TABLES = {

@@ -29,6 +29,10 @@ def test_discs_and_triangles_have_their_area_and_colour(record_property):
         middle = image[0, side // 2, int(side * 0.55)]
         np.testing.assert_allclose(middle, [0.9, 0.1, 0.2], atol=1e-5)
         np.testing.assert_allclose(image[0, 0, 0], 0.8, atol=1e-6)
+    for radius in np.linspace(0.15, 0.7, 12):
+        image = cs.render(disc._replace(size=jnp.array([radius]), centre=jnp.zeros((1, 2))), side, 0.01)
+        share = (np.asarray(image)[0, ..., 1] - 0.8) / (0.1 - 0.8)
+        worst = max(worst, abs(share.sum() * (2 / side) ** 2 / (np.pi * radius**2) - 1))
     record_property("value", f"areas within {worst:.2%}")
     assert worst < 0.03
 
@@ -107,7 +111,9 @@ def test_concept_signals_are_derivatives_and_grow_with_the_separation(record_pro
             images = [cs.render(cs.typical(WORLD, jnp.asarray(z)[None]), 16)[0] for z in (step, -step)]
             numeric = np.linalg.norm(np.asarray(images[0] - images[1]) / 2e-6)
             worst = max(worst, abs(float(cs.concept_signal(WORLD, 16, concept)) / numeric - 1))
-    record_property("value", f"relative difference {worst:.1e}")
+        move = jax.jacfwd(lambda z: cs.draw_points(jax.random.key(0), WORLD, z[None])[0])(jnp.array([0.3, 0.7]))
+        np.testing.assert_allclose(move, np.diag([0.8, 0.4]), atol=1e-6)
+    record_property("value", f"relative difference {worst:.1e}; of vectors the signals are the separations")
     assert worst < 1e-4
     colours = [float(cs.concept_signal(cs.World(sep, 0.4), 16, 0)) for sep in (0.1, 0.2, 0.4, 0.8)]
     sizes = [float(cs.concept_signal(cs.World(0.4, sep), 16, 1)) for sep in (0.1, 0.2, 0.4)]
@@ -121,6 +127,7 @@ def test_masking_a_prompt_leaves_the_rest():
     out = cs.masked(cond, hide)
     np.testing.assert_array_equal(out[:, 3], cond[:, 3])
     np.testing.assert_array_equal(out[1::2], cond[1::2])
+    np.testing.assert_array_equal(cond, cs.condition(shown(8)))
     assert not out[::2, :3].any()
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
@@ -127,7 +128,7 @@ def test_discs_are_learned_in_the_mean(learned, met):
 
 
 def asked(dataset, seeds, **steps):
-    seps = (0.2, 0.3, 0.4, 0.8) if dataset == "vectors" else (0.2,)
+    seps = (0.2, 0.3, 0.4, 0.6, 0.8) if dataset == "vectors" else (0.2,)
     return [row for sep in seps for method, value in steps.items()
             for row in rows(seeds, dataset=dataset, method=method, metric="shown at", value=value, sep_colour=sep,
                             world="2 x 2")]  # fmt: skip
@@ -164,12 +165,27 @@ def test_as_many_naive_draws_are_taken_as_there_are_prompts_and_with_all_alike_n
     assert 0.4 < wins[True] / sum(wins.values()) < 0.6
 
 
-@pytest.mark.parametrize(("inside", "met"), [(1.0, True), (0.0, False), (lambda seed: float(seed > 0), True)])
-def test_a_turn_at_the_end_is_no_turn(inside, met):
-    found = [row for metric, value in (("first to the stronger", 1.0), ("turn inside", inside))
-             for row in rows(dataset="discs", metric=metric, value=value, world="2 x 2")]  # fmt: skip
+@pytest.mark.parametrize(("latent", "seeds", "met"), [
+    (200.0, 8, True), (400.0, 8, False), (200.0, 7, None), (lambda seed: 200.0 if seed else 900.0, 8, True),
+    (lambda seed: 200.0 if seed > 1 else 900.0, 8, False)])  # fmt: skip
+def test_on_discs_seven_of_eight_seeds_must_be_sooner(latent, seeds, met):
+    rivals = {f"naive, best of {count}": 400.0 for count in (4, 5)}
+    found = asked("discs", seeds, latent=latent, **rivals, **{"over-prompting": latent})
+    assert (judged("9c", found).met, judged("9d", found).met) == (met, met)
+
+
+@pytest.mark.parametrize(("inside", "near", "met"), [
+    (1.0, (0.1, 0.9), True), (0.0, (0.1, 0.9), False), (1.0, (0.9, 0.1), False), (1.0, (0.5, 0.5), False),
+    (lambda seed: float(seed > 0), (0.1, 0.9), True)])  # fmt: skip
+def test_the_path_must_pass_nearer_to_01_and_turn_inside(inside, near, met):
+    place = {"dataset": "discs", "world": "2 x 2"}
+    found = [row for step, point in ((10, (0.4, 0.4)), (20, near), (30, (1.0, 1.0)))
+             for name, value in zip(("colour", "size"), point, strict=True)
+             for row in rows(metric=name, value=value, step=step, **place)]  # fmt: skip
+    found += rows(metric="turn inside", value=inside, **place)
     assert judged("8", found).met is met
     assert judged("8", found[:-1]).met is None
+    assert judged("8", found[1:]).met is None
 
 
 @pytest.mark.parametrize(("latent", "met"), [(450.0, True), (900.0, False), (np.inf, False)])
@@ -260,6 +276,23 @@ def test_a_killed_run_goes_on_and_records_what_an_uninterrupted_one_does(part, t
     assert run(again) == expected
     assert again.steps[0] > 2, "it began anew"
     assert len({row["step"] for row in expected if "step" in row}) >= 3
+
+    folders, remove = [], report.shutil.rmtree
+
+    def dies(folder, **how):
+        if not (pathlib.Path(folder) / "looks").exists():
+            return remove(folder, **how)
+        folders.append(folder)
+        remove(folder / "looks", **how)
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report.shutil, "rmtree", dies)
+        with pytest.raises(InterruptedError):
+            run(Notes(tmp_path / "killed late"))
+    late = Notes(tmp_path / "killed late")
+    assert run(late) == expected, "of checkpoints that were removed in part"
+    assert not folders[-1].exists()
 
 
 @pytest.mark.parametrize("preset", list(SYSTEM.presets))
