@@ -1,16 +1,13 @@
 """A browser of latents: one HTML page with what each latent is active on, its concept, and what ablating it does."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from core.errors import DataError
-from experiments.ekfac_influence.study.pages import number, visible
-from experiments.lab import files
+from experiments.lab.pages import template, write_page
 from experiments.recsae.config import MAIN_K, Config
 from experiments.recsae.study.latents import Probed
 from experiments.recsae.study.steering import Effects
@@ -132,22 +129,9 @@ def write_browser(config: Config, about: Probed, effects: Effects, seed: int, fo
       ConfigError: where it cannot be written.
     """
     path = folder / f"latents-{about.corpus.name.replace(' ', '-')}-{seed}.html"
-    return files.write_page(path, html(browser(config, about, effects, seed)))
+    return write_page(path, html(browser(config, about, effects, seed)))
 
 
 def html(page: Browser) -> str:
     """The page as HTML text."""
-    return _template().render(page=page)
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"visible": visible, "number": number, "share": lambda x: f"{x:.0%}"}
-    return environment.get_template("latents.html")
+    return template(Path(__file__).with_name("latents.html")).render(page=page)

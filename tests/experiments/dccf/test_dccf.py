@@ -66,9 +66,6 @@ class Notebook:
     def record(self, *, dataset, method, metric, seed, value, **coords):
         self.records.append(Record("dccf", self.preset, dataset, method, metric, seed, value, coords))
 
-    def require_all_belong(self, cells):
-        pass
-
     def finish(self, **cell):
         self.done_cells.append(cell)
 
