@@ -1,12 +1,10 @@
-"""Reading the tidy frame of records: rows by column values, values by seed, means over seeds."""
+"""Reading the tidy frame of records: rows by column values, groups of rows, means along a column."""
 
 from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-
-from experiments.lab.statistics import MEAN, Statistic, told
 
 
 def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -20,17 +18,6 @@ def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     return cast(pd.DataFrame, frame.loc[mask])
 
 
-def values(frame: pd.DataFrame, **columns: Any) -> np.ndarray:
-    """Values of the rows with given values, by seed."""
-    return select(frame, **columns).sort_values("seed")["value"].to_numpy()
-
-
-def by_seed(frame: pd.DataFrame, **columns: Any) -> pd.Series:
-    """Values of the rows with given values, indexed by seed: what paired comparisons align on."""
-    chosen = select(frame, **columns)
-    return pd.Series(chosen["value"].to_numpy(float), index=pd.Index(chosen["seed"])).sort_index()
-
-
 def groups(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
     """The rows by columns."""
     for key, part in frame.groupby(list(columns)):
@@ -41,8 +28,3 @@ def curve(frame: pd.DataFrame, along: str) -> tuple[np.ndarray, np.ndarray]:
     """``(x, mean value)`` along a column, over whatever else varies."""
     points = [(key[0], part["value"].to_numpy().mean()) for key, part in groups(frame, along)]
     return np.array([x for x, _ in points]), np.array([y for _, y in points])
-
-
-def interval(numbers: np.ndarray, digits: int = 3, kind: Statistic = MEAN) -> str:
-    """A number and its 95 % interval in words, from one value per repetition; the number alone where there is none."""
-    return told(kind.of(numbers), digits)

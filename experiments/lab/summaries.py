@@ -7,7 +7,7 @@ import pandas as pd
 
 from core.stats import paired, summary
 from experiments.lab import tables
-from experiments.lab.frames import by_seed
+from experiments.lab.judges import numbers
 from experiments.lab.ledger import State
 from experiments.lab.runs import Run
 from experiments.lab.tables import Entry
@@ -88,7 +88,7 @@ def difference(frame: pd.DataFrame, dataset: str, method: str, baseline: str, me
       ``("DCCF's ndcg@20 is 0.010 lower than LightGCN's (...)", -1)``; 0 where the interval holds 0 or there is none.
       Empty where there is nothing to compare.
     """
-    ours, theirs = (by_seed(frame, dataset=dataset, method=m, metric=metric) for m in (method, baseline))
+    ours, theirs = (numbers(metric, dataset=dataset, method=m).of(frame) for m in (method, baseline))
     seeds = sorted(set(ours.index) & set(theirs.index))
     if not seeds:
         return "", 0
