@@ -66,13 +66,22 @@ def predictor_learner(
 
 
 @checked
-def composition(null: Callable[[Any], Any], x: Any, times: Sequence[Count] = (1, 10)) -> dict[int, float]:
-    """Mean |x - x after m null interventions| for each m: 0 for a model that abducts perfectly."""
+def composition(
+    null: Callable[[Any], Any], x: Any, times: Sequence[Count] = (1, 10), axis: tuple[int, ...] | None = None
+) -> dict[int, Any]:
+    """Mean |x - x after m null interventions| for each m: 0 for a model that abducts perfectly.
+
+    Args:
+      null: one null intervention on all images.
+      x: the images.
+      times: the numbers m.
+      axis: over which the mean is taken, such as all but that of the seeds; all if None.
+    """
     out, now = {}, x
     for done in range(1, max(times) + 1):
         now = null(now)
         if done in times:
-            out[done] = float(np.abs(np.asarray(now) - np.asarray(x)).mean())
+            out[done] = np.abs(np.asarray(now) - np.asarray(x)).mean(axis)
     return out
 
 

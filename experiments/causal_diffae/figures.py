@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from causal.counterfactual_answers import VARIABLES
 from experiments.causal_diffae.study import digits
-from experiments.causal_diffae.study.scores import DATASET, VARIABLES
+from experiments.causal_diffae.study.scores import DATASET
 from experiments.causal_diffae.study.strokes import MAIN, WEAK_GAMMA
 from experiments.lab import Palette, Statistic, drawing, finish, groups, panels, pivot, select
 from experiments.lab.plots import along, line

@@ -23,6 +23,7 @@ def test_composition_counts_null_interventions():
     assert cm.composition(lambda x: x, x) == {1: 0.0, 10: 0.0}
     found = cm.composition(lambda x: x + 0.1, x)
     assert found == pytest.approx({1: 0.1, 10: 1.0})
+    np.testing.assert_allclose(cm.composition(lambda x: x + np.array([[0.1], [0.2]]), x, axis=(1,))[10], [1.0, 2.0])
 
 
 def test_minimality_prefers_the_smaller_of_two_changes():

@@ -13,7 +13,7 @@ from causal import causal_diffae as cd
 from causal import counterfactual_metrics as cm
 from causal import counterfactual_worlds as cw
 from causal import image_scms as scm
-from causal import stroke_measures
+from causal.counterfactual_answers import of_digits
 from causal.mechanisms import CausalLayer, Intervention
 from core.batches import epoch_sampler
 from core.datasets import morphomnist
@@ -48,15 +48,10 @@ def trained(context: Context, name: str, learner: LearnerLike, data: Any, seed: 
 
 def autoencoder_learner(config: Config) -> LearnerLike:
     """Draws its batches and gamma."""
-    sample = epoch_sampler(config.digit_batch)
-
-    def draw(data, key, step):
-        labelled = jnp.ones(config.digit_batch, bool)
-        return {**sample(data, key, step), "labelled": labelled, "gamma": cd.ramp(step, config.digit_steps // 2)}
-
-    chain = diffusion.chain_levels(diffusion.linear_beta(1000))
-    tx = optax.adam(optax.linear_schedule(config.digit_rate, config.digit_rate / 100, config.digit_steps))
-    return with_sampler(with_ema(cd.learner(autoencoder(config), chain, tx, dropped=config.dropped), 0.99), draw)
+    chain, steps = diffusion.chain_levels(diffusion.linear_beta(1000)), config.digit_steps
+    tx = optax.adam(optax.linear_schedule(config.digit_rate, config.digit_rate / 100, steps))
+    model, batch = autoencoder(config), config.digit_batch
+    return st.labelled_learner(config, model, chain, tx, batch=batch, steps=steps, ema=0.99)
 
 
 def digits(config: Config, context: Context, seed: int) -> None:
@@ -78,7 +73,7 @@ def digits(config: Config, context: Context, seed: int) -> None:
     asked = cw.digit_question(config.digit_test, test, seed)
     images = ask(config, params, asked)
     at = context.at(dataset=DATASET, method=st.MAIN, seed=seed)
-    at.record_all(scores(asked, images, lambda x: np.asarray(read(cw.blocks_of(x)))))
+    at.record_all(of_digits(asked, images, lambda x: np.asarray(read(cw.blocks_of(x)))))
     accuracy = (np.asarray(read(cw.blocks_of(test.images))) == test.digit).mean()
     context.at(dataset=DATASET, method="classifier", seed=seed).record("accuracy", accuracy)
     for name, pictures in {"factual": asked.strokes.images, **dict(zip(cw.ASKED, images, strict=True))}.items():
@@ -105,20 +100,3 @@ def ask(config: Config, params: Any, asked: cw.DigitQuestion) -> np.ndarray:
     interventions = Intervention(is_set, jnp.asarray(asked.labels))
     out = answer(config)(params, cw.blocks_of(asked.strokes.images), interventions)
     return np.stack([cw.images_of(each) for each in out])
-
-
-def scores(asked: cw.DigitQuestion, images: np.ndarray, read: Any) -> dict[str, float]:
-    """Attributes measured in the images; a digit is kept where the classifier reads it as it reads the original."""
-    original, out = read(asked.strokes.images), {}
-    measured = [cw.labels_of(stroke_measures.thickness(x), stroke_measures.intensity(x)) for x in images]
-    for k, name in enumerate(cw.ASKED):
-        for j, attribute in enumerate("ti"):
-            if k:
-                out[f"r({attribute}), {name}"] = cm.correlation(measured[k][:, j], asked.labels[k, :, j])
-            out[f"MAE({attribute}) measured, {name}"] = np.abs(measured[k][:, j] - asked.labels[k, :, j]).mean()
-        kept = read(images[k]) == original
-        out[f"digits kept, {name}"] = kept.mean()
-        out[f"digits, {name}"] = len(kept)
-    out["reconstruction MSE"] = ((images[0] - asked.strokes.images) ** 2).mean()
-    out["composition l1, 1"] = np.abs(images[0] - asked.strokes.images).mean()
-    return out

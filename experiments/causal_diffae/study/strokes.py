@@ -50,19 +50,15 @@ def autoencoders(config: Config) -> dict[str, tuple[bool, dict[str, Variant]]]:
 def autoencoder(config: Config, causal: bool) -> cd.CausalDiffAE:
     """The model; one object, so that compiled programs are found again."""
     layer = CausalLayer(scm.THICKNESS_INTENSITY, config.block, 32) if causal else None
-    return cd.CausalDiffAE(
-        cd.MlpEncoder(2, config.block), FilmMlp(config.width, config.blocks), layer, config.prediction
-    )
+    denoiser = FilmMlp(config.width, config.blocks)
+    return cd.CausalDiffAE(cd.MlpEncoder(2, config.block), denoiser, layer, config.prediction)
 
 
 @functools.cache
 def label_model(config: Config) -> counterfactual_baselines.LabelDiffusion:
     """Label-conditional diffusion and Diff-SCM."""
-    return counterfactual_baselines.LabelDiffusion(
-        FilmMlp(config.width, config.blocks),
-        counterfactual_baselines.NoisyRegressor(2),
-        prediction=config.prediction,
-    )
+    denoiser, regressor = FilmMlp(config.width, config.blocks), counterfactual_baselines.NoisyRegressor(2)
+    return counterfactual_baselines.LabelDiffusion(denoiser, regressor, prediction=config.prediction)
 
 
 @functools.cache
@@ -115,11 +111,8 @@ def train_group(config: Config, context: Context, name: str, rows: Any) -> dict[
     causal, variants = autoencoders(config)[name]
     sample, count = epoch_sampler(config.batch), len(context.seeds)
     runs = [variant for variant in variants.values() for _ in context.seeds]
-    data = {
-        "rows": rows,
-        "gamma": jnp.array([v.gamma for v in runs]),
-        "fraction": jnp.array([v.fraction for v in runs]),
-    }
+    strengths, fractions = jnp.array([v.gamma for v in runs]), jnp.array([v.fraction for v in runs])
+    data = {"rows": rows, "gamma": strengths, "fraction": fractions}
 
     def draw(data, key, step):
         drawn = sample(data["rows"], key, step)
@@ -128,17 +121,25 @@ def train_group(config: Config, context: Context, name: str, rows: Any) -> dict[
 
     model, tx = autoencoder(config, causal), adam(config, config.steps)
     learner = with_ema(cd.learner(model, levels(config), tx, dropped=config.dropped), config.ema)
-    axes, keys = (
-        {"rows": None, "gamma": 0, "fraction": 0},
-        seed_keys([seed for _ in variants for seed in context.seeds]),
-    )
+    keys = seed_keys([seed for _ in variants for seed in context.seeds])
+    axes = {"rows": None, "gamma": 0, "fraction": 0}
     params = trained(context, name, with_sampler(learner, draw), data, axes, keys, config.steps)
-    return {method: of_rows(params, i * count, count) for i, method in enumerate(variants)}
+    return {
+        method: jax.tree.map(lambda leaf, i=i: leaf[i * count : (i + 1) * count], params)
+        for i, method in enumerate(variants)
+    }
 
 
-def of_rows(params: Any, start: int, count: int) -> Any:
-    """Those of some of the runs."""
-    return jax.tree.map(lambda leaf: leaf[start : start + count], params)
+def labelled_learner(
+    config: Config, model: cd.CausalDiffAE, chain: diffusion.Levels, tx: Any, *, batch: int, steps: int, ema: float
+) -> LearnerLike:
+    """Trains an autoencoder on rows that all have labels; gamma rises to 1 over half the steps."""
+    sample = epoch_sampler(batch)
+
+    def draw(data, key, step):
+        return {**sample(data, key, step), "labelled": jnp.ones(batch, bool), "gamma": cd.ramp(step, steps // 2)}
+
+    return with_sampler(with_ema(cd.learner(model, chain, tx, dropped=config.dropped), ema), draw)
 
 
 def train_plain(config: Config, context: Context, name: str, learner: LearnerLike, rows: Any, steps: int) -> Any:

@@ -9,10 +9,10 @@ import numpy as np
 
 from causal import causal_diffae as cd
 from causal import counterfactual_metrics as cm
+from causal.counterfactual_answers import of_world
 from causal.counterfactual_worlds import World
 from causal.mechanisms import CausalLayer, Graph, Intervention, Mode
-from core.batches import epoch_sampler
-from core.learner import seed_keys, with_ema, with_sampler
+from core.learner import seed_keys
 from experiments.causal_diffae.config import Config
 from experiments.causal_diffae.study import strokes as st
 from experiments.causal_diffae.study.scores import PREDICT
@@ -51,18 +51,12 @@ def world(config: Config, context: Context, make: Any) -> None:
 
 def train(config: Config, context: Context, there: World, mode: Mode) -> Any:
     """Parameters [seeds, ...]."""
-    model = autoencoder(config, there.graph, mode)
-    sample = epoch_sampler(config.batch)
-
-    def draw(data, key, step):
-        labelled = jnp.ones(config.batch, bool)
-        return {**sample(data, key, step), "labelled": labelled, "gamma": cd.ramp(step, config.world_steps // 2)}
-
-    tx = st.adam(config, config.world_steps)
-    learner = with_ema(cd.learner(model, st.levels(config), tx, dropped=config.dropped), config.ema)
+    model, tx, steps = autoencoder(config, there.graph, mode), st.adam(config, config.world_steps), config.world_steps
+    learner = st.labelled_learner(
+        config, model, st.levels(config), tx, batch=config.batch, steps=steps, ema=config.ema
+    )  # fmt: skip
     keys = seed_keys(list(context.seeds))
-    drawing = with_sampler(learner, draw)
-    return st.trained(context, f"{there.name}, {mode}", drawing, there.rows, None, keys, config.world_steps)
+    return st.trained(context, f"{there.name}, {mode}", learner, there.rows, None, keys, steps)
 
 
 def ask(config: Config, there: World, model: cd.CausalDiffAE, params: Any) -> dict[str, Any]:
@@ -81,19 +75,10 @@ def ask(config: Config, there: World, model: cd.CausalDiffAE, params: Any) -> di
 
 def report(context: Context, there: World, method: str, predictor: Any, predicting: Any, images: Any) -> None:
     """Errors against the truth, and how far predicted labels are from those of the true counterfactual."""
-    factual = there.asked["null"][1]
     for index, seed in enumerate(context.seeds):
         params = jax.tree.map(lambda leaf, i=index: leaf[i], predicting)
-        for question, (is_set, labels) in there.asked.items():
+        for question in there.asked:
             x = images[question][index]
-            found = np.asarray(PREDICT(predictor, params, x).output)
-            off = np.abs(found - np.asarray(labels)).mean(0)
-            values = {"cf-MSE": float(((x - there.truth[question]) ** 2).mean() / 4)}
-            is_free = ~np.asarray(is_set)
-            values["MAE of the set"] = float(off[~is_free].mean()) if not is_free.all() else 0.0
-            values["MAE of the others"] = float(off[is_free].mean())
-            values["r(last variable)"] = cm.correlation(
-                found[:, 3] - np.asarray(factual)[:, 3], np.asarray(labels - factual)[:, 3]
-            )
+            values = of_world(there, question, x, np.asarray(PREDICT(predictor, params, x).output))
             at = context.at(dataset=there.name, method=method, seed=seed)
             at.record_all({f"{metric}, {question}": value for metric, value in values.items()})

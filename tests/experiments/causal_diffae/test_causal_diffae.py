@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causal import counterfactual_answers as answers
 from causal import counterfactual_metrics as cm
 from causal import counterfactual_worlds as cw
 from causal import image_scms as scm
@@ -92,7 +93,7 @@ def test_real_digits_are_scored_by_measurement():
     follows = scm.counterfactual_intensity(asked.strokes.thickness, asked.strokes.intensity,
                                            asked.labels[1, :, 0] * 0.63 + 2.5)  # fmt: skip
     np.testing.assert_allclose(asked.labels[1, :, 1], (np.asarray(follows) - 158) / 48.4, atol=1e-4)
-    found = digits.scores(asked, np.stack([asked.strokes.images] * 3), lambda x: np.zeros(len(x)))
+    found = answers.of_digits(asked, np.stack([asked.strokes.images] * 3), lambda x: np.zeros(len(x)))
     assert found["digits kept, do(i)"] == 1.0
     assert found["reconstruction MSE"] == 0.0
     assert found["MAE(i) measured, null"] < 0.02
