@@ -1,6 +1,7 @@
 """Speed beside the best peer: both sides in one run, compilation apart, the ratio first, on a machine with no load."""
 
 import dataclasses
+import functools
 import importlib
 import math
 import os
@@ -16,6 +17,8 @@ import numpy as np
 from core import stats
 from core.checks import Count, NonNegative, checked
 from core.errors import ConfigError, RelicError
+from core.learner import Learner
+from core.loop import scan_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +95,12 @@ def first_call(fn: Callable[[], Any]) -> float:
     start = time.perf_counter()
     jax.block_until_ready(fn())
     return time.perf_counter() - start
+
+
+def steps_call(learner: Learner, batch: Any, steps: int) -> Callable[[], Any]:
+    """A compiled call of some steps of a learner, from the same state each time; for :func:`first_call`."""
+    state = jax.jit(learner.init)(jax.random.key(0), batch)
+    return functools.partial(jax.jit(scan_steps(learner, steps).update).lower(state, batch).compile(), state, batch)
 
 
 @checked

@@ -87,6 +87,7 @@ from causal.rep4ex.pools import (
     train_cases,
     train_encoders,
 )
+from causal.rep4ex.questions import Question, ask, mse
 from causal.rep4ex.regressions import (
     Descent,
     fit_engression,
@@ -138,6 +139,7 @@ __all__ = [
     "Outcomes",
     "Overidentification",
     "Pool",
+    "Question",
     "Recovered",
     "Regression",
     "Rep4Ex",
@@ -154,6 +156,7 @@ __all__ = [
     "Way",
     "World",
     "additive_ridge",
+    "ask",
     "best",
     "best_at_outer_actions",
     "bootstrap",
@@ -188,6 +191,7 @@ __all__ = [
     "linear",
     "make_case",
     "median_bandwidth",
+    "mse",
     "network",
     "network_outcome",
     "networks_effect",
