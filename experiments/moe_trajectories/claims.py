@@ -195,7 +195,7 @@ CLAIMS = (
           tested(TESTS + "test_likelihood_under_permuted_classes_shifted_times_and_scaled_outcomes")),
     Claim("6", "Standard errors from the exact Hessian equal those of finite differences to 1e-3; scores sum to 0",
           tested(FITS + "test_standard_errors_equal_those_of_finite_differences"),
-          note="steps of 1e-4 as listed, of 1e-7 in knots, for the curvature jumps where a knot meets an observed time"),
+          note="steps of 1e-4 as listed, of 1e-7 in knots, for curvature jumps where a knot meets a time"),
     Claim("7", "Joint less conditional likelihood at one class is the normal likelihood of the covariates",
           tested(TESTS + "test_joint_less_conditional_likelihood_is_that_of_the_covariates")),
     Claim("8a", "2,000 simulated data sets: relative bias below 1 % (means, knots), 5 % (effects, gates), 3 % (others)",
