@@ -87,6 +87,7 @@ from causal.rep4ex.pools import (
     train_cases,
     train_encoders,
 )
+from causal.rep4ex.questions import Question, ask, mse
 from causal.rep4ex.regressions import (
     Descent,
     fit_engression,
@@ -137,6 +138,7 @@ __all__ = [
     "Outcome",
     "Outcomes",
     "Overidentification",
+    "Question",
     "Recovered",
     "Regression",
     "Rep4Ex",
@@ -153,6 +155,7 @@ __all__ = [
     "Way",
     "World",
     "additive_ridge",
+    "ask",
     "best",
     "best_at_outer_actions",
     "bootstrap",
@@ -187,6 +190,7 @@ __all__ = [
     "linear",
     "make_case",
     "median_bandwidth",
+    "mse",
     "network",
     "network_outcome",
     "networks_effect",

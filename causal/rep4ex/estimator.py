@@ -124,8 +124,7 @@ class Rep4Ex:
         for i, chosen in enumerate(own):
             params = jax.tree.map(lambda leaf, i=i: leaf[i], kept)
             w = np.asarray(_codes(self.coder, params, rows.x[chosen], rows.a[chosen]))
-            step = SecondStep(w, data.a[chosen], data.y[chosen], self.second)
-            step.check()
+            step = SecondStep.of(w, data.a[chosen], data.y[chosen], self.second)
             made.append(Fitted(self.coder, params, rows.x_mean, rows.x_scale, rows.a_mean, step))
         return made
 

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Float, Int
 
 from causal.rep4ex.baselines import Recovered, principal_components, recovered
-from causal.rep4ex.diagnostics import constraint_p
+from causal.rep4ex.diagnostics import Strength, constraint_p
 from causal.rep4ex.generators import Design, Sample, World, draw, gen1
 from causal.rep4ex.moments import Moments, Scale, v_statistic, whitened
 from causal.rep4ex.networks import Coder, encode
@@ -26,6 +26,7 @@ from causal.rep4ex.representation import (
     standardise,
     validated,
 )
+from causal.rep4ex.second_step import strength_of
 from core.checks import Count, Natural, checked
 from core.fit import fit
 from core.learner import Params, stream
@@ -114,6 +115,10 @@ class Case(NamedTuple):
         sample, held, fresh = (part._replace(a=basis(part.a)) for part in (self.sample, self.held, self.fresh))
         return Case(self.seed, self.world, sample, standardise(sample.x, sample.a), held, fresh)
 
+    def placebo(self, rng: np.random.Generator) -> "Case":
+        """The case trained on permuted actions, of which nothing can be learned."""
+        return self._replace(rows=self.rows._replace(a=rng.permutation(self.rows.a)))
+
 
 _recovered = jax.jit(recovered)
 
@@ -164,6 +169,11 @@ class TrainedCases(NamedTuple):
         """The p-value of the constraint on the first of the fresh rows."""
         fresh = Sample(*(part[:rows] for part in self.cases[self.world[run]].fresh))
         return constraint_p(self.code(run)(fresh), fresh.a)
+
+    def strength(self, run: int) -> Strength:
+        """How strongly actions move a run's code, on the training rows."""
+        sample = self.cases[self.world[run]].sample
+        return strength_of(self.code(run)(sample), sample.a)
 
 
 def train_cases(

@@ -64,9 +64,18 @@ class SecondStep:
     y: Float[np.ndarray, " n"]
     settings: Ridge = flax.struct.field(pytree_node=False, default=Ridge())
 
-    def check(self) -> None:
-        """Raises :class:`core.errors.ConfigError` where nothing can be fitted."""
-        check_second_stage(self.w, self.a, self.y)
+    @classmethod
+    def of(
+        cls, w: Float[np.ndarray, "n d"], a: Float[np.ndarray, "n k"], y: Float[np.ndarray, " n"],
+        settings: Ridge = Ridge(),
+    ) -> "SecondStep":  # fmt: skip
+        """Rows after all checks.
+
+        Raises:
+          ConfigError: where nothing can be fitted.
+        """
+        check_second_stage(w, a, y)
+        return cls(w, a, y, settings)
 
     def uncontrolled(self) -> "SecondStep":
         """The same rows without the control function."""
@@ -93,8 +102,7 @@ class SecondStep:
 
     def strength(self) -> Strength:
         """How strongly actions move the codes."""
-        with jax.enable_x64(True):
-            return jax.tree.map(np.asarray, _strength(*wide(self.w, self.a)))
+        return strength_of(self.w, self.a)
 
     def _asked(self, question: Any, *about: np.ndarray) -> Any:
         count = len(about[0])
@@ -128,6 +136,12 @@ def _interval(draws: int, level: float, key, settings: Ridge, w, a, y, actions):
 @partial(jax.jit, static_argnums=0)
 def _outside(settings: Ridge, w, a, y, actions):
     return outside_support(first_stage(w, a), w, actions)
+
+
+def strength_of(w: Float[np.ndarray, "n d"], a: Float[np.ndarray, "n k"]) -> Strength:
+    """:func:`causal.rep4ex.strength` of codes as they are, in float64."""
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, _strength(*wide(w, a)))
 
 
 @jax.jit

@@ -15,7 +15,6 @@ from experiments.rep4ex.claims import CLAIMS
 from experiments.rep4ex.config import PRESETS, Config
 from experiments.rep4ex.figures import COLOURS, FIGURES, STATISTICS, TABLES
 from experiments.rep4ex.study import extrapolation, identification, robustness
-from experiments.rep4ex.study.cost import cost
 from experiments.rep4ex.study.uncertainty import uncertainty
 
 
@@ -27,7 +26,7 @@ def plan(config: Config, context: Context) -> Iterable[Part]:
         "size of the test": identification.size, **dict(wider),
     }  # fmt: skip
     if config.cost_repeats:
-        measures["cost"] = cost
+        measures["cost"] = identification.cost
     if config.thorough:
         measures |= {
             "dimension": robustness.dimension, "assumptions": robustness.assumptions,
@@ -42,15 +41,7 @@ SYSTEM = System(
     slug="rep4ex",
     title="Identifying Representations for Intervention Extrapolation",
     line="representations under which effects of unseen interventions can be predicted",
-    family="causal",
-    paper="Saengkyongam et al., ICLR 2024, arXiv 2310.04295",
-    presets=PRESETS,
-    plan=plan,
-    claims=CLAIMS,
-    statistics=STATISTICS,
+    family="causal", paper="Saengkyongam et al., ICLR 2024, arXiv 2310.04295", presets=PRESETS, plan=plan,
+    claims=CLAIMS, statistics=STATISTICS, tables=TABLES, figures=FIGURES, colours=COLOURS, baseline="AE-Vanilla",
     metrics=("R^2", "MCC", "MSE of E[Y|do(a)]", "MSE of E[Y|X,do(a)]"),
-    baseline="AE-Vanilla",
-    tables=TABLES,
-    figures=FIGURES,
-    colours=COLOURS,
-)
+)  # fmt: skip

@@ -82,15 +82,13 @@ PRESETS = {
         strengths=(0.0, 2.0), dimensions=(2,), worlds=1, rows=1_000, fresh=500, validation=300, steps=50, batch=256,
         hidden=(32, 32), restarts=1, outcome_rows=1_000, outcome_steps=50, features=50, actions=60, network_steps=50,
         bootstrap=5, refits=2, refit_restarts=1, refit_worlds=1, supports=(0.5, 1.0), oracle_seeds=2, tests=10,
-        plain_worlds=1, test_rows=300, thorough=False,
-        image_steps=0, cost_repeats=0,
+        plain_worlds=1, test_rows=300, thorough=False, image_steps=0, cost_repeats=0,
     ),
     "small": Config(),
     "paper": Config(
         strengths=(0.0, 0.5, 1.0, 2.0, 4.0), dimensions=(2, 4, 10), strengths_wide=(0.0, 0.5, 1.0, 2.0, 4.0),
         worlds=20, rows=10_000, steps=20_000, restarts=4, outcome_rows=10_000, outcome_steps=20_000,
         network_steps=20_000, bootstrap=500, refits=200, refit_restarts=4, refit_worlds=20, oracle_seeds=100,
-        lambdas=(0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0),
-        image_steps=5_000, image_seeds=10, cost_repeats=10,
+        lambdas=(0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0), image_steps=5_000, image_seeds=10, cost_repeats=10,
     ),
 }  # fmt: skip

@@ -14,47 +14,33 @@ STATISTICS = (Statistic("share", "MCC"), Statistic("median", "MSE *"))
 MAIN = ("Rep4Ex-CF-Oracle", "Rep4Ex-CF", "AE-Vanilla + CF", "OLS on A", "MLP on A", "engression on A")
 COLOURS = Palette(*MAIN, "AE-MMR", "AE-Vanilla", "PCA")
 robust = functools.partial(pivot, kind="robustness")
-SUMMARISED = ("R^2", "p of the constraint", MSE)
 
 TABLES = {
     "Median error of E[Y|do(a)] outside of the support": pivot(
-        "method", "metric", "median", dataset=DATASET, metric=MSE
-    ),
+        "method", "metric", "median", dataset=DATASET, metric=MSE),
     "Diagnostics and other regressions of step 2 (medians over worlds)": pivot(
-        "metric", "method", "median", kind="diagnostics"
-    ),
+        "metric", "method", "median", kind="diagnostics"),
     "The oracle by support and confounding: MSE of E[Y|do(a)]": pivot(
-        ("dataset", "alpha", "gamma", "confounding"), "method", "geometric mean", part="oracle"
-    ),
-    "Violated assumptions, d = 2, alpha = 2": robust(("violated", "method"), "metric", "median", only=SUMMARISED),
+        ("dataset", "alpha", "gamma", "confounding"), "method", "geometric mean", part="oracle"),
+    "Violated assumptions, d = 2, alpha = 2": robust(
+        ("violated", "method"), "metric", "median", only=("R^2", "p of the constraint", MSE)),
     "Dimension of the code, d = 2": robust("metric", "encoder", "median", method="AE-MMR"),
     "Four actions for two latents, linear Y: rejections of the over-identification test at 5 %": pivot(
-        "actions", "method", "share", of=lambda p: p <= 0.05, metric="p of over-identification"
-    ),
+        "actions", "method", "share", of=lambda p: p <= 0.05, metric="p of over-identification"),
     "Ablations, d = 2, alpha = 2": robust(("ablation", "method"), "metric", metric="R^2"),
     "MSE of E[Y|do(a)] by confounding": pivot("confounding", "method", "median", metric="MSE by confounding"),
-}
+}  # fmt: skip
 
 
-@drawing("R^2")
-def identification(frame) -> Figure:
-    """How well latents are identified, by the strength of the intervention, in a panel per number of latents: every
-    world is a dot, lines are means.
-    """
-    chosen = select(frame, metric="R^2")
-    place = chosen["dataset"].str.extract(r"^d = (?P<d>\d+), alpha = (?P<alpha>[\d.]+)$").astype(float)
-    chosen = chosen.assign(d=place["d"], strength=place["alpha"]).dropna(subset=["d"])
-    sizes = sorted(chosen["d"].unique())
-    figure, axes = panels(len(sizes), sharey=True)
-    for axis, d in zip(axes, sizes, strict=True):
-        for method in ("AE-MMR", "AE-Vanilla", "PCA"):
-            part = select(chosen, d=d, method=method)
-            axis.plot(part["strength"], part["value"], ".", color=COLOURS[method], alpha=0.4)
-            line(axis, along(part, "strength"), shade=False, label=method, **COLOURS.line(method))
-        first = axis is axes[0]
-        label = "R^2 of the latents" if first else ""
-        finish(axis, "strength of the intervention alpha", label, title=f"{d:.0f} latents", legend=first)
-    return figure
+def identification(frame) -> Figure | None:
+    """R^2 by strength, which the names of data sets tell, in a panel per number of latents."""
+    place = frame["dataset"].astype(str).str.extract(r"^d = (?P<d>\d+), alpha = (?P<alpha>[\d.]+)$")
+    placed = frame.assign(latents=place["d"] + " latents", strength=place["alpha"].astype(float))
+    return lines(
+        "How well latents are identified, by the strength of the intervention: worlds are thin, lines are means.",
+        "R^2", "strength", panel="latents", only=("AE-MMR", "AE-Vanilla", "PCA"), single=True, shade=False,
+        xlabel="strength of the intervention alpha", ylabel="R^2 of the latents", colours=COLOURS,
+    )(placed)  # fmt: skip
 
 
 @drawing("E[Y|do(a, 0)]")
@@ -76,11 +62,9 @@ def curves(frame) -> Figure:
 
 
 FIGURES = {
-    "identification": identification,
-    "curves": curves,
+    "identification": identification, "curves": curves,
     "distance": lines(
         "Errors by the distance of the action from the training support, medians over worlds.",
         "MSE by distance", "distance", only=MAIN, statistic="median", log="y", colours=COLOURS,
-        xlabel="distance of the action from the support", ylabel=MSE,
-    ),
+        xlabel="distance of the action from the support", ylabel=MSE),
 }  # fmt: skip

@@ -108,6 +108,7 @@ def test_random_features_give_the_v_statistic(record_property):
 
 def test_codes_linear_in_actions_have_no_restriction_and_bent_ones_have():
     a = rows(4, 300, 2)[0]
+    assert abs(rep.regress(a @ rows(5, 2, 2)[0] + 1.0, a).V).max() < 1e-10
     assert abs(rep.restriction(a @ rows(5, 2, 2)[0] + 1.0, a, jnp.asarray(1.0))) < 1e-10
     assert rep.restriction(a**2, a, jnp.asarray(1.0)) > 0.01
 

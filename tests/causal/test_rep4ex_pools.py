@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from causal import rep4ex as rep
+from core.errors import ConfigError
 
 CODER = rep.Autoencoder(2, 4, (8,))
 WAY = rep.Way(CODER, steps=20, batch=50, restarts=2)
@@ -111,3 +112,33 @@ def test_a_pool_holds_restarts_side_by_side(cases):
     found = rep.train_encoders(jax.random.key(0), pool, held, WAY._replace(steps=3))
     assert found.reconstruction.shape == found.restriction.shape == (2, 2)
     np.testing.assert_array_equal(found.kept, found.reconstruction.argmin(1))
+
+
+def test_questions_know_the_truth_outside_of_the_support(cases):
+    """The structural equation itself, given x, and the oracle's answer; errors by distance average to the error."""
+    outcomes, actions = rep.Outcomes(), rep.outside(0, 50, 2, 1.0, 2.0)
+    case = rep.make_case(3, rep.Design(m=4), 4_000, 60, 80)
+    asked = rep.ask(case, outcomes, actions, 80, 2.0)
+    assert (np.abs(asked.shifted.a).max(axis=1) > 1).all()
+    own = outcomes.draw(case.world, asked.shifted, 5) - asked.given_x
+    assert abs(own.std() - 0.3) < 0.08
+    np.testing.assert_allclose(asked.truth, outcomes.simulated(case.world, case.sample.v, actions), atol=0.1)
+    np.testing.assert_array_equal(asked.confounded(case.world.design.confounding), asked.y)
+    found = asked.step(lambda sample: sample.z, rep.Ridge(50)).effect(actions)
+    assert asked.error(found) < 0.5
+    far = np.abs(actions).max(axis=1) - 1
+    shares = [((far >= x - 0.125) & (far < x + 0.125)).mean() for x in asked.error_by_distance(found)]
+    assert np.dot(shares, list(asked.error_by_distance(found).values())) == pytest.approx(asked.error(found))
+
+
+def test_permuted_actions_are_the_same_actions_in_another_order(cases):
+    placebo = cases[0].placebo(np.random.default_rng(0))
+    assert not np.array_equal(placebo.rows.a, cases[0].rows.a)
+    np.testing.assert_array_equal(np.sort(placebo.rows.a[:, 0]), np.sort(cases[0].rows.a[:, 0]))
+    np.testing.assert_array_equal(placebo.rows.x, cases[0].rows.x)
+
+
+def test_second_steps_are_refused_where_nothing_can_be_fitted():
+    w, a, y = rows(50)
+    with pytest.raises(ConfigError, match="agree in rows"):
+        rep.SecondStep.of(w[:-1], a, y)

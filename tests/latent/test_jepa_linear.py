@@ -197,8 +197,11 @@ def test_without_the_stop_gradient_jepa_collapses():
 
 
 MIXED = Features(jnp.array([1.0, 1.2, 0.6, 0.4]), jnp.array([0.9, 0.4, 0.8, 0.3]))
-AVERAGED = {0.9: (62, 108), 0.99: (80, 126), 0.999: (261.4, 285.0), 0.9995: (460.6, 459.2), 0.9999: (2050, 1846)}
-"""When features 1 and 3 of these are learned with an averaged target, by decay; the first two to 2 units."""
+AVERAGED = {
+    0.0: (58.4, 105.4), 0.9: (62, 108), 0.99: (80, 126), 0.999: (261.4, 285.0), 0.9995: (460.6, 459.2),
+    0.9999: (2050, 1846),
+}  # fmt: skip
+"""When features 1 and 3 of these are learned with an averaged target, by decay; those of 0.9 and 0.99 to 2 units."""
 
 
 def averaged_target(decay, steps, every=20, dt=0.05):
@@ -221,11 +224,11 @@ def test_memory_of_the_target_slows_growth_and_in_the_end_turns_the_order(record
     targets, times = fixed_point("JEPA", 3, np.asarray(MIXED.rho, float)), np.arange(steps // 20) * 1.0
     found = np.array([learned_at(curves, times, targets)[[0, 2]] for curves in seen])
     for (decay, expected), measured in zip(AVERAGED.items(), found, strict=True):
-        np.testing.assert_allclose(measured, expected, atol=2.0 if decay < 0.999 else 0.5 + 1e-3 * expected[0])
+        np.testing.assert_allclose(measured, expected, atol=2.0 if decay in (0.9, 0.99) else 0.5 + 1e-3 * expected[0])
     assert (np.diff(found[:, 0]) > 0).all()
-    assert (found[:3, 0] < found[:3, 1]).all()
-    assert (found[3:, 0] > found[3:, 1]).all()
-    np.testing.assert_allclose(seen[:, -1, [0, 2]], np.broadcast_to(targets[[0, 2]], (5, 2)), rtol=5e-3)
+    assert (found[:4, 0] < found[:4, 1]).all()
+    assert (found[4:, 0] > found[4:, 1]).all()
+    np.testing.assert_allclose(seen[:, -1, [0, 2]], np.broadcast_to(targets[[0, 2]], (6, 2)), rtol=5e-3)
     told = "; ".join(f"{decay}: {a:.0f}, {b:.0f}" for decay, (a, b) in zip(AVERAGED, found, strict=True))
     record_property("value", f"features 1 and 3 learned by decay {told}")
 

@@ -1,13 +1,18 @@
-"""Whether the latents are found up to an affine map, and whether the constraint's test tells when they are not."""
+"""Whether latents are found up to an affine map, whether the constraint's test tells when they are not; cost."""
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import optax
 
 from causal import rep4ex as rep
+from core.bench import first_call
+from core.calls import steps_call
 from experiments.lab import Context
 from experiments.rep4ex.config import Config
-from experiments.rep4ex.study.training import NAMES, cases_of, coder, named, place, train
+from experiments.rep4ex.study.training import NAMES, cases_of, coder, named, place, runs, train
 
 
 def dimension(d: int) -> Callable[[Config, Context], None]:
@@ -17,27 +22,32 @@ def dimension(d: int) -> Callable[[Config, Context], None]:
         designs = [rep.Design(d, config.observed, a) for a in (config.strengths if d == 2 else config.strengths_wide)]
         cases = [case for design in designs for case in cases_of(config, range(config.worlds), design)]
         way = {"coder": coder(config, d), "restarts": config.restarts}
-        trained = train(config, context, f"identification-{d}", cases, (0.0, config.lam), **way)
-        note_runs(config, context, trained)
+        note_runs(config, context, train(config, context, f"identification-{d}", cases, (0.0, config.lam), **way))
         for case in cases:
             found = case.recovered(case.components())
-            place(context, case).at(method="PCA").record_all({"R^2": found.r2, "MCC": found.mcc})
+            place(context, case, method="PCA").record_all({"R^2": found.r2, "MCC": found.mcc})
 
     return measure
 
 
+def images(config: Config, context: Context) -> None:
+    """The same latents seen as the place of a bump in an image."""
+    cases = cases_of(config, context.seeds[: config.image_seeds], rep.Design(), generator=rep.gen3)
+    way = {"coder": rep.ImageAutoencoder(2), "steps": config.image_steps}
+    note_runs(config, context, train(config, context, "images", cases, (0.0, config.lam), **way), "images, alpha = 2")
+
+
 def note_runs(config: Config, context: Context, trained: rep.TrainedCases, dataset: str = "") -> None:
     """R^2 and MCC of the kept encoders in the main table; how they were chosen, and the constraint's test, beside."""
-    for run, case in trained.runs():
-        at, found = place(context, case, dataset).at(method=NAMES[trained.lam[run] > 0]), trained.recovered(run)
+    for run, case, method in runs(trained):
+        at, found = place(context, case, dataset, method=method), trained.recovered(run)
         at.record_all({"R^2": found.r2, "MCC": found.mcc})
-        at.at(kind="encoder").record_all({
-            "reconstruction": trained.reconstruction[run],
-            "restriction": trained.restriction[run],
-            "R^2 of the worst restart": trained.others[run].min(),
-            "R^2 of the first restart": trained.others[run, 0],
+        beside = {
+            "reconstruction": trained.reconstruction[run], "restriction": trained.restriction[run],
+            "R^2 of the worst restart": trained.others[run].min(), "R^2 of the first restart": trained.others[run, 0],
             "p of the constraint": trained.test(run, config.test_rows),
-        })  # fmt: skip
+        }  # fmt: skip
+        at.record_all(beside, kind="encoder")
 
 
 def size(config: Config, context: Context) -> None:
@@ -56,8 +66,23 @@ def size(config: Config, context: Context) -> None:
         at.record("p of the constraint", trained.test(run, config.test_rows), method=NAMES[False], seed=run)
 
 
-def images(config: Config, context: Context) -> None:
-    """The same latents seen as the place of a bump in an image."""
-    cases = cases_of(config, context.seeds[: config.image_seeds], rep.Design(), generator=rep.gen3)
-    way = {"coder": rep.ImageAutoencoder(2), "steps": config.image_steps}
-    note_runs(config, context, train(config, context, "images", cases, (0.0, config.lam), **way), "images, alpha = 2")
+def cost(config: Config, context: Context) -> None:
+    """Seconds of some steps of one run, and of all seeds x strengths x two lambdas as one vmapped scan."""
+    worlds = config.cost_seeds * config.cost_strengths
+    programs = (("one run", 1, program(config, 1, 1)), ("one program", 2 * worlds, program(config, worlds, 2)))
+    for repeat in range(config.cost_repeats):
+        for method, count, call in programs:
+            start = time.process_time()
+            taken = {"seconds": first_call(call), "CPU seconds": time.process_time() - start}
+            at = context.at(dataset="cost", method=method, seed=repeat, part="cost", runs=count)
+            at.record_all({metric: value / config.cost_steps for metric, value in taken.items()})
+
+
+def program(config: Config, worlds: int, lambdas: int) -> Callable[[], Any]:
+    """A compiled call of some steps of a pool of runs, all vmapped."""
+    drawn = [rep.gen1(seed, config.rows, rep.Design(m=config.observed))[1] for seed in range(worlds)]
+    run = np.arange(worlds * lambdas)
+    rows = [rep.standardise(sample.x, sample.a) for sample in drawn]
+    pool = rep.pool(rows, run % worlds, np.where(run < worlds, config.lam, 0.0))
+    single = rep.representation_learner(coder(config), optax.adam(1e-3))
+    return steps_call(rep.pool_learner(single, len(run), config.batch), pool, config.cost_steps)

@@ -1,9 +1,8 @@
 """What the parts of ``rep4ex`` share: worlds by seed, pools of encoders that are trained on them, step 2."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from causal import rep4ex as rep
@@ -28,10 +27,10 @@ def cases_of(
     return [rep.make_case(first + seed, design, *sizes, generator) for seed in seeds]
 
 
-def place(context: Context, case: rep.Case, dataset: str = "") -> Place:
+def place(context: Context, case: rep.Case, dataset: str = "", **along: str) -> Place:
     """Of the numbers of a case."""
     design = case.world.design
-    return context.at(dataset=dataset or named(design.d, design.alpha), seed=case.seed - FIRST_SEED)
+    return context.at(dataset=dataset or named(design.d, design.alpha), seed=case.seed - FIRST_SEED, **along)
 
 
 def named(d: int, alpha: float) -> str:
@@ -48,32 +47,17 @@ def train(
     config: Config, context: Context, name: str, cases: Sequence[rep.Case], lams: Sequence[float],
     limits: np.ndarray | None = None, **way: Any,
 ) -> rep.TrainedCases:  # fmt: skip
-    """A pool of encoders, in the configuration's way but for what is given."""
+    """A pool of encoders, in the configuration's way but for what is given; read from its checkpoint if it is there."""
     given: dict[str, Any] = {"coder": coder(config), "steps": config.steps, "batch": config.batch} | way
-    return rep.train_cases(
-        cases, lams, rep.Way(**given, learning_rate=config.learning_rate, is_constrained=limits is not None), limits,
-        context.workdir / name, context.progress(f"rep4ex: {name}"),
-    )  # fmt: skip
+    made = rep.Way(**given, learning_rate=config.learning_rate, is_constrained=limits is not None)
+    return rep.train_cases(cases, lams, made, limits, context.workdir / name, context.progress(f"rep4ex: {name}"))
+
+
+def runs(trained: rep.TrainedCases) -> Iterator[tuple[int, rep.Case, str]]:
+    """Every run's number, case and method."""
+    yield from ((run, case, NAMES[bool(trained.lam[run] > 0)]) for run, case in trained.runs())
 
 
 def ridge(config: Config) -> rep.Ridge:
     """The settings of step 2 where nothing else is said."""
     return rep.Ridge(config.features, config.length, config.ridge)
-
-
-def second_step(config: Config, w: np.ndarray, a: np.ndarray, y: np.ndarray) -> rep.SecondStep:
-    """Step 2."""
-    step = rep.SecondStep(w, a, y, ridge(config))
-    step.check()
-    return step
-
-
-def mse(found: np.ndarray, truth: np.ndarray) -> float:
-    """Mean squared error."""
-    return float(np.mean((found - truth) ** 2))
-
-
-def direct_linear(a: np.ndarray, y: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Least squares of Y on (1, A)."""
-    rows = rep.Rows(jnp.asarray(a, jnp.float32), jnp.asarray(y, jnp.float32))
-    return np.asarray(rep.linear(rows, jnp.asarray(actions, jnp.float32)))

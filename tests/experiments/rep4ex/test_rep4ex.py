@@ -91,7 +91,7 @@ def test_ours_is_judged_beside_ols_and_the_plain_autoencoder(ours, expected):
 
 @pytest.mark.parametrize(("chosen", "expected"), [(0.2, True), (0.9, False)])
 def test_chosen_settings_are_judged_on_fresh_worlds_alone(chosen, expected):
-    values = {claims.CHOSEN: chosen, "OLS on A": 1.0, claims.OURS: 0.5}
+    values = {f"{claims.OURS}, {claims.CHOSEN}": chosen, "OLS on A": 1.0, claims.OURS: 0.5}
     for dataset, answer in ((claims.FRESH, expected), (claims.DATASET, None)):
         made = [errors(method, value * np.exp(NOISE), dataset) for method, value in values.items()]
         assert [met(number, *made) for number in ("10e", "10f", "10g")] == [answer] * 3
