@@ -19,9 +19,10 @@ from core import lm
 from core.early_stopping import stop_by_validation
 from core.learner import LearnerLike, gradient_learner, step_key
 from core.pools import Pool
-from experiments import diffusion_transforms
 from experiments.concept_space.config import Config as ConceptConfig
 from experiments.concept_space.study import images
+from experiments.diffusion_transforms.config import Config as RingConfig
+from experiments.diffusion_transforms.study import ring_learner
 from experiments.lab.system import Example
 from interp import concept_space as cs
 from interp import ekfac, sae
@@ -171,9 +172,7 @@ def points() -> Example:
 
 def ring() -> Example:
     """Diffusion over eight Gaussians, drawn at every step."""
-    return Example(
-        diffusion_transforms.ring_learner(diffusion_transforms.Config(batch_size=16, width=8, steps=9)), None
-    )
+    return Example(ring_learner(RingConfig(batch_size=16, width=8, steps=9)), None)
 
 
 def drawn_points() -> Example:

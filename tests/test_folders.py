@@ -19,6 +19,7 @@ from core.errors import CheckpointError, ConfigError
 from core.fit import fit
 from core.learner import gradient_learner, with_sampler
 from interp import ekfac
+from latent import scan_eeg as eeg
 from tests.examples import classifier
 
 KEY, OTHER_KEY = jax.random.key(0), jax.random.key(1)
@@ -101,6 +102,25 @@ def clusters(workdir, key=KEY, method="fit", prior="mixture", shift=0.0, **setti
     return found.mu if method == "ensemble" else found.params
 
 
+def cases_of_worlds(workdir, lams=(0.0,), rate=1e-3):
+    way = rep.Way(rep.Autoencoder(2, 4, (4,)), steps=3, batch=16, learning_rate=rate)
+    case = rep.make_case(0, rep.Design(m=4), 40, 20, 20)
+    return rep.train_cases([case], lams, way, workdir=workdir).params
+
+
+def plain(workdir, key=KEY, rate=3e-3):
+    units = te.Units(*(jnp.asarray(part) for part in (X, np.arange(60) % 2.0, Y, np.ones(60))))
+    trunk = functools.partial(te.Mlp, (4,))
+    return te.plain_effects(key, units, jnp.asarray(X), trunk, 0.5, steps=2, learning_rate=rate, workdir=workdir)
+
+
+def codes_of_folds(workdir, key=KEY, beta=1.0):
+    x = np.random.default_rng(0).normal(size=(12, 2, 8)).astype(np.float32)
+    kept = [np.arange(8), np.arange(4, 12)]
+    vae = eeg.BetaVae(2, 8, 2, (2, 2), 4)
+    return eeg.codes_by_fold(key, vae, x, kept, beta, optax.sgd(1e-2), steps=2, batch_size=4, workdir=workdir)
+
+
 OF_CLUSTERS = Folder(
     clusters,
     {
@@ -165,6 +185,9 @@ FOLDERS: Mapping[str, Folder] = {
             "rate": {"learning_rate": 0.5},
         },
     ),
+    "causal.treatment_effects.plain.plain_effects": Folder(plain, {"rate": {"rate": 0.5}, "key": {"key": OTHER_KEY}}),
+    "causal.rep4ex.pools.train_cases": Folder(cases_of_worlds, {"rate": {"rate": 0.5}, "lambda": {"lams": (1.0,)}}),
+    "latent.scan_eeg.folds.codes_by_fold": Folder(codes_of_folds, {"beta": {"beta": 4.0}, "key": {"key": OTHER_KEY}}),
     "causal.image_cate.estimator.EffectClusters.fit": OF_CLUSTERS,
     "causal.image_cate.estimator.EffectClusters.train": OF_CLUSTERS,
     "causal.image_cate.estimator.EffectClusters.train_twice": Folder(

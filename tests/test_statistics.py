@@ -12,7 +12,7 @@ import pytest
 from core.records import Record
 from core.stats import cross_validated, summary
 from experiments.lab import grids, registry, tables
-from experiments.lab.statistics import Statistic
+from experiments.lab.statistics import Statistic, rule_of
 from tests.test_house import ROOT, SOURCES
 
 QUANTILES = (1.2815516, 1.6448536, 1.9599640, 2.5758293)
@@ -109,7 +109,7 @@ LIKE_A_SHARE = re.compile(
 
 def two_seeds(system, dataset: str, method: str, metric: str, values=(0.02, 0.97)) -> list[Record]:
     """Records of one number, equal but for what is repeated."""
-    rule = tables.statistic(system.statistics, dataset, method, metric)
+    rule = rule_of(system.statistics, dataset, method, metric)
     records = []
     for i, value in enumerate(values):
         coords = {"person": i, "class": i % 2, "repetition": 0, "fold": i}

@@ -33,10 +33,11 @@ def test_what_the_first_call_takes_longer_is_compilation_and_seconds_are_per_ste
 
 def test_a_timing_is_a_median_with_its_interquartile_range():
     timing = Timing.of([5.0, 1.0, 2.0, 4.0, 3.0])
-    assert timing == Timing(3.0, 2.0)
+    assert (timing.median, timing.iqr) == (3.0, 2.0)
     assert timing.spread == pytest.approx(2 / 3)
     assert (timing * 0.5).spread == timing.spread
-    assert timing + Timing(1.0, 1.0) == Timing(4.0, 3.0)
+    both = timing + Timing(1.0, 1.0)
+    assert (both.median, both.iqr) == (4.0, 3.0)
     assert Timing.of([1.0, 2.0]).median == 1.5
     assert math.isnan(Timing.of([1.0, 2.0]).spread)
     result = BenchResult.of("toy", timing, "peer", Timing(6.0), 0.0)
