@@ -45,6 +45,12 @@ class Grid(NamedTuple):
     notes: list[str]
 
     @property
+    def keys(self) -> int:
+        """How many of the first columns name a row: as many as tell all rows apart, and one at least."""
+        counts = range(1, len(self.header))
+        return next((n for n in counts if len({tuple(row[:n]) for row in self.rows}) == len(self.rows)), 1)
+
+    @property
     def numeric(self) -> list[bool]:
         """Which columns hold figures and are set to the right; the others hold text and are set to the left."""
         return [all(map(_is_figure, cells)) for cells in zip(*self.rows, strict=True)] or [False] * len(self.header)
@@ -241,15 +247,16 @@ class Shown:
 
 
 def _parts(grid: Grid, width: int) -> list[list[int]]:
-    """Columns of each part: the first one and as many groups (a metric and what belongs to it) as fit."""
-    starts = [i for i, name in enumerate(grid.header) if i and name not in BELONGING] or [1]
+    """Columns of each part: those that name a row, and as many groups (a metric and what belongs to it) as fit."""
+    names = list(range(grid.keys))
+    starts = [i for i, name in enumerate(grid.header) if i >= grid.keys and name not in BELONGING] or [grid.keys]
     groups = [list(range(a, b)) for a, b in itertools.pairwise([*starts, len(grid.header)])]
     sizes = [3 + max(len(row[i]) for row in [grid.header, *grid.rows]) for i in range(len(grid.header))]
-    parts: list[list[int]] = [[0]]
+    parts: list[list[int]] = [[*names]]
     for group in groups:
         taken = sum(sizes[i] for i in parts[-1] + group)
-        if taken > width and parts[-1] != [0]:
-            parts.append([0])
+        if taken > width and parts[-1] != names:
+            parts.append([*names])
         parts[-1] += group
     return parts
 

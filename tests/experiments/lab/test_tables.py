@@ -142,3 +142,10 @@ def test_medians_are_noted_with_the_coverage_that_they_have():
     entry = tables.EMPTY._replace(metric="error", method="m", reproduced=median([3.0, 1.0, 2.0, 5.0, 40.0]))
     assert grids.with_interval(entry.reproduced) == "3.000 [1.000, 40.000]"
     assert "median of seeds, order statistics (93.8%)" in " ".join(grids.notes([entry], None))
+
+
+def test_every_part_of_a_wide_table_names_its_rows():
+    rows = [["a", "1", "x" * 30, "y" * 30], ["a", "2", "x" * 30, "y" * 30], ["b", "1", "x" * 30, "y" * 30]]
+    grid = grids.Grid("t", ["world", "L", "first", "second"], rows, [])
+    assert grid.keys == 2
+    assert grids._parts(grid, 50) == [[0, 1, 2], [0, 1, 3]]
