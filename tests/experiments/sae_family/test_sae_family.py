@@ -3,10 +3,11 @@ import pandas as pd
 import pytest
 
 from core.datasets import shakespeare
+from experiments.bench.sae import SIZES
 from experiments.lab import registry, runs
 from experiments.lab.plots import drawn
 from experiments.lab.runner import execute
-from experiments.lab.system import ShownByTest
+from experiments.lab.system import ShownByBench, ShownByTest
 from experiments.sae_family import SYSTEM
 from experiments.sae_family.claims import CLAIMS
 from tests.experiments.noise import noise as little
@@ -189,7 +190,11 @@ def test_every_judge_is_tested_and_open_where_a_seed_failed_or_all_are_missing(n
 
 
 def test_all_but_tests_and_benchmarks_are_judged():
-    assert {c.number for c in CLAIMS if not callable(c.evidence) and not isinstance(c.evidence, ShownByTest)} == {"13a"}
+    rest = [c.evidence for c in CLAIMS if not callable(c.evidence) and not isinstance(c.evidence, ShownByTest)]
+    assert all(isinstance(evidence, ShownByBench) and evidence.least == 2 for evidence in rest)
+    assert len(rest) == len(SIZES)
+    for evidence, (_, m, *_) in zip(rest, SIZES, strict=True):
+        assert evidence.result == f"SAE training step, m = {m:,}"
 
 
 def test_figures_are_drawn_from_what_there_is():
