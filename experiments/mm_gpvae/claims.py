@@ -108,7 +108,7 @@ CLAIMS = (
     Claim("11b", "Velocity is reconstructed with R2 of 0.91", mean(real("velocity R2"), least=0.91), note=STEPS),
     Claim("11c", "Its learned length scales are 6 to 9 bins",
           every(every_seed(real("shortest length"), least=6), every_seed(real("longest length"), most=9)),
-          note=f"{STEPS}; of every latent"),
+          note=f"{STEPS}; every latent is judged, not their mean"),
     Claim("11d", "Pairing counts with another trial's velocity lowers the bits per spike",
           mean((real("bits/spike, exchanged velocity") - real("bits/spike")).named("change of bits/spike"), most=0),
           note=STEPS),

@@ -8,18 +8,7 @@ import numpy as np
 import pandas as pd
 
 from core.stats import rank_correlation
-from experiments.lab import (
-    Claim,
-    Numbers,
-    every,
-    every_seed,
-    geometric,
-    mean,
-    numbers,
-    select,
-    share,
-    tested,
-)
+from experiments.lab import Claim, Numbers, every, every_seed, geometric, mean, numbers, select, share, tested
 from experiments.lab.judges import Judge, statistic
 from experiments.pac_invariance.config import GENERALIZATION, MEDIAN
 from experiments.pac_invariance.study import FEATURES

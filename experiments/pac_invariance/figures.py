@@ -1,13 +1,10 @@
 """Tables and figures of ``pac_invariance``."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.lab import Palette, drawing, finish, groups, lines, panels, pivot, select
-from experiments.lab.plots import along, line
+from experiments.lab import Palette, along, drawing, finish, groups, line, lines, panels, pivot, select
 from experiments.pac_invariance.claims import CASES, PASSES, M, N
 from experiments.pac_invariance.config import GENERALIZATION, MEDIAN
 from experiments.pac_invariance.config import PANELS as PAIRS
@@ -38,8 +35,8 @@ TABLES = {
     "By training environments and samples: median generalization %": pivot(
         ("dataset", "N"), "m", metric=MEDIAN, method="subsets", of=accepting
     ),
-    f"Subsets that survive, N = {N:,}, m = {M}": dataclasses.replace(
-        pivot("set", "dataset", metric="generalization of a set %", N=N), statistic=GENERALIZATION
+    f"Subsets that survive, N = {N:,}, m = {M}": pivot(
+        "set", "dataset", STATISTICS, metric="generalization of a set %", N=N
     ),
     "Bound for finite classes": at_the_bound,
     "Relative spread of coefficients by noise on the observations": pivot("dataset", "noise", metric="relative spread"),

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
-from experiments.lab.plots import along, line
+from experiments.lab import Palette, Statistic, along, drawing, finish, line, lines, panels, pivot, select
 from experiments.recsae.config import SUBJECT
 
 SHARES = (

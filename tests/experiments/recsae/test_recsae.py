@@ -9,7 +9,7 @@ from core.errors import ConfigError, DataError
 from experiments.lab import registry, runs
 from experiments.lab.plots import drawn
 from experiments.lab.runner import execute
-from experiments.lab.system import NotShown, ShownByTest
+from experiments.lab.system import NotShown, ShownByBench, ShownByTest
 from experiments.recsae import SYSTEM
 from experiments.recsae.config import WALKS
 from experiments.recsae.study.pages import Browser, History, Latent
@@ -17,7 +17,9 @@ from experiments.recsae.study.pages import html as html_of
 from tests.experiments.noise import noise as little
 from tests.experiments.recsae import TINY
 
-JUDGES = {c.number: c.evidence for c in SYSTEM.claims if not isinstance(c.evidence, ShownByTest | NotShown)}
+JUDGES = {
+    c.number: c.evidence for c in SYSTEM.claims if not isinstance(c.evidence, ShownByTest | ShownByBench | NotShown)
+}
 PARTS = {"concepts", "steering", "debiasing", "recovery"}
 
 
