@@ -2,20 +2,8 @@
 
 import functools
 
-from experiments.lab import (
-    Claim,
-    NotShown,
-    Numbers,
-    Statistic,
-    benched,
-    every,
-    every_seed,
-    mean,
-    numbers,
-    ordered,
-    tested,
-)
-from experiments.lab.judges import statistic
+from experiments.lab import Claim, NotShown, Numbers, Statistic, benched, every, every_seed, mean, numbers, tested
+from experiments.lab.judges import ordered, statistic
 from experiments.recsae.config import MAIN_K, PAPER_K, SUBJECT, WALKS, Config
 
 SEEDS = 3
