@@ -250,7 +250,8 @@ def table(
         run = standing.chosen(evidence.find(target, workdir, preset, settings))
         reference = evidence.beside(run)
         text = grids.render(run, format, reference) if format in ("md", "latex", "csv") else None
-        more = {"run": run.name, "remarks": standing.remarks(run)}
+        shown = "reference" if evidence.is_reference(run) else "own"
+        more = {"run": run.name, "shown": shown, "remarks": standing.remarks(run)}
         document = tables.as_json(run, reference) | more if format == "json" else None
     if text is not None:
         streams.write(text)
@@ -316,7 +317,7 @@ def report(
         settings: Runs with these changes to their preset (default: without any).
         workdir: Folder of all runs.
     """
-    from experiments.lab import evidence
+    from experiments.lab import evidence, runs
     from experiments.lab.report import most_telling, write_report
 
     if target:
@@ -328,7 +329,7 @@ def report(
     for run in most_telling(found):
         _tell_standing(run)
     _tell_empty(found)
-    is_folder = os.path.isdir(target or workdir) or not target
+    is_folder = not target or runs.is_folder(target)
     folder = Path(target or workdir) if is_folder else workdir / found[0].system.slug
     tell(f"wrote {write_report(found, output or folder / 'report.html', preset)}")
 

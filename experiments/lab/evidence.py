@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core import documents, records
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from experiments.lab import outcomes, registry, runs, standing
 from experiments.lab.outcomes import Outcome
 from experiments.lab.registry import Found, home
@@ -40,7 +40,12 @@ def reference(found: Found, root: Path | None = None) -> Run | None:
 @functools.lru_cache(2)
 def _read(place: Path, written: tuple[int, ...]) -> Run:
     """A command asks for the same reference several times; ``written`` tells versions of its files apart."""
-    return runs.read(place)
+    run, faults = runs.read(place), records.scan(runs.records_of(place)).faults
+    if run.system.slug != place.name:
+        raise DataError(f"{place / runs.INFO} is of {run.system.slug}; take the evidence from the repository again")
+    if faults:
+        raise DataError(f"{runs.records_of(place)} is damaged ({faults[0]}); take it from the repository again")
+    return run
 
 
 def is_reference(run: Run) -> bool:

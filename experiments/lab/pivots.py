@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from core.stats import Summary
-from experiments.lab.frames import groups, select
+from experiments.lab.frames import groups, require_distinct, select
 from experiments.lab.statistics import Kind, Statistic, rule_of
 from experiments.lab.text import MISSING, with_interval
 
@@ -30,6 +30,8 @@ class Pivot:
     """Applied to the values of a cell before the statistic, e.g. ``lambda p: p <= 0.05``."""
     only: tuple[Any, ...] = ()
     """Values of ``across``, in the order in which they are shown; all that there are if empty."""
+    per: tuple[str, ...] = ("seed",)
+    """What is repeated: within a cell it tells all records apart."""
     rows: tuple[Any, ...] = ()
     """Values of the first of ``along`` that come first, in order."""
     shown: Callable[[Summary], str] = with_interval
@@ -43,6 +45,7 @@ class Pivot:
         found: dict[tuple[Any, ...], dict[Any, Summary]] = {}
         for (*place, column), part in groups(chosen.dropna(subset=keys), *keys):
             if not self.only or column in self.only:
+                require_distinct(part, self.per)
                 values = part.sort_values("seed")["value"].to_numpy(float)
                 own = self._statistic_of(part)
                 found.setdefault(tuple(place), {})[column] = own.of(
@@ -93,7 +96,7 @@ def _plain(found: Summary) -> dict[str, Any]:
 def pivot(
     along: str | Sequence[str], across: str, statistic: Kind | Sequence[Statistic] = "mean", *,
     of: Callable[[np.ndarray], Any] | None = None, only: Sequence[Any] = (), rows: Sequence[Any] = (),
-    shown: Callable[[Summary], str] = with_interval, **where: Any,
+    per: str | Sequence[str] = "seed", shown: Callable[[Summary], str] = with_interval, **where: Any,
 ) -> Pivot:  # fmt: skip
     """A table of one statistic.
 
@@ -104,9 +107,11 @@ def pivot(
       of: applied to the values of a cell before the statistic.
       only: values of ``across`` to show, in order; all if empty.
       rows: values of the (first) column along that come first, in order.
+      per: what is repeated, the seed or the seed and coordinates; several records of one are refused.
       shown: a cell as text.
       **where: columns with the values that they must have; None for a coordinate that must not be there.
     """
     names = (along,) if isinstance(along, str) else tuple(along)
     chosen = Statistic(statistic) if isinstance(statistic, str) else tuple(statistic)
-    return Pivot(names, across, chosen, where, of, tuple(only), tuple(rows), shown)
+    repeated = (per,) if isinstance(per, str) else tuple(per)
+    return Pivot(names, across, chosen, where, of, tuple(only), repeated, tuple(rows), shown)

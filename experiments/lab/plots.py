@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core.stats import Summary
-from experiments.lab.frames import groups, select
+from experiments.lab.frames import groups, require_distinct, select
 from experiments.lab.statistics import Kind, Statistic
 from experiments.lab.style import Palette, whiskers
 from experiments.lab.system import Drawing
@@ -55,14 +55,17 @@ def panels(
     return figure, axes[:count]
 
 
-def along(frame: Frame, column: str, statistic: Kind = "mean") -> list[tuple[Any, Summary]]:
-    """The statistic of the values at each value of a column."""
+def along(
+    frame: Frame, column: str, statistic: Kind = "mean", per: Sequence[str] = ("seed",)
+) -> list[tuple[Any, Summary]]:
+    """The statistic of the values at each value of a column; several records of one ``per`` are refused."""
     chosen = frame.dropna(subset=[column]) if column in frame else frame.iloc[:0]
-    return (
-        [(key[0], Statistic(statistic).of(part["value"].to_numpy(float))) for key, part in groups(chosen, column)]
-        if len(chosen)
-        else []
-    )
+    return [(key[0], _of(part, statistic, per)) for key, part in groups(chosen, column)] if len(chosen) else []
+
+
+def _of(part: Frame, statistic: Kind, per: Sequence[str]) -> Summary:
+    require_distinct(part, per)
+    return Statistic(statistic).of(part["value"].to_numpy(float))
 
 
 def line(axis: Axes, points: Sequence[tuple[Any, Summary]], *, shade: bool = True, **style: Any) -> None:
@@ -149,7 +152,8 @@ def _label(key: Any) -> str:
 
 def compared(
     caption: str, metrics: Sequence[str], *, by: str = "method", only: Sequence[Any] = (), statistic: Kind = "mean",
-    log: bool = False, colours: Palette | None = None, reference: float | None = None, xlabel: str = "", **where: Any,
+    log: bool = False, colours: Palette | None = None, reference: float | None = None, xlabel: str = "",
+    per: Sequence[str] = ("seed",), **where: Any,
 ) -> Drawing:  # fmt: skip
     """A figure of numbers beside each other: names down, a panel per metric, dots for seeds, squares with intervals.
 
@@ -163,6 +167,7 @@ def compared(
       colours: of the names.
       reference: where a dotted line is drawn.
       xlabel: below all panels.
+      per: what is repeated; several records of one are refused.
       **where: as in :func:`experiments.lab.judges.numbers`.
     """
     palette = colours or Palette()
@@ -177,7 +182,9 @@ def compared(
         figure = Figure(figsize=(2.2 * len(metrics) + 2.4, 0.9 + 0.28 * len(names)), layout="constrained")
         for axis, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
             for place, name in enumerate(names):
-                values = select(chosen, metric=metric, **{by: name})["value"].to_numpy(float)
+                own = select(chosen, metric=metric, **{by: name})
+                require_distinct(own, per)
+                values = own["value"].to_numpy(float)
                 axis.plot(values, np.full(len(values), place), ".", color=palette[name], alpha=0.5)
                 if len(values) > 1:
                     found = Statistic(statistic).of(values)

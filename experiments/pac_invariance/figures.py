@@ -50,7 +50,7 @@ def generalization(frame: pd.DataFrame) -> Figure:
     accepted subsets and repeats, a column per sample size N, a row per kind of intervention (training + new).
     Crosses are least squares on all features.
     """
-    sizes = [n for n, _ in along(select(frame, metric="generalization 50 %"), "N")]
+    sizes = sorted(select(frame, metric="generalization 50 %")["N"].dropna().unique())
     figure, axes = panels(len(PANELS) * len(sizes), 2.6, 1.9, columns=len(sizes), sharex=True, sharey=True)
     for axis, (panel, n) in zip(axes, ((panel, n) for panel in PANELS for n in sizes), strict=True):
         part = select(frame, dataset=panel, N=n)

@@ -45,9 +45,9 @@ class OfSeeds(Pivot):
         return found
 
 
-def denoising(along: str, metric: str) -> Pivot:
+def denoising(along: str, metric: str, *per: str) -> Pivot:
     """Correlations by method, whole and less the grand mean."""
-    return pivot((along, "method"), "form", part="denoising", metric=metric)
+    return pivot((along, "method"), "form", part="denoising", metric=metric, per=per or "seed")
 
 
 TABLES = {
@@ -58,7 +58,9 @@ TABLES = {
         ),
     ),
     "Correlation with the clean ERP": denoising("source", "correlation with clean"),
-    "Correlation with the same person's other trials": denoising("dataset", "correlation with other trials"),
+    "Correlation with the same person's other trials": denoising(
+        "dataset", "correlation with other trials", "seed", "person"
+    ),
     "SCAN's markers (beta 8, shares of models)": OfSeeds(
         ("metric",), "method", Statistic(), {"part": "markers", "beta": REFERENCE}
     ),

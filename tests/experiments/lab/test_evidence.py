@@ -1,13 +1,14 @@
 """The runs that ship as evidence, and the pages that are written from them."""
 
 import dataclasses
+import lzma
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from experiments.lab import cli, docs, evidence, registry, runs
 from experiments.lab.registry import Found
 from tests.experiments.toy import SYSTEM, quick_run
@@ -94,3 +95,21 @@ def test_a_report_where_nothing_has_run_is_of_the_references_and_leaves_them_alo
     assert "reference run, preset" in page
     assert sorted((ROOT / evidence.FOLDER).rglob("*")) == before
     assert list((tmp_path / "runs" / KEPT[0] / "reference" / "figures").glob("*.png"))
+
+
+def test_evidence_that_was_changed_or_is_of_another_system_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "unfit", lambda run: "")
+    place = evidence.keep(TOY, quick_run(tmp_path / "runs"), root=tmp_path)
+    assert evidence.reference(TOY, tmp_path) is not None
+    path = runs.records_of(place)
+    text = lzma.decompress(path.read_bytes()).decode()
+    value = re.search(r'"value": ([0-9.]+)', text)
+    assert value
+    path.write_bytes(lzma.compress(text.replace(value[0], '"value": 0.123', 1).encode()))
+    with pytest.raises(DataError, match="damaged"):
+        evidence.reference(TOY, tmp_path)
+    path.write_bytes(lzma.compress(text.encode()))
+    place.rename(place.with_name("other"))
+    other = Found(dataclasses.replace(SYSTEM, slug="other"), TOY.module)
+    with pytest.raises(DataError, match="is of toy"):
+        evidence.reference(other, tmp_path)

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from core.errors import DataError
 from core.stats import holm, median
-from experiments.lab import grids, runs, tables
+from experiments.lab import compared, grids, lines, pivot, runs, tables
 from experiments.lab.text import number
 from tests.experiments.toy import quick_run
 
@@ -149,3 +150,18 @@ def test_every_part_of_a_wide_table_names_its_rows():
     grid = grids.Grid("t", ["world", "L", "first", "second"], rows, [])
     assert grid.keys == 2
     assert grids._parts(grid, 50) == [[0, 1, 2], [0, 1, 3]]
+
+
+def test_several_records_of_a_seed_in_one_place_are_refused_and_what_differs_is_named():
+    rows = [("line", "ridge", "error", seed, 1.0 + seed, p) for seed in range(3) for p in (np.nan, 0.1, 1.0)]
+    frame = pd.DataFrame(rows, columns=["dataset", "method", "metric", "seed", "value", "penalty"])
+    for shown in (
+        pivot("method", "dataset", metric="error"),
+        compared("Errors.", ["error"]),
+        lines("Errors.", "error", "seed"),
+    ):
+        with pytest.raises(DataError, match=r"3 records of error, ridge, have seed 0 .*\(penalty\)"):
+            shown(frame)
+    assert pivot("method", "dataset", metric="error", penalty=None)(frame)["line"][0].startswith("2.000")
+    whole = pivot("method", "dataset", metric="error", per=("seed", "penalty")).cells(frame)
+    assert whole["ridge",]["line"].n == 9
