@@ -66,7 +66,8 @@ def test_a_system_is_available_exactly_when_it_can_be_loaded():
 def test_table_and_claims_print_one_json_document(workdir, capsys):
     assert main(["table", str(workdir / "toy"), "--format", "json"]) == 0
     table = json.loads(capsys.readouterr().out)
-    assert {"system", "preset", "rows", "tables", "run", "remarks"} == table.keys()
+    assert {"system", "preset", "rows", "tables", "run", "shown", "remarks"} == table.keys()
+    assert table["shown"] == "own"
     assert main(["claims", TOY, "--format", "json", "--workdir", str(workdir)]) == 0
     claims = json.loads(capsys.readouterr().out)
     assert [claim["claim"] for claim in claims] == ["2", "8", "8a", "10"]
