@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.lab import Palette, along, drawing, finish, groups, line, lines, panels, pivot, select
+from experiments.lab.style import plain_log
 from experiments.pac_invariance.claims import CASES, PASSES, M, N
 from experiments.pac_invariance.config import GENERALIZATION, MEDIAN
 from experiments.pac_invariance.config import PANELS as PAIRS
@@ -99,6 +100,7 @@ def bound(frame: pd.DataFrame) -> Figure:
         axis.set_ylim(-0.02, 1.02)
         first = axis is axes[0]
         finish(axis, "environments m", "V, 95th percentile" * first, log="x", title=f"radius {size:g}", legend=first)
+        plain_log(axis.xaxis)
     return figure
 
 

@@ -4,9 +4,9 @@ Paper: Wang, Zhang, Ma, Zhang, Interpret the Internal States of Recommendation M
 arXiv 2411.06112 (v1).
 Claim: a TopK sparse autoencoder on the states of a trained sequential recommender has latents that stand for concepts;
 these hold on new sequences, and ablating or amplifying a latent moves recommendations as its concept says.
-Command: ``relic run recsae --preset small --seeds 3``.
-Cost: smoke under a minute on 2 CPU cores without data; small about ten minutes with Amazon Beauty; paper is for an
-accelerator.
+Command: ``relic run recsae --preset small --seeds 5``.
+Cost: smoke under a minute on 2 CPU cores without data; small about a quarter of an hour with Amazon Beauty; paper is
+for an accelerator.
 Expect: SASRec at HR@10 of .06 to .09 on Amazon Beauty; with 32 active latents in place nearly all of it is kept.
 
 The paper asks a language model for descriptions and for predictions. Here both come from metadata (categories, brands,

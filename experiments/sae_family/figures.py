@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 
 from experiments.lab import Palette, Statistic, drawing, finish, lines, panels, pivot, select
 from experiments.lab.pivots import Pivot
-from experiments.lab.statistics import rule_of
 
 METHODS = ("TopK", "BatchTopK", "Gated", "JumpReLU", "ReLU, L1")
 COLOURS = Palette(*METHODS)
@@ -15,22 +14,9 @@ QUALITY = ("fvu", "l0", "mean max cosine", "features above .9", "dead", "shrinka
            "loss recovered")  # fmt: skip
 
 
-class Declared(Pivot):
-    """A pivot across metrics, each with the statistic that is declared for it."""
-
-    def cells(self, frame):
-        """The summaries by row, then by metric."""
-        found = {}
-        for metric in self.only:
-            one = Pivot(self.along, self.across, rule_of(STATISTICS, metric=metric), self.where, only=(metric,))
-            for place, row in one.cells(frame).items():
-                found.setdefault(place, {}).update(row)
-        return found
-
-
-def quality(dataset: str, *along: str) -> Declared:
+def quality(dataset: str, *along: str) -> Pivot:
     """What is measured of every dictionary."""
-    return Declared(along or ("method",), "metric", Statistic(), {"dataset": dataset}, only=QUALITY)
+    return pivot(along or "method", "metric", STATISTICS, only=QUALITY, dataset=dataset)
 
 
 cost = functools.partial(pivot, statistic="median", dataset="cost")
