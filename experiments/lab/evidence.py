@@ -40,11 +40,9 @@ def reference(found: Found, root: Path | None = None) -> Run | None:
 @functools.lru_cache(2)
 def _read(place: Path, written: tuple[int, ...]) -> Run:
     """A command asks for the same reference several times; ``written`` tells versions of its files apart."""
-    run, faults = runs.read(place), records.scan(runs.records_of(place)).faults
+    run = runs.read(place, strict=True)
     if run.system.slug != place.name:
         raise DataError(f"{place / runs.INFO} is of {run.system.slug}; take the evidence from the repository again")
-    if faults:
-        raise DataError(f"{runs.records_of(place)} is damaged ({faults[0]}); take it from the repository again")
     return run
 
 

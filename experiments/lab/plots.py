@@ -83,7 +83,8 @@ def line(axis: Axes, points: Sequence[tuple[Any, Summary]], *, shade: bool = Tru
 def lines(
     caption: str, metric: str, x: str, *, by: str = "method", only: Sequence[Any] = (), panel: str | None = None,
     statistic: Kind = "mean", single: bool = False, shade: bool = True, log: str = "", xlabel: str = "",
-    ylabel: str = "", colours: Palette | None = None, reference: float | None = None, **where: Any,
+    ylabel: str = "", colours: Palette | None = None, reference: float | None = None, per: Sequence[str] = ("seed",),
+    **where: Any,
 ) -> Drawing:  # fmt: skip
     """A figure of one metric along a coordinate.
 
@@ -102,6 +103,7 @@ def lines(
       ylabel: the metric's name if empty.
       colours: of the lines.
       reference: where a dotted line is drawn.
+      per: what is repeated; several records of one are refused.
       **where: as in :func:`experiments.lab.judges.numbers`.
     """
     palette = colours or Palette()
@@ -127,7 +129,7 @@ def lines(
                         marker="",
                         linewidth=0.7,
                     )
-                line(axis, along(own, x, statistic), shade=shade, label=_label(key), **style)
+                line(axis, along(own, x, statistic, per), shade=shade, label=_label(key), **style)
             finish(
                 axis,
                 xlabel or x,

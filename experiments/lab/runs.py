@@ -152,15 +152,21 @@ def are_seeds(values: Sequence[Any]) -> bool:
     return all(type(value) is int and 0 <= value <= records.LARGEST_SEED for value in values)
 
 
-def undamaged(path: Path) -> list[Record]:
+def undamaged(path: Path, strict: bool = False) -> list[Record]:
     """The records of a run that are as they were written, see :func:`whole`; says which lines are passed over.
 
+    Args:
+      path: of the records.
+      strict: whether a damaged line is an error, as it is in what ships as evidence.
+
     Raises:
-      DataError: where the file cannot be read.
+      DataError: where the file cannot be read, or is damaged and ``strict``.
     """
     scan = records.scan(path)
     sound = [(r, _source_fault(r.provenance)) for r in scan.records]
     faults = scan.faults + [f"a record of {r.dataset or 'a cell'} {fault}" for r, fault in sound if fault]
+    if faults and strict:
+        raise DataError(f"{path} is damaged ({faults[0]}); take it from the repository again")
     if faults:
         more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
         _say_once(
@@ -247,8 +253,12 @@ def records_of(folder: Path) -> Path:
     return packed if packed.is_file() and not plain.exists() else plain
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path, strict: bool = False) -> Run:
     """The run in a folder.
+
+    Args:
+      folder: of the run.
+      strict: see :func:`undamaged`.
 
     Raises:
       ConfigError: where the folder holds none, or one of a system that is not known, see
@@ -261,7 +271,7 @@ def read(folder: Path) -> Run:
     system = registry.of_module(info["module"]).system
     if system.slug != info["slug"]:
         raise DataError(f"{folder / INFO} is of {info['slug']}, but its module defines {system.slug}")
-    found = undamaged(records_of(folder))
+    found = undamaged(records_of(folder), strict)
     systems = list(dict.fromkeys(r.system for r in found))
     if systems and system.slug not in systems:
         raise DataError(f"{folder / INFO} is of {system.slug}, but its records are of {', '.join(systems)}")
