@@ -320,10 +320,8 @@ def report(
     from experiments.lab import evidence, runs
     from experiments.lab.report import most_telling, write_report
 
-    if target:
-        found = evidence.find(target, workdir, preset, settings)
-    else:
-        found = evidence.everything(workdir, preset, settings)
+    asked = (workdir, preset, settings)
+    found = evidence.find(target, *asked) if target else evidence.everything(*asked)
     if not found:
         raise ConfigError(f"nothing has run under {workdir}; start a run with `relic run SLUG`")
     for run in most_telling(found):
@@ -570,20 +568,9 @@ def launch(
     from experiments.lab.launch import job, write_job
 
     planned = job(
-        slug,
-        preset=preset,
-        seeds=seeds,
-        assignments=settings,
-        workdir=workdir,
-        data_dir=data_dir,
-        hosts=hosts,
-        hours=hours,
-        accelerator=accelerator,
-        zone=zone,
-        image=image,
-        bucket=bucket,
-        relic=relic,
-    )
+        slug, preset=preset, seeds=seeds, assignments=settings, workdir=workdir, data_dir=data_dir, hosts=hosts,
+        hours=hours, accelerator=accelerator, zone=zone, image=image, bucket=bucket, relic=relic,
+    )  # fmt: skip
     path, submit = write_job(on, planned, output)
     tell(f"wrote {path}; submit it with\n  {submit}")
 

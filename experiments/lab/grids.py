@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.stats import NO_RANDOMNESS, Summary
-from experiments.lab import tables
+from experiments.lab import evidence, tables
 from experiments.lab.runs import Run
 from experiments.lab.system import Published
 from experiments.lab.tables import Entry
@@ -129,7 +129,8 @@ def _sources(found: Sequence[Published]) -> list[str]:
 def render(run: Run, form: Literal["md", "latex", "csv"], reference: Run | None = None) -> str:
     """All tables of a run as text for a document; csv has the unrounded figures of all of them."""
     if form == "csv":
-        return tables.all_tidy(run, reference).map(_no_formula).to_csv(index=False)
+        shown = "reference" if evidence.is_reference(run) else "own"
+        return tables.all_tidy(run, reference).assign(shown=shown).map(_no_formula).to_csv(index=False)
     write = markdown if form == "md" else latex
     return "\n".join(write(grid) for grid in all_grids(run, reference))
 

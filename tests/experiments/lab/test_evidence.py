@@ -80,6 +80,10 @@ def test_a_reference_is_shown_where_the_system_has_not_run(tmp_path, monkeypatch
         pytest.skip("no reference run ships")
     assert cli.main(["table", KEPT[0], "--workdir", str(tmp_path)]) == 0
     assert "the reference run that ships" in capsys.readouterr().err
+    assert cli.main(["table", KEPT[0], "--workdir", str(tmp_path), "--format", "csv"]) == 0
+    header, *lines = capsys.readouterr().out.strip().splitlines()
+    assert header.endswith(",shown")
+    assert all(line.endswith(",reference") for line in lines)
     with pytest.raises(ConfigError, match="there is no run"):
         runs.find(KEPT[0], tmp_path)
 
